@@ -1,0 +1,1 @@
+"""Transformers as associative memory: sequence operators, layers and the theory behind them."""
