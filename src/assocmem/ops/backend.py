@@ -1,0 +1,69 @@
+"""Which form of an operator runs."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+from torch import Tensor
+
+BACKENDS = ("auto", "recurrent", "chunk", "triton")
+
+
+def backend_for(q: Tensor) -> str:
+    """The form that `backend="auto"` takes for these queries: "triton" or "chunk".
+
+    Triton on a CUDA or ROCm device of compute capability 8.0 or more, the chunk form elsewhere.
+    A T4 (7.5) takes the chunk form: Triton's `tl.dot` has no tensor cores there.
+
+    Args:
+        q: queries `[B, T, H, K]`.
+    """
+    return "chunk" if why_not_triton(q) else "triton"
+
+
+def choose(backend: str, q: Tensor) -> str:
+    """The form to run for an explicit or automatic backend.
+
+    Raises:
+        ValueError: when the backend is unknown.
+        RuntimeError: when "triton" is asked for and cannot run, with the reason.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {list(BACKENDS)}, got {backend!r}")
+    if backend == "auto":
+        return backend_for(q)
+    # A slow device is a reason for "auto" to look elsewhere, not for refusing an explicit wish.
+    if backend == "triton" and (reason := _cannot_run(q)):
+        raise RuntimeError(f"backend='triton' cannot run here: {reason}")
+    return backend
+
+
+def why_not_triton(q: Tensor) -> str | None:
+    """Why "auto" does not take Triton for these queries; None when it does."""
+    if reason := _cannot_run(q):
+        return reason
+    if not q.is_cuda:
+        return "the interpreter is for tests"
+    major, minor = torch.cuda.get_device_capability(q.device)
+    if major < 8:
+        return f"compute capability {major}.{minor} is below 8.0"
+    return None
+
+
+def _cannot_run(q: Tensor) -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    if q.dtype == torch.float64:
+        return "the kernels compute in float32 at most, and q is float64"
+    if q.shape[-1] > 256:
+        return f"the kernels hold K <= 256, and q has K = {q.shape[-1]}"
+    if not q.is_cuda and not _interpreted():
+        return f"q is on {q.device}, and Triton's interpreter is off (TRITON_INTERPRET=1)"
+    return None
+
+
+def _interpreted() -> bool:
+    import triton
+
+    return triton.knobs.runtime.interpret

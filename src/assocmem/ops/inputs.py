@@ -1,0 +1,123 @@
+"""What enters an operator: autocast, then every check, once, before any work is done."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Cast float tensors as `torch.autocast` casts them for a matrix product, where it is on."""
+    first = tensors[0]
+    if not isinstance(first, Tensor) or not torch.is_autocast_enabled(first.device.type):
+        return tensors
+    dtype = torch.get_autocast_dtype(first.device.type)
+    return tuple(
+        x.to(dtype) if isinstance(x, Tensor) and x.dtype in DTYPES[:3] else x for x in tensors
+    )
+
+
+def state_dtype(q: Tensor) -> torch.dtype:
+    """Float64 for float64 inputs, float32 for all others."""
+    return torch.float64 if q.dtype == torch.float64 else torch.float32
+
+
+def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Check q, k `[B, T, H, K]` and v `[B, T, H, V]`: type, dtype, device and shape."""
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        _check_tensor(name, x)
+        if x.ndim != 4:
+            size = "V" if name == "v" else "K"
+            raise ValueError(f"{name} must have shape [B, T, H, {size}], got {list(x.shape)}")
+        if x.dtype != q.dtype or x.dtype not in DTYPES:
+            raise TypeError(
+                f"{name} must be float16, bfloat16, float32 or float64, the same as q "
+                f"({q.dtype}), got {x.dtype}"
+            )
+        _check_device(name, x, q)
+    if k.shape != q.shape:
+        raise ValueError(f"k must have shape {list(q.shape)} like q, got {list(k.shape)}")
+    if v.shape[:3] != q.shape[:3]:
+        raise ValueError(
+            f"v must have shape [B, T, H, V] = [{', '.join(map(str, q.shape[:3]))}, V] like q, "
+            f"got {list(v.shape)}"
+        )
+    if q.shape[3] == 0 or v.shape[3] == 0:
+        raise ValueError(f"K and V must be at least 1, got K = {q.shape[3]}, V = {v.shape[3]}")
+
+
+def check_gate(g: Tensor | None, q: Tensor) -> None:
+    """Check the log decay g: None, `[B, T, H]` or `[B, T, H, K]`."""
+    if g is None:
+        return
+    _check_tensor("g", g)
+    if not g.dtype.is_floating_point:
+        raise TypeError(f"g must be a floating-point tensor, got {g.dtype}")
+    _check_device("g", g, q)
+    if g.shape not in (q.shape[:3], q.shape):
+        raise ValueError(
+            f"g must have shape [B, T, H] = {list(q.shape[:3])} or "
+            f"[B, T, H, K] = {list(q.shape)} like q, got {list(g.shape)}"
+        )
+
+
+def check_scale(scale: float | None) -> None:
+    """Check that scale is None or a number."""
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float)):
+        raise TypeError(f"scale must be a number or None, got {type(scale).__name__}")
+
+
+def check_cu_seqlens(cu_seqlens: Tensor | None, q: Tensor) -> None:
+    """Check the borders of packed sequences: int32 or int64 `[N + 1]`, from 0 to T, B = 1."""
+    if cu_seqlens is None:
+        return
+    _check_tensor("cu_seqlens", cu_seqlens)
+    if cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"cu_seqlens must be int32 or int64, got {cu_seqlens.dtype}")
+    _check_device("cu_seqlens", cu_seqlens, q)
+    if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:
+        raise ValueError(f"cu_seqlens must have shape [N + 1], got {list(cu_seqlens.shape)}")
+    if q.shape[0] != 1:
+        raise ValueError(f"q must have batch size 1 with cu_seqlens, got {q.shape[0]}")
+    # The contents are not known while a graph is traced.
+    if torch.compiler.is_compiling() or cu_seqlens.is_meta:
+        return
+    borders = cu_seqlens.tolist()
+    if borders[0] != 0 or borders[-1] != q.shape[1] or borders != sorted(borders):
+        raise ValueError(
+            f"cu_seqlens must rise from 0 to T = {q.shape[1]} without falling, got {borders}"
+        )
+
+
+def check_initial_state(
+    initial_state: Tensor | None, q: Tensor, columns: int, cu_seqlens: Tensor | None
+) -> None:
+    """Check a state `[N, H, K, columns]` in float32 (float64 for float64 inputs)."""
+    if initial_state is None:
+        return
+    _check_tensor("initial_state", initial_state)
+    if initial_state.dtype != state_dtype(q):
+        raise TypeError(
+            f"initial_state must be {state_dtype(q)} for {q.dtype} inputs, "
+            f"got {initial_state.dtype}"
+        )
+    _check_device("initial_state", initial_state, q)
+    n = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    expected = [n, q.shape[2], q.shape[3], columns]
+    if list(initial_state.shape) != expected:
+        raise ValueError(
+            f"initial_state must have shape [N, H, K, V] = {expected}, "
+            f"got {list(initial_state.shape)}"
+        )
+
+
+def _check_tensor(name: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+
+
+def _check_device(name: str, x: Tensor, q: Tensor) -> None:
+    if x.device != q.device:
+        raise ValueError(f"{name} must be on {q.device} like q, got {x.device}")
