@@ -7,6 +7,8 @@ import re
 from typing import SupportsFloat
 
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+# What a claim that holds prints: its id, what was measured, what was expected.
+PRINTED = re.compile(r"^claim (\S+): measured (\S+), (.+): holds$", re.MULTILINE)
 
 
 def claim(

@@ -1,0 +1,74 @@
+# The book and its library. `make help` lists what there is to do.
+
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+READY  := $(VENV)/ready
+SITE   := _build/html
+
+# Two processes with one thread each. More threads than cores make small matrices slower.
+WORKERS := 2
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) $(RUN) -m pytest -q -n $(WORKERS)
+
+# The kernels run on the CPU in Triton's interpreter, which has to be chosen before triton is
+# imported, and cannot compile: compiling ahead of time is a run of its own, without it.
+AHEAD_OF_TIME := tests/kernels/test_resources.py
+ON_THE_SITE   := tests/book/test_site.py tests/book/test_browser.py
+
+SAY := @printf '\n\033[1m== %s\033[0m\n'
+
+.PHONY: help book test lint unit kernels notebooks site execute mutants clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+book: site ## Build the site from the committed notebooks, and say where to open it
+	@printf '\nThe book is built. Open it in a browser:\n  file://%s/$(SITE)/index.html\n' "$$PWD"
+
+test: lint unit kernels notebooks site ## Run everything that CI runs
+	$(SAY) 'The built site: files, links, and a real browser'
+	$(PYTEST) --dist loadgroup $(ON_THE_SITE)
+
+lint: $(READY) ## Check style and types
+	$(SAY) 'Style and types: ruff and pyright'
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright
+
+unit: $(READY) ## Test the library, the kernels in Triton's interpreter, and the book's contracts
+	$(SAY) 'Unit tests, kernels in Triton’s interpreter, contracts of the book'
+	TRITON_INTERPRET=1 $(PYTEST) tests $(addprefix --ignore=,$(AHEAD_OF_TIME) $(ON_THE_SITE))
+
+kernels: $(READY) ## Compile the kernels ahead of time, and check what they need of each GPU
+	$(SAY) 'Kernels compiled ahead of time for every target'
+	$(PYTEST) $(AHEAD_OF_TIME)
+
+notebooks: $(READY) ## Run every notebook, and compare its outputs with the committed ones
+	$(SAY) 'Every notebook: its code must give the outputs that are committed'
+	$(PYTEST) -v --dist loadfile -p tests.book.nbval_policy \
+	    --nbval --nbval-current-env --nbval-cell-timeout=120 book/*.ipynb
+
+site: $(READY) ## Build the site strictly: a warning is an error
+	$(SAY) 'The site, strictly: a warning is an error'
+	$(VENV)/bin/jupyter-book build . -W -n --keep-going --all
+
+execute: $(READY) ## Run all notebooks, and store their outputs where they changed
+	$(SAY) 'Running the notebooks and storing what changed'
+	OMP_NUM_THREADS=$(WORKERS) $(RUN) book/execute.py book/*.ipynb
+
+mutants: $(READY) ## Break the library in many ways, and see that tests and chapters turn red
+	$(SAY) 'Mutants: each break has to turn its guards red'
+	$(ONE_THREAD) $(RUN) tests/mutants.py
+
+clean: ## Remove what was built (keep .venv)
+	rm -rf _build build dist .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(READY): requirements.txt pyproject.toml
+	$(SAY) 'Setting up $(VENV): torch is large, so this takes some minutes'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and \
+	    f"Python 3.10 or newer is needed, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12 …")'
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt -e .
+	@touch $(READY)

@@ -1,0 +1,31 @@
+"""Two repairs of what Jupyter Book 1.x puts into every page.
+
+The scripts of sphinx-thebe are inserted even where no page runs code live, and every page then
+reports that THEBE_JS_URL has already been declared. They go, and so do inline scripts that are
+inserted twice.
+"""
+
+import re
+
+THEBE = re.compile(
+    r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName.*?</script>', re.DOTALL
+)
+
+
+def drop_scripts(app, pagename, templatename, context, doctree):
+    seen, kept = set(), []
+    for script in context.get("script_files", []):
+        body = (getattr(script, "attributes", None) or {}).get("body") or ""
+        name = str(getattr(script, "filename", "") or "")
+        if "thebe" in (body + name).lower() or (body and body in seen):
+            continue
+        seen.add(body)
+        kept.append(script)
+    context["script_files"] = kept
+    if context.get("body"):
+        context["body"] = THEBE.sub("", context["body"])
+
+
+def setup(app):
+    app.connect("html-page-context", drop_scripts, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,73 @@
+"""How nbval compares a notebook with its committed outputs; loaded with `-p`.
+
+nbval compares text exactly, passes cells that were never executed, and cannot see pictures. Here
+a number with a decimal point or an exponent may deviate by RTOL, since other machines round
+otherwise, while integers and all other text stay exact; a notebook with a cell that was never
+executed is an error; and pictures are left to test_figures.py, SVG as well as PNG.
+"""
+
+import math
+import re
+
+import nbformat
+import pytest
+from nbval import plugin
+
+NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?")
+RTOL, ATOL = 1e-3, 1e-6
+
+
+def alike(a: str, b: str) -> bool:
+    """Whether two outputs are the same text with nearly the same numbers."""
+    if NUMBER.split(a) != NUMBER.split(b):
+        return False
+    pairs = zip(NUMBER.findall(a), NUMBER.findall(b), strict=True)
+    return all(x == y or (is_float(x) and is_float(y) and near(x, y)) for x, y in pairs)
+
+
+def is_float(number: str) -> bool:
+    return any(sign in number for sign in ".eE")
+
+
+def near(x: str, y: str) -> bool:
+    return math.isclose(float(x), float(y), rel_tol=RTOL, abs_tol=ATOL)
+
+
+class Output(str):
+    """Text that is equal to text with nearly the same numbers."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and alike(str(self), str(other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+exact = plugin.IPyNbCell.sanitize
+
+
+def sanitize(cell: plugin.IPyNbCell, text: object) -> object:
+    text = exact(cell, text)
+    return Output(text) if isinstance(text, str) else text
+
+
+plugin.IPyNbCell.sanitize = sanitize
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    if not isinstance(collector, plugin.IPyNbFile):
+        return
+    collector.skip_compare += ("image/svg+xml",)
+    notebook = nbformat.read(collector.path, as_version=4)
+    never = [
+        number
+        for number, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None
+    ]
+    if never:
+        raise pytest.UsageError(
+            f"{collector.path.name}: cells {never} were never executed, so nbval would pass them; "
+            "run `make execute`"
+        )
