@@ -28,7 +28,7 @@ book: site ## Build the site from the committed notebooks, and say where to open
 
 test: lint unit kernels notebooks site ## Run everything that CI runs
 	$(SAY) 'The built site: files, links, and a real browser'
-	$(PYTEST) --dist loadgroup $(ON_THE_SITE)
+	$(PYTEST) $(ON_THE_SITE)
 
 lint: $(READY) ## Check style and types
 	$(SAY) 'Style and types: ruff and pyright'

@@ -1,0 +1,132 @@
+"""A chapter as the tests see it: its notebook, taken apart."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).parents[2]
+BOOK = ROOT / "book"
+FENCE = re.compile(r"^(?P<fence>:{3,}|`{3,})\{(?P<name>[\w:]+)\}[ ]*(?P<argument>.*)$")
+OPTION = re.compile(r"^:([\w-]+):[ ]*(.*)$")
+ROLE = re.compile(r"\{claim\}`([^`]+)`")
+PICTURES = ("image/svg+xml", "image/png")
+HIDDEN = {"hide-input", "remove-input", "hide-cell", "remove-cell"}
+
+
+@dataclass(frozen=True)
+class Directive:
+    """A MyST directive: its name, argument, options and body."""
+
+    name: str
+    argument: str
+    options: dict[str, str]
+    body: str
+    inner: list[Directive] = field(default_factory=list)
+
+
+def directives(markdown: str) -> list[Directive]:
+    """All directives of a text, those inside others included, in order."""
+    found: list[Directive] = []
+    lines = iter(markdown.splitlines())
+    for line in lines:
+        opening = FENCE.match(line)
+        if not opening:
+            continue
+        body = []
+        for inside in lines:
+            if inside.rstrip() == opening["fence"]:
+                break
+            body.append(inside)
+        options = {}
+        while body and (option := OPTION.match(body[0])):
+            options[option[1]] = option[2].strip()
+            body.pop(0)
+        text = "\n".join(body).strip()
+        found.append(Directive(opening["name"], opening["argument"].strip(), options, text))
+        found += directives(text)
+    return found
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook of the book."""
+
+    notebook: NotebookNode
+    name: str
+    size: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> Chapter:
+        return cls(nbformat.read(path, as_version=4), path.stem, path.stat().st_size)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
+    def text(self) -> str:
+        """The Markdown of all cells."""
+        return "\n\n".join(c.source for c in self.notebook.cells if c.cell_type == "markdown")
+
+    @cached_property
+    def code(self) -> list[NotebookNode]:
+        """The code cells that are not empty."""
+        return [c for c in self.notebook.cells if c.cell_type == "code" and c.source.strip()]
+
+    @cached_property
+    def directives(self) -> list[Directive]:
+        return directives(self.text)
+
+    @cached_property
+    def roles(self) -> list[str]:
+        """The ids of the claims that the text makes, in order."""
+        return ROLE.findall(self.text)
+
+    @cached_property
+    def claim_calls(self) -> list[str]:
+        """The ids of the claims that the code checks, in order; "?" for one not written out."""
+        return [
+            node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else "?"
+            for cell in self.code
+            for node in ast.walk(parse(cell))
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "claim"
+        ]
+
+    @cached_property
+    def figures(self) -> list[NotebookNode]:
+        """The cells that show a picture."""
+        return [cell for cell in self.code if pictures(cell)]
+
+    def named(self, *names: str) -> list[Directive]:
+        """The directives with one of these names."""
+        return [d for d in self.directives if d.name in names]
+
+    @cached_property
+    def printed(self) -> str:
+        """Everything that the cells print."""
+        return "\n".join(o.get("text", "") for cell in self.code for o in cell.outputs)
+
+
+def pictures(cell: NotebookNode) -> list[tuple[str, str]]:
+    """The pictures that a cell shows, as pairs of type and data: SVG where there is one."""
+    found = []
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        found += [(kind, data[kind]) for kind in PICTURES if kind in data][:1]
+    return found
+
+
+def parse(cell: NotebookNode) -> ast.Module:
+    """The syntax tree of a cell of plain Python."""
+    return ast.parse(cell.source)
+
+
+CHAPTERS = [Chapter.read(path) for path in sorted(BOOK.glob("[0-9]*.ipynb"))]

@@ -1,0 +1,82 @@
+"""The policy lets rounding pass, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from tests.book.chapter import ROOT
+from tests.book.nbval_policy import alike
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("error 0.12345", "error 0.12346"),
+        ("1.0e-3 and 2", "1.0004e-3 and 2"),
+        ("[1.0, 2.0]", "[1.0005, 2.0]"),
+        ("3.2e-16", "1.1e-16"),  # both are zero as far as anyone can tell
+        ("no number", "no number"),
+    ],
+)
+def test_rounding_is_forgiven(a: str, b: str) -> None:
+    assert alike(a, b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("error 0.12345", "error 0.124"),
+        ("N = 100", "N = 101"),
+        ("1 of 2", "1.0 of 2"),
+        ("holds", "DOES NOT HOLD"),
+        ("0.5", "-0.5"),
+        ("1.0 2.0", "1.0"),
+        ("1.0", "nan"),
+    ],
+)
+def test_a_difference_is_not(a: str, b: str) -> None:
+    assert not alike(a, b)
+
+
+def judged(tmp_path: Path, code: str, printed: str, count: int | None = 1) -> tuple[int, str]:
+    """What `make notebooks` says of a notebook of one cell: exit status and output."""
+    output = new_output("stream", name="stdout", text=printed)
+    notebook = new_notebook(
+        cells=[new_code_cell(code, execution_count=count, outputs=[output])],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    path = tmp_path / "one_cell.ipynb"
+    nbformat.write(notebook, path)
+    options = ["-p", "tests.book.nbval_policy", "--nbval", "--nbval-current-env"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+def test_a_notebook_that_gives_its_outputs_passes(tmp_path: Path) -> None:
+    status, said = judged(tmp_path, "print(1 / 3, 7)", "0.33340 7\n")
+    assert status == 0, said
+
+
+def test_a_notebook_that_gives_another_number_fails(tmp_path: Path) -> None:
+    status, said = judged(tmp_path, "print(1 / 3, 7)", "0.3333 8\n")
+    assert status == 1, said
+    assert "1 failed" in said
+
+
+def test_a_notebook_that_was_never_run_fails(tmp_path: Path) -> None:
+    status, said = judged(tmp_path, "print(1)", "1\n", count=None)
+    assert status != 0, said
+    assert "never executed" in said
