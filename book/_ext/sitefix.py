@@ -1,8 +1,8 @@
-"""Two repairs of what Jupyter Book 1.x puts into every page.
+"""Repairs of what Jupyter Book 1.x puts into a page.
 
 The scripts of sphinx-thebe are inserted even where no page runs code live, and every page then
 reports that THEBE_JS_URL has already been declared. They go, and so do inline scripts that are
-inserted twice.
+inserted twice. Entries of the bibliography get the role that their list has to contain.
 """
 
 import re
@@ -12,7 +12,7 @@ THEBE = re.compile(
 )
 
 
-def drop_scripts(app, pagename, templatename, context, doctree):
+def repair(app, pagename, templatename, context, doctree):
     seen, kept = set(), []
     for script in context.get("script_files", []):
         body = (getattr(script, "attributes", None) or {}).get("body") or ""
@@ -23,9 +23,10 @@ def drop_scripts(app, pagename, templatename, context, doctree):
         kept.append(script)
     context["script_files"] = kept
     if context.get("body"):
-        context["body"] = THEBE.sub("", context["body"])
+        body = THEBE.sub("", context["body"])
+        context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 
 
 def setup(app):
-    app.connect("html-page-context", drop_scripts, priority=900)
+    app.connect("html-page-context", repair, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,201 @@
+"""The built site in a real browser: light and dark, desktop and telephone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.book.chapter import CHAPTERS, Chapter
+from tests.book.site import DOCUMENTS, SITE, built
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--no-first-run",
+]
+DESKTOP, TELEPHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+# What sphinx-book-theme 1.1.4 does wrong on every page: the search button is named otherwise than
+# it is labelled, and parts of the page lie outside any landmark.
+OF_THE_THEME = {"label-content-name-mismatch", "region"}
+PAGES = [*DOCUMENTS, "genindex", "search"]
+# Preloading style sheets, axe looks for those that they import in the wrong folder.
+AXE = {"resultTypes": ["violations"], "preload": False}
+TYPESET = "async () => { if (window.MathJax) await MathJax.startup.promise; }"
+
+if CHROMIUM is None and not os.environ.get("CI"):
+    pytest.skip("no chromium here: install it or set CHROMIUM", allow_module_level=True)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A server that does not print every request."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """The site, served on this machine."""
+    built(DOCUMENTS[0])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(SITE)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "CI needs a browser: install chromium or set CHROMIUM"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page, opened in one of the two themes, and what went wrong on the way."""
+
+    def __init__(self, browser: Browser, address: str, theme: str) -> None:
+        self.address = address
+        self.context = browser.new_context(viewport=DESKTOP)  # pyright: ignore[reportArgumentType]
+        self.context.add_init_script(
+            f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}');"
+        )
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", self.hear)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self.see)
+        self.page.on("response", self.receive)
+
+    def hear(self, message) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"console: {message.text}")
+
+    def see(self, request) -> None:
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.complaints.append(f"outside request: {request.url}")
+
+    def receive(self, response) -> None:
+        if response.status >= 400:
+            self.complaints.append(f"{response.status}: {response.url}")
+
+    def open(self, path: str) -> Page:
+        self.page.goto(f"{self.address}/{path}", wait_until="load")
+        self.page.evaluate(TYPESET)
+        return self.page
+
+
+@pytest.fixture(params=["light", "dark"])
+def visit(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Visit]:
+    visit = Visit(browser, address, request.param)
+    yield visit
+    visit.context.close()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds wrong, but for what the theme does wrong everywhere."""
+    found = Axe().run(page, options=AXE).response["violations"]
+    return [
+        f"{v['impact']} {v['id']}: {v['help']} at {[n['target'] for n in v['nodes']][:3]}"
+        for v in found
+        if v["id"] not in OF_THE_THEME
+    ]
+
+
+def too_wide(page: Page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+
+
+def mathematics(page: Page) -> dict[str, int]:
+    """Formulas in the source, formulas rendered, and formulas that MathJax could not read."""
+    count = "(selector) => document.querySelectorAll(selector).length"
+    return {
+        "written": page.evaluate(count, ".math"),
+        "rendered": page.evaluate(count, ".math mjx-container"),
+        "errors": page.evaluate(count, "mjx-merror, [data-mjx-error]"),
+    }
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_a_page_is_clean(visit: Visit, document: str) -> None:
+    page = visit.open(f"{document}.html")
+    assert visit.complaints == []
+    assert not too_wide(page)
+    math = mathematics(page)
+    assert math["errors"] == 0
+    assert math["rendered"] == math["written"]
+    assert violations(page) == []
+    page.set_viewport_size(TELEPHONE)  # pyright: ignore[reportArgumentType]
+    page.wait_for_timeout(300)
+    assert not too_wide(page)
+    assert visit.complaints == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
+def test_a_chapter_has_mathematics_and_pictures(visit: Visit, chapter: Chapter) -> None:
+    page = visit.open(f"book/{chapter.name}.html")
+    assert mathematics(page)["rendered"] > 50
+    sizes = page.evaluate(
+        """async () => {
+            const images = [...document.querySelectorAll('article img')];
+            for (const image of images) { image.loading = 'eager'; await image.decode(); }
+            return images.map(image => image.naturalWidth);
+        }"""
+    )
+    assert len(sizes) >= len(chapter.figures)
+    assert all(sizes)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
+def test_solutions_open_by_click(visit: Visit, chapter: Chapter) -> None:
+    page = visit.open(f"book/{chapter.name}.html")
+    solutions = page.locator("div.solution.dropdown")
+    assert solutions.count() == len(chapter.named("solution"))
+    for number in range(solutions.count()):
+        solution = solutions.nth(number)
+        code = solution.locator("pre").first
+        assert not code.is_visible()
+        solution.locator("p.admonition-title").click()
+        code.wait_for(state="visible", timeout=2000)
+
+
+def test_search_finds_what_the_book_is_about(visit: Visit) -> None:
+    page = visit.open("search.html?q=crosstalk")
+    page.wait_for_selector("#search-results ul.search li a", timeout=10_000)
+    found = page.locator("#search-results ul.search li a").evaluate_all("as => as.map(a => a.href)")
+    assert any("01_linear_attention" in link for link in found)
+    assert visit.complaints == []
+
+
+def test_the_front_page_leads_to_the_book(visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{visit.address}/")
+    page.wait_for_url("**/book/index.html")
+    assert "Associative Memory" in page.title()
+
+
+BROKEN = """data:text/html,<title>x</title><body style="width: 3000px"><img src="nothing.png">
+<script>console.error('ouch')</script>"""
+
+
+def test_a_broken_page_is_noticed(visit: Visit) -> None:
+    visit.page.goto(BROKEN)
+    visit.page.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
+    assert too_wide(visit.page)
+    assert any("image-alt" in violation for violation in violations(visit.page))
+    assert "console: ouch" in visit.complaints
+    assert "outside request: http://127.0.0.1:9/" in visit.complaints
