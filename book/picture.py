@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 
 from assocmem import ops
 from assocmem.book import figures
@@ -40,7 +41,7 @@ def crosstalk(pairs: int, size: int = SIZE, memories: int = 32) -> tuple[float, 
     return per_memory.mean().item(), per_memory.std().item() / memories**0.5
 
 
-def draw() -> plt.Figure:
+def draw() -> Figure:
     fig = plt.figure(figsize=(9.0, 2.9))
     left, right = fig.subfigures(1, 2, width_ratios=(1.35, 1))
 

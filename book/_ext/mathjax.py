@@ -16,7 +16,7 @@ WANTED = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensi
 def copy_mathjax(app, error):
     if error or app.builder.format != "html":
         return
-    for file in files(PACKAGE):
+    for file in files(PACKAGE) or ():
         if not file.is_relative_to(ROOT):
             continue
         inside = file.relative_to(ROOT)

@@ -92,7 +92,7 @@ class Chapter:
     def claim_calls(self) -> list[str]:
         """The ids of the claims that the code checks, in order; "?" for one not written out."""
         return [
-            node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else "?"
+            str(node.args[0].value) if node.args and isinstance(node.args[0], ast.Constant) else "?"
             for cell in self.code
             for node in ast.walk(parse(cell))
             if isinstance(node, ast.Call)

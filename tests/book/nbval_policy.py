@@ -48,18 +48,18 @@ class Output(str):
 exact = plugin.IPyNbCell.sanitize
 
 
-def sanitize(cell: plugin.IPyNbCell, text: object) -> object:
-    text = exact(cell, text)
-    return Output(text) if isinstance(text, str) else text
+def sanitize(self: plugin.IPyNbCell, s: object) -> object:
+    s = exact(self, s)
+    return Output(s) if isinstance(s, str) else s
 
 
-plugin.IPyNbCell.sanitize = sanitize
+setattr(plugin.IPyNbCell, "sanitize", sanitize)  # noqa: B010
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:
     if not isinstance(collector, plugin.IPyNbFile):
         return
-    collector.skip_compare += ("image/svg+xml",)
+    setattr(collector, "skip_compare", (*collector.skip_compare, "image/svg+xml"))  # noqa: B010
     notebook = nbformat.read(collector.path, as_version=4)
     never = [
         number

@@ -61,7 +61,7 @@ def definitions(chapter: Chapter, before: NotebookNode | None) -> dict[str, Any]
     for cell in chapter.code:
         if cell is before:
             break
-        kept = [node for node in parse(cell).body if isinstance(node, kinds)]
+        kept: list[ast.stmt] = [n for n in parse(cell).body if isinstance(n, kinds)]
         exec(compile(ast.Module(kept, []), "<chapter>", "exec"), namespace)
     return namespace
 

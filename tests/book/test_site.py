@@ -25,7 +25,9 @@ def fetched(soup: BeautifulSoup) -> list[str]:
     """The addresses that a browser fetches on its own when it shows a page."""
     found = [tag["src"] for tag in soup.select("script[src], img[src], iframe[src], source[src]")]
     found += [
-        tag["href"] for tag in soup.select("link[href]") if FETCHED_LINKS & set(tag.get("rel", []))
+        tag["href"]
+        for tag in soup.select("link[href]")
+        if FETCHED_LINKS & set(tag.get("rel") or ())
     ]
     inline = " ".join(tag.text for tag in soup.select("style"))
     return [str(address) for address in found] + re.findall(r"url\(['\"]?([^'\")]+)", inline)
@@ -122,7 +124,10 @@ def test_the_page_has_what_the_notebook_has(chapter: Chapter) -> None:
     assert len(soup.select(", ".join(f"div.proof.{kind}" for kind in PROOFS))) == len(proofs)
 
     figures = {c.metadata.mystnb.figure.name: c.metadata.mystnb.image.alt for c in chapter.figures}
-    shown = {tag["id"]: tag.find("img")["alt"] for tag in soup.select("figure[id^='fig-']")}
+    shown = {
+        str(tag["id"]): str(tag.select("img")[0]["alt"])
+        for tag in soup.select("figure[id^='fig-']")
+    }
     assert {name: " ".join(alt.split()) for name, alt in shown.items()} == {
         name: " ".join(alt.split()) for name, alt in figures.items()
     }

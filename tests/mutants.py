@@ -1,0 +1,261 @@
+"""Break the library in many ways, one at a time, and see that tests and chapters turn red.
+
+    python tests/mutants.py                  all mutants
+    python tests/mutants.py similarity.py    those whose file or guards contain the word
+
+A mutant is a change of one place in a source file. Its guards are the test files and chapters that
+have to notice. Each mutant lives in a copy of the tree; the tree itself is never touched. A guard
+that stays green is a survivor, and makes the command fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("src", "kernels", "tests", "book", "pyproject.toml", "_config.yml", "README.md")
+WORKERS = 2
+TIMEOUT = 900  # seconds for one guard
+AHEAD_OF_TIME = "tests/kernels/test_resources.py"  # compiles, and so runs without the interpreter
+
+CHAPTER_1 = "book/01_linear_attention.ipynb"
+CHAPTER_2 = "book/02_memory_capacity.ipynb"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is broken, how, and who has to notice."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    guards: tuple[str, ...]
+
+
+SIMILARITY = "src/assocmem/similarity.py"
+MEMORY = "src/assocmem/memory.py"
+CLOSED_FORMS = "src/assocmem/capacity/closed_forms.py"
+RETRIEVAL = "src/assocmem/capacity/retrieval.py"
+FRAMES = "src/assocmem/capacity/frames.py"
+CLAIMS = "src/assocmem/book/claims.py"
+LINEAR_ATTENTION = "src/assocmem/ops/linear_attention.py"
+
+MUTANTS = (
+    # kernel functions
+    Mutant(
+        "ReLU forgets to cut",
+        SIMILARITY,
+        "return z.clamp_min(0) ** self.power",
+        "return z ** self.power",
+        ("tests/test_similarity.py", "tests/test_capacity.py", CHAPTER_2),
+    ),
+    Mutant(
+        "wrong degree of the polynomial",
+        SIMILARITY,
+        "return z**self.degree",
+        "return z ** (self.degree + 1)",
+        ("tests/test_similarity.py", "tests/test_capacity.py", CHAPTER_2),
+    ),
+    Mutant(
+        "the exponential's default temperature is d instead of √d",
+        SIMILARITY,
+        "d**0.5 if self.tau is None",
+        "d if self.tau is None",
+        ("tests/test_similarity.py", "tests/test_capacity.py"),
+    ),
+    Mutant(
+        "a feature map of one degree too many",
+        SIMILARITY,
+        "range(self.degree - 1)",
+        "range(self.degree)",
+        ("tests/test_similarity.py", "tests/test_memory.py"),
+    ),
+    # the memory as an object
+    Mutant(
+        "a write is subtracted",
+        MEMORY,
+        "self._values = decay * self._values + self._phi(k).mT @ u",
+        "self._values = decay * self._values - self._phi(k).mT @ u",
+        ("tests/test_memory.py",),
+    ),
+    Mutant(
+        "nothing fades",
+        MEMORY,
+        "torch.cat((decay * self._values, u))",
+        "torch.cat((self._values, u))",
+        ("tests/test_memory.py",),
+    ),
+    Mutant(
+        "the delta rule reads before the decay",
+        MEMORY,
+        "x[i : i + 1] - decay[i] * self._recall",
+        "x[i : i + 1] - self._recall",
+        ("tests/test_memory.py",),
+    ),
+    Mutant(
+        "forgetting takes out half",
+        MEMORY,
+        "u = -self._recall(rows) / norm",
+        "u = -0.5 * self._recall(rows) / norm",
+        ("tests/test_memory.py",),
+    ),
+    # capacity
+    Mutant(
+        "N disturb instead of N − 1",
+        CLOSED_FORMS,
+        "return math.inf if N == 1 else gain / (N - 1)",
+        "return math.inf if N == 1 else gain / N",
+        ("tests/test_capacity.py", CHAPTER_2),
+    ),
+    Mutant(
+        "ReLU as loud as the polynomial",
+        CLOSED_FORMS,
+        "return 2 * snr_polynomial(N, d, power, keys)",
+        "return snr_polynomial(N, d, power, keys)",
+        ("tests/test_capacity.py", CHAPTER_2),
+    ),
+    Mutant(
+        "a wrong temperature in the exponential's SNR",
+        CLOSED_FORMS,
+        "log_gain = 2 * d * (tau - 1) / tau**2",
+        "log_gain = 2 * d * (tau - 1) / tau",
+        ("tests/test_capacity.py", CHAPTER_2),
+    ),
+    Mutant(
+        "the item's own score counts as noise",
+        RETRIEVAL,
+        "scores.diagonal_scatter(torch.zeros_like(c), offset=start) @ values",
+        "scores @ values",
+        ("tests/test_capacity.py", CHAPTER_2),
+    ),
+    Mutant(
+        "the Welch bound without its 1",
+        FRAMES,
+        "return max(0.0, N / m - 1)",
+        "return max(0.0, N / m)",
+        ("tests/test_capacity.py", CHAPTER_2),
+    ),
+    # claims
+    Mutant(
+        "a claim that does not hold passes",
+        CLAIMS,
+        "if not holds:",
+        "if False:",
+        ("tests/book/test_claim_function.py",),
+    ),
+    Mutant(
+        "a tolerance of any width",
+        CLAIMS,
+        "abs(x - target) <= width",
+        "abs(x - target) >= 0",
+        ("tests/book/test_claim_function.py",),
+    ),
+    Mutant(
+        "NaN holds",
+        CLAIMS,
+        "holds, parts = math.isfinite(x), []",
+        "holds, parts = True, []",
+        ("tests/book/test_claim_function.py",),
+    ),
+)
+
+
+def copy_of_the_tree(folder: Path) -> None:
+    for part in PARTS:
+        source, target = ROOT / part, folder / part
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+
+
+def environment(folder: Path, guard: str) -> dict[str, str]:
+    """The copy's sources before the installed ones; the interpreter unless kernels are compiled."""
+    sources = os.pathsep.join(str(folder / part) for part in ("src", "kernels"))
+    env = {**os.environ, "PYTHONPATH": sources, "PYTHONDONTWRITEBYTECODE": "1"}
+    if guard != AHEAD_OF_TIME:
+        env["TRITON_INTERPRET"] = "1"
+    return env
+
+
+def red(folder: Path, guard: str) -> bool:
+    """Whether a test file or a chapter of a copy of the tree fails."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", guard]
+    if guard.endswith(".ipynb"):
+        command += ["-p", "tests.book.nbval_policy", "--nbval", "--nbval-current-env"]
+        command += ["--nbval-cell-timeout=120"]
+    run = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(folder, guard),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    if run.returncode not in (0, 1, 2):
+        raise RuntimeError(f"{guard} did not run:\n{run.stdout}{run.stderr}")
+    return run.returncode != 0
+
+
+def survivors(mutant: Mutant) -> list[str]:
+    """The guards that do not notice a mutant."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy_of_the_tree(folder)
+        path = folder / mutant.file
+        source = path.read_text()
+        if source.count(mutant.old) != 1:
+            return [f"{mutant.file} has {source.count(mutant.old)} places to break, not 1"]
+        path.write_text(source.replace(mutant.old, mutant.new))
+        return [guard for guard in mutant.guards if not red(folder, guard)]
+
+
+def green(guards: list[str]) -> bool:
+    """Whether all guards pass when nothing is broken; else a red guard says nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy_of_the_tree(folder)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            verdicts = pool.map(lambda guard: red(folder, guard), guards)
+            bad = [guard for guard, fails in zip(guards, verdicts, strict=True) if fails]
+    for guard in bad:
+        print(f"red before anything was broken: {guard}")
+    return not bad
+
+
+def main(words: list[str]) -> int:
+    chosen = [
+        m for m in MUTANTS if not words or any(w in " ".join((m.file, *m.guards)) for w in words)
+    ]
+    guards = sorted({guard for mutant in chosen for guard in mutant.guards})
+    print(
+        f"{len(chosen)} mutants, {len(guards)} guards; first, all guards on the sound tree",
+    )
+    if not chosen or not green(guards):
+        return 1
+    start, alive = time.perf_counter(), 0
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for mutant, missed in zip(chosen, pool.map(survivors, chosen), strict=True):
+            alive += bool(missed)
+            verdict = f"MISSED BY {', '.join(missed)}" if missed else "red"
+            print(f"{mutant.what} ({mutant.file}): {verdict}", flush=True)
+            if not missed:
+                print(f"    noticed by {', '.join(mutant.guards)}", flush=True)
+    minutes = (time.perf_counter() - start) / 60
+    print(f"{len(chosen) - alive} of {len(chosen)} noticed by all guards, {minutes:.1f} minutes")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
