@@ -1,7 +1,8 @@
 """How nbval compares a notebook with its committed outputs; loaded with `-p`.
 
-nbval compares text exactly, passes cells that were never executed, and cannot see pictures. Here
-a number with a decimal point or an exponent may deviate by RTOL, since other machines round
+nbval compares text exactly, passes cells that were never executed, cannot see pictures, and runs
+cells without history, so that a last `;` does not silence a cell as it does in Jupyter. Here a `;`
+does; a number with a decimal point or an exponent may deviate by RTOL, since other machines round
 otherwise, while integers and all other text stay exact; a notebook with a cell that was never
 executed is an error; and pictures are left to test_figures.py, SVG as well as PNG.
 """
@@ -12,6 +13,7 @@ import re
 import nbformat
 import pytest
 from nbval import plugin
+from nbval.kernel import RunningKernel
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?")
 RTOL, ATOL = 1e-3, 1e-6
@@ -54,6 +56,15 @@ def sanitize(self: plugin.IPyNbCell, s: object) -> object:
 
 
 setattr(plugin.IPyNbCell, "sanitize", sanitize)  # noqa: B010
+
+
+def execute(self: RunningKernel, cell_input: str, allow_stdin: bool | None = None) -> str:
+    return self.kc.execute(
+        cell_input, store_history=True, allow_stdin=allow_stdin, stop_on_error=False
+    )
+
+
+setattr(RunningKernel, "execute_cell_input", execute)  # noqa: B010
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:

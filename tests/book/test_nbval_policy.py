@@ -70,6 +70,11 @@ def test_a_notebook_that_gives_its_outputs_passes(tmp_path: Path) -> None:
     assert status == 0, said
 
 
+def test_a_semicolon_silences_a_cell(tmp_path: Path) -> None:
+    status, said = judged(tmp_path, "print(7)\nobject();", "7\n")
+    assert status == 0, said
+
+
 def test_a_notebook_that_gives_another_number_fails(tmp_path: Path) -> None:
     status, said = judged(tmp_path, "print(1 / 3, 7)", "0.3333 8\n")
     assert status == 1, said
