@@ -46,7 +46,7 @@ kernels: $(READY) ## Compile the kernels ahead of time, and check what they need
 
 notebooks: $(READY) ## Run every notebook, and compare its outputs with the committed ones
 	$(SAY) 'Every notebook: its code must give the outputs that are committed'
-	$(PYTEST) -v --dist loadfile -p tests.book.nbval_policy \
+	$(PYTEST) --dist loadfile -p tests.book.nbval_policy \
 	    --nbval --nbval-current-env --nbval-cell-timeout=120 book/*.ipynb
 
 site: $(READY) ## Build the site strictly: a warning is an error

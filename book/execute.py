@@ -30,7 +30,6 @@ def execute(path: Path) -> str:
         kernel_name="python3",
         timeout=CELL_TIMEOUT,
         record_timing=False,
-        extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_start=lambda cell, cell_index: print(
             f"\r{path.name}: cell {cell_index + 1} of {len(notebook.cells)} ", end="", flush=True
