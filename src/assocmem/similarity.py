@@ -79,7 +79,7 @@ class Polynomial(Similarity):
 
     @property
     def feature_map(self) -> Callable[[Tensor], Tensor]:
-        """φ(x) = the degree-fold tensor power of x, flattened: size d^degree."""
+        """φ(x) = the degree-fold tensor power of x, flattened to size d^degree."""
 
         def phi(x: Tensor) -> Tensor:
             y = x
