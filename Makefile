@@ -18,6 +18,7 @@ ON_THE_SITE   := tests/book/test_site.py tests/book/test_browser.py
 
 SAY := @printf '\n\033[1m== %s\033[0m\n'
 
+.NOTPARALLEL:
 .PHONY: help book test lint unit kernels notebooks site execute mutants clean
 
 help: ## Show this list
