@@ -52,7 +52,8 @@ notebooks: $(READY) ## Run every notebook, and compare its outputs with the comm
 
 site: $(READY) ## Build the site strictly: a warning is an error
 	$(SAY) 'The site, strictly: a warning is an error'
-	$(VENV)/bin/jupyter-book build . -W -n --keep-going --all
+	rm -rf _build # what an earlier build left behind could hide what is missing now
+	$(VENV)/bin/jupyter-book build . -W -n --keep-going
 
 execute: $(READY) ## Run all notebooks, and store their outputs where they changed
 	$(SAY) 'Running the notebooks and storing what changed'
