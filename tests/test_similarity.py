@@ -26,7 +26,7 @@ FORMULAS = [
 ]
 
 
-@pytest.mark.parametrize(("kappa", "f"), FORMULAS, ids=lambda x: str(x))
+@pytest.mark.parametrize(("kappa", "f"), FORMULAS, ids=[str(kappa) for kappa, _ in FORMULAS])
 def test_scores_are_the_formula_of_every_pair(kappa, f):
     q, k = vectors(3, 6), vectors(4, 6, seed=1)
     expected = [[f(sum(a * b for a, b in zip(x, y, strict=True)), 6) for y in k] for x in q]
