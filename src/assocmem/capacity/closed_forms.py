@@ -1,0 +1,216 @@
+"""The retrieval SNR in closed form, signal power over noise power.
+
+All rest on one identity. When the values are independent of each other and of the keys, have
+mean zero and equal power, the cross terms of ‖r‖² vanish in the mean:
+
+    SNR⁻¹ = (N − 1) · E[κ(k_i, k_j)²] / κ(k_i, k_i)²                    (book, eq-master)
+
+conditional on k_i. What remains is the law of k_iᵀk_j, for each of three kinds of keys:
+
+- "gaussian": k_j ~ N(0, I) and ‖k_i‖² = d fixed, so k_iᵀk_j ~ N(0, d);
+- "gaussian-random": k_i is drawn from N(0, I) too, and the ratio averaged over it;
+- "sphere": all keys uniform on the sphere of radius √d, so k_iᵀk_j = d cos θ.
+
+Only the linear result is the paper's (arXiv:2505.19488, Eq. 7, N/d, in the limit of large N and
+d); the exact forms below are derived in the book. Where the mean of the noise is infinite the
+SNR is 0; a value beyond the range of a float is inf.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from assocmem.capacity.inputs import check_count, check_fraction, check_keys, check_positive
+
+
+def snr_linear(N: int, d: int, keys: str = "gaussian") -> float:
+    """SNR of κ(q, k) = qᵀk: d/(N − 1) (arXiv:2505.19488, Eq. 7: SNR⁻¹ ≈ N/d; exact form ours).
+
+    E(k_iᵀk_j)² = ‖k_i‖² for both Gaussian kinds and d on the sphere, against c² = ‖k_i‖⁴. With a
+    random k_i, E[1/χ²_d] = 1/(d − 2) makes it (d − 2)/(N − 1). Assumptions: see the module.
+
+    Args:
+        N: stored pairs.
+        d: size of a key.
+        keys: "gaussian", "gaussian-random" or "sphere".
+
+    Raises:
+        TypeError, ValueError: when N or d is no integer >= 1, or keys is unknown.
+    """
+    return snr_polynomial(N, d, 1, keys)
+
+
+def snr_polynomial(N: int, d: int, degree: int = 2, keys: str = "gaussian") -> float:
+    """SNR of κ(q, k) = (qᵀk)^p, p = degree (we derive).
+
+    With Gaussian keys E z^{2p} = (2p − 1)!! d^p, so SNR = Π_{m<p} d/(2m + 1) / (N − 1). On the
+    sphere E cos^{2p}θ = (2p − 1)!!/(d(d + 2)…(d + 2p − 2)) puts d + 2m for d; with a random k_i
+    E[(χ²_d)^{−p}] puts d − 2m − 2, and the mean noise is infinite for d ≤ 2p.
+
+    Args:
+        N: stored pairs.
+        d: size of a key.
+        degree: p, at least 1.
+        keys: "gaussian", "gaussian-random" or "sphere".
+
+    Raises:
+        TypeError, ValueError: when N, d or degree is no integer >= 1, or keys is unknown.
+    """
+    for name, count in (("N", N), ("d", d), ("degree", degree)):
+        check_count(name, count)
+    check_keys(keys)
+    shift = {
+        "gaussian": lambda m: 0,
+        "gaussian-random": lambda m: -2 * m - 2,
+        "sphere": lambda m: 2 * m,
+    }
+    gain = math.prod(max(0, d + shift[keys](m)) / (2 * m + 1) for m in range(degree))
+    return math.inf if N == 1 else gain / (N - 1)
+
+
+def snr_relu(N: int, d: int, power: int = 1, keys: str = "gaussian") -> float:
+    """SNR of κ(q, k) = max(0, qᵀk)^p, p = power: twice that of (qᵀk)^p (we derive).
+
+    k_iᵀk_j is symmetric about 0, so that half of E κ² is cut away while c is untouched. For p = 1
+    and Gaussian keys it is 2d/(N − 1). Assumes values of mean zero: κ ≥ 0 has a mean.
+
+    Args:
+        N: stored pairs.
+        d: size of a key.
+        power: p, at least 1.
+        keys: "gaussian", "gaussian-random" or "sphere".
+
+    Raises:
+        TypeError, ValueError: when N, d or power is no integer >= 1, or keys is unknown.
+    """
+    check_count("power", power)
+    return 2 * snr_polynomial(N, d, power, keys)
+
+
+def snr_exponential(N: int, d: int, tau: float | None = None, keys: str = "gaussian") -> float:
+    """SNR of κ(q, k) = exp(qᵀk/τ), τ = √d when None (we derive).
+
+    Given k_i, with s² = ‖k_i‖²: E e^{2z/τ} = e^{2s²/τ²} against c² = e^{2s²/τ}. With s² = d that
+    is SNR = exp(2d(τ − 1)/τ²)/(N − 1). With s² ~ χ²_d, SNR = (1 − 4a)^{d/2}/(N − 1) where
+    a = (1 − τ)/τ², and 0 where 4a ≥ 1 (τ ≤ 2√2 − 2). On the sphere, with β = d/τ,
+
+        SNR = e^{2β} / ((N − 1) · ₀F₁(; d/2; β²)),    E e^{2β cos θ} = ₀F₁(; d/2; β²).
+
+    These are means over draws. For τ well below √(2d/ln N) rare draws carry the mean, and a
+    typical memory does better by orders of magnitude.
+
+    Args:
+        N: stored pairs.
+        d: size of a key.
+        tau: temperature τ, in units of qᵀk.
+        keys: "gaussian", "gaussian-random" or "sphere".
+
+    Raises:
+        TypeError, ValueError: when N or d is no integer >= 1, tau is not finite and > 0, or keys
+            is unknown.
+    """
+    check_count("N", N)
+    check_count("d", d)
+    check_keys(keys)
+    if tau is None:
+        tau = math.sqrt(d)
+    check_positive("tau", tau)
+    if N == 1:
+        return math.inf
+    if keys == "gaussian":
+        log_gain = 2 * d * (tau - 1) / tau**2
+    elif keys == "sphere":
+        log_gain = 2 * d / tau - log_0f1(d / 2, d / tau)
+    else:
+        inside = 1 - 4 * (1 - tau) / tau**2
+        log_gain = d / 2 * math.log(inside) if inside > 0 else -math.inf
+    return exp(log_gain - math.log(N - 1))
+
+
+def snr_cone(N: int, d: int, key_cosine: float, value_cosine: float = 0.0) -> float:
+    """SNR of κ(q, k) = qᵀk when keys, and values, have a mean (we derive; book, eq-cone-snr).
+
+        SNR⁻¹ = (N − 1)[ρ² + (1 − ρ)²/(d − 1)] + (N − 1)(N − 2) ρ² ν
+
+    for keys and values drawn by `cone` with mean cosines ρ and ν. The second term is coherent:
+    it grows as N², and needs a mean on both sides.
+
+    Args:
+        N: stored pairs.
+        d: size of a key, at least 2.
+        key_cosine: ρ in [0, 1].
+        value_cosine: ν in [0, 1].
+
+    Raises:
+        TypeError, ValueError: when an argument is out of range.
+    """
+    check_count("N", N)
+    check_count("d", d, at_least=2)
+    check_fraction("key_cosine", key_cosine)
+    check_fraction("value_cosine", value_cosine)
+    rho = key_cosine
+    noise = (N - 1) * (rho**2 + (1 - rho) ** 2 / (d - 1))
+    noise += (N - 1) * (N - 2) * rho**2 * value_cosine
+    return math.inf if noise == 0 else 1 / noise
+
+
+def snr_decay(age: int, d: int, decay: float, N: int | None = None) -> float:
+    """SNR of an item of that age in a linear memory that forgets (we derive; book, eq-decay-snr).
+
+    After S ← γ S + v kᵀ an item of age a has amplitude γ^a, and all N items together the power
+    N_eff = Σ_a γ^{2a} = (1 − γ^{2N})/(1 − γ²), so that
+
+        SNR(a) = d γ^{2a} / (N_eff − γ^{2a}).
+
+    Args:
+        age: a, in steps since the item was written; 0 is the newest.
+        d: size of a key (all of norm √d, as in "gaussian" and "sphere").
+        decay: γ in (0, 1].
+        N: pairs written so far; None for a memory that has run for ever (needs γ < 1).
+
+    Raises:
+        TypeError, ValueError: when an argument is out of range, or N is None with γ = 1.
+    """
+    check_count("age", age, at_least=0)
+    check_count("d", d)
+    check_fraction("decay", decay)
+    check_positive("decay", decay)
+    if N is not None:
+        check_count("N", N, at_least=age + 1)
+    if decay == 1:
+        if N is None:
+            raise ValueError("N must be given when decay is 1: the noise grows without bound")
+        effective = float(N)
+    else:
+        effective = (1 - (decay ** (2 * N) if N is not None else 0.0)) / (1 - decay**2)
+    signal = decay ** (2 * age)
+    noise = effective - signal
+    return math.inf if noise <= 0 else d * signal / noise
+
+
+def log_0f1(b: float, beta: float) -> float:
+    """ln ₀F₁(; b; β²) = ln Σ_n β^{2n} / (n! (b)_n), for b > 0 and β > 0.
+
+    All terms are positive and log-concave in n, so that nothing cancels, and the sum is its
+    largest term and those within a few widths of it, however large β is. With b = d/2 this is
+    Γ(b) β^{1−b} I_{b−1}(2β), the Bessel form, without its overflow.
+    """
+    # Neighbouring terms are equal where β² = n(b + n − 1); the curvature there gives the width.
+    peak = (math.sqrt((b - 1) ** 2 + 4 * beta**2) - (b - 1)) / 2
+    width = 12 * math.sqrt(peak) + 60
+    n = torch.arange(max(0, math.floor(peak - width)), math.ceil(peak + width), dtype=torch.float64)
+    b_tensor = torch.tensor(b, dtype=torch.float64)
+    terms = (
+        2 * n * math.log(beta)
+        - torch.lgamma(n + 1)
+        - torch.lgamma(n + b_tensor)
+        + torch.lgamma(b_tensor)
+    )
+    return terms.logsumexp(0).item()
+
+
+def exp(x: float) -> float:
+    """e^x, inf beyond the range of a float."""
+    return math.exp(x) if x < 709 else math.inf

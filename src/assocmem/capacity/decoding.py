@@ -1,0 +1,85 @@
+"""Nearest-value decoding: how often the value most like the answer is the right one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assocmem import similarity as kernel_functions
+from assocmem.capacity.inputs import check_count, check_pairs
+from assocmem.capacity.retrieval import BLOCK
+from assocmem.capacity.vectors import unit
+from assocmem.similarity import Similarity
+
+
+def nearest_value_accuracy(
+    keys: Tensor,
+    values: Tensor,
+    similarity: str | Similarity = "linear",
+    queries: Tensor | None = None,
+) -> Tensor:
+    """Share of the items whose own value is the nearest in angle to what the memory answers.
+
+        (1/N) #{ i : argmax_j v_jᵀo_i / ‖v_j‖ = i },    o_i = Σ_j κ(q_i, k_j) v_j
+
+    The angle, not the distance: the scale of the answer is not known to its reader.
+
+    Args:
+        keys: stored keys `[N, d]`.
+        values: stored values `[N, d_v]`, the candidates.
+        similarity: κ, a name or a `Similarity`.
+        queries: the query `[N, d]` that asks for each item; the keys themselves when None.
+
+    Returns:
+        A scalar in [0, 1].
+
+    Raises:
+        TypeError: when an argument is no floating-point tensor, or dtypes differ.
+        ValueError: when shapes or devices differ, or N = 0.
+    """
+    queries = check_pairs(keys, values, queries)
+    kappa = kernel_functions.get(similarity)
+    candidates = unit(values)
+    rows = max(1, BLOCK // len(keys))
+    hits = torch.zeros((), dtype=keys.dtype, device=keys.device)
+    for start in range(0, len(keys), rows):
+        o = kappa(queries[start : start + rows], keys) @ values
+        nearest = (o @ candidates.T).argmax(-1)
+        items = torch.arange(start, start + len(o), device=keys.device)
+        hits = hits + (nearest == items).sum()
+    return hits / len(keys)
+
+
+def accuracy_linear(N: int, d: int, d_v: int) -> float:
+    """Expected `nearest_value_accuracy` of a linear memory of random pairs (we derive).
+
+    With Gaussian crosstalk of power σ² = (N − 1)/d, spread evenly over d_v directions, the right
+    value scores 1 + e, e = σx/√d_v, and each of N − 1 wrong ones s·y, with x, y ~ N(0, 1),
+    s² = 1/d + ‖o‖²/d_v and ‖o‖² = (1 + e)² + σ²(1 − 1/d_v). The term 1/d is there because a wrong
+    value is itself part of the crosstalk. So
+
+        accuracy = E_x Φ((1 + e)/s)^{N−1}                                (book, eq-decoding)
+
+    Cosines have lighter tails than the Gaussians that stand for them here, and errors come in
+    clusters: the prediction is low, by up to 0.05 at d = 32, d_v = 64.
+
+    Args:
+        N: stored pairs.
+        d: size of a key; keys of one norm, uniform on the sphere or Gaussian.
+        d_v: size of a value; values of one norm, uniform on the sphere.
+
+    Raises:
+        TypeError, ValueError: when an argument is no integer >= 1.
+    """
+    for name, count in (("N", N), ("d", d), ("d_v", d_v)):
+        check_count(name, count)
+    x, weight = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(80))
+    noise = (N - 1) / d
+    right = 1 + math.sqrt(noise / d_v) * x
+    answer = right.square() + noise * (1 - 1 / d_v)
+    spread = (1 / d + answer / d_v).sqrt()
+    log_all_below = (N - 1) * torch.special.log_ndtr(right / spread)
+    return (weight @ log_all_below.exp() / math.sqrt(2 * math.pi)).item()

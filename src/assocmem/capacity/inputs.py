@@ -1,0 +1,66 @@
+"""Checks of the arguments of `assocmem.capacity`: each says what was expected and what came."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+KEYS = ("gaussian", "gaussian-random", "sphere")
+
+
+def check_count(name: str, value: int, at_least: int = 1) -> None:
+    """Raise unless `value` is an integer of at least `at_least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {value}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless `value` is a finite number above 0."""
+    if not (0 < value < math.inf):
+        raise ValueError(f"{name} must be finite and > 0, got {value!r}")
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raise unless `value` lies in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
+
+
+def check_keys(keys: str) -> None:
+    """Raise unless `keys` names a distribution of keys."""
+    if keys not in KEYS:
+        raise ValueError(f"keys must be one of {list(KEYS)}, got {keys!r}")
+
+
+def check_pairs(keys: Tensor, values: Tensor, queries: Tensor | None) -> Tensor:
+    """Raise unless keys `[N, d]`, values `[N, d_v]` and queries `[N, d]` go together.
+
+    Returns:
+        The queries; the keys themselves when `queries` is None.
+    """
+    queries = keys if queries is None else queries
+    for name, x in (("keys", keys), ("values", values), ("queries", queries)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+        if not x.is_floating_point() or x.dtype != keys.dtype:
+            raise TypeError(f"{name} must be floating point and of keys' dtype, got {x.dtype}")
+        if x.device != keys.device:
+            raise ValueError(f"{name} must be on {keys.device} like keys, got {x.device}")
+    if keys.ndim != 2:
+        raise ValueError(f"keys must have shape [N, d], got {list(keys.shape)}")
+    if values.ndim != 2 or values.shape[0] != keys.shape[0]:
+        raise ValueError(
+            f"values must have shape [N, d_v] with N = {keys.shape[0]} like keys, "
+            f"got {list(values.shape)}"
+        )
+    if queries.shape != keys.shape:
+        raise ValueError(
+            f"queries must have shape [N, d] = {list(keys.shape)} like keys, "
+            f"got {list(queries.shape)}"
+        )
+    if keys.shape[0] == 0:
+        raise ValueError("keys must hold at least one pair, got N = 0")
+    return queries

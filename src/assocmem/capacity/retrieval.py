@@ -1,0 +1,174 @@
+"""The retrieval signal-to-noise ratio, measured on given pairs or on seeded random ones.
+
+A memory with kernel function κ answers with o_i = Σ_j κ(q_i, k_j) v_j = c_i v_i + r_i, where
+c_i = κ(q_i, k_i) is the scale of the signal and r_i the crosstalk of all other pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from assocmem import similarity as kernel_functions
+from assocmem.capacity.inputs import check_count, check_keys, check_pairs
+from assocmem.capacity.vectors import sphere, unit
+from assocmem.similarity import Similarity
+
+BLOCK = 2**22  # scores held at a time: 32 MiB in float64, whatever N is
+
+
+def noise_to_signal(
+    keys: Tensor,
+    values: Tensor,
+    similarity: str | Similarity = "linear",
+    queries: Tensor | None = None,
+) -> Tensor:
+    """How much louder than its value the crosstalk of each item is, in power.
+
+        ‖r_i‖² / (c_i² ‖v_i‖²),    c_i = κ(q_i, k_i),    r_i = Σ_{j≠i} κ(q_i, k_j) v_j
+
+    This is what the retrieval SNR of arXiv:2505.19488 (§2.1) averages. The scores must be finite
+    in the dtype of the keys: exp(z/τ) needs z/τ < 709 in float64, < 88 in float32.
+
+    Args:
+        keys: stored keys `[N, d]`.
+        values: stored values `[N, d_v]`.
+        similarity: κ, a name or a `Similarity`.
+        queries: the query `[N, d]` that asks for each item; the keys themselves when None.
+
+    Returns:
+        `[N]`, differentiable; inf for an item whose signal is 0.
+
+    Raises:
+        TypeError: when an argument is no floating-point tensor, or dtypes differ.
+        ValueError: when shapes or devices differ, or N = 0.
+    """
+    queries = check_pairs(keys, values, queries)
+    kappa = kernel_functions.get(similarity)
+    rows = max(1, BLOCK // len(keys))
+    ratios = []
+    for start in range(0, len(keys), rows):
+        scores = kappa(queries[start : start + rows], keys)
+        c = scores.diagonal(offset=start)
+        # The item's own score is taken out before the sum: o − c v would lose a small r to
+        # rounding, and with it every SNR above 1e15.
+        r = scores.diagonal_scatter(torch.zeros_like(c), offset=start) @ values
+        v = values[start : start + rows]
+        ratios.append(r.square().sum(-1) / (c.square() * v.square().sum(-1)))
+    return torch.cat(ratios)
+
+
+def retrieval_snr(
+    keys: Tensor,
+    values: Tensor,
+    similarity: str | Similarity = "linear",
+    queries: Tensor | None = None,
+) -> Tensor:
+    """The retrieval signal-to-noise ratio of a memory that holds these pairs.
+
+        SNR⁻¹ = (1/N) Σ_i ‖r_i‖² / (c_i² ‖v_i‖²)                         (book, eq-snr)
+
+    with signal scale c_i and crosstalk r_i as in `noise_to_signal` (arXiv:2505.19488, §2.1, with
+    the expectation taken over the stored items).
+
+    Args:
+        keys: stored keys `[N, d]`.
+        values: stored values `[N, d_v]`.
+        similarity: κ, a name or a `Similarity`.
+        queries: the query `[N, d]` that asks for each item; the keys themselves when None.
+
+    Returns:
+        The SNR, a differentiable scalar; inf when N = 1.
+
+    Raises:
+        TypeError: when an argument is no floating-point tensor, or dtypes differ.
+        ValueError: when shapes or devices differ, or N = 0.
+    """
+    return 1 / noise_to_signal(keys, values, similarity, queries).mean()
+
+
+@dataclass(frozen=True)
+class MonteCarlo:
+    """Noise-to-signal ratios of independent memories: their mean, its standard error, the median.
+
+    A median far below the mean says that rare draws carry the mean, and that the standard error
+    cannot be trusted.
+    """
+
+    mean: float
+    standard_error: float
+    median: float
+
+    @property
+    def snr(self) -> float:
+        """The SNR, 1 / mean."""
+        return 1 / self.mean
+
+
+def monte_carlo(
+    N: int,
+    d: int,
+    similarity: str | Similarity = "linear",
+    *,
+    keys: str = "gaussian",
+    d_v: int = 64,
+    draws: int = 1000,
+    generator: torch.Generator | None = None,
+) -> MonteCarlo:
+    """‖r‖² / (c² ‖v‖²) over independent memories of N random pairs, one item read in each.
+
+    Only one item a memory is read: the items of one memory share their crosstalk, and their
+    spread would understate the error. Values are uniform on the unit sphere, so that all have
+    equal power.
+
+    Args:
+        N: stored pairs, at least 2.
+        d: size of a key.
+        similarity: κ, a name or a `Similarity`.
+        keys: "gaussian": N(0, I), the key that is read scaled to norm √d; "gaussian-random":
+            N(0, I) for all; "sphere": all uniform on the sphere of radius √d.
+        d_v: size of a value.
+        draws: memories, at least 2.
+        generator: the source of randomness; a new one with seed 0 when None, so that equal calls
+            give equal numbers.
+
+    Raises:
+        TypeError, ValueError: when a size is no integer or too small, or a name is unknown.
+    """
+    for name, count, least in (("N", N, 2), ("d", d, 1), ("d_v", d_v, 1), ("draws", draws, 2)):
+        check_count(name, count, least)
+    check_keys(keys)
+    kappa = kernel_functions.get(similarity)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    batch = max(1, BLOCK // (N * (d + d_v)))
+    ratios = torch.cat(
+        [
+            one_reading_each(min(batch, draws - done), N, d, d_v, kappa, keys, generator)
+            for done in range(0, draws, batch)
+        ]
+    )
+    error = ratios.std() / draws**0.5
+    return MonteCarlo(ratios.mean().item(), error.item(), ratios.median().item())
+
+
+def one_reading_each(
+    memories: int,
+    N: int,
+    d: int,
+    d_v: int,
+    kappa: Similarity,
+    keys: str,
+    generator: torch.Generator,
+) -> Tensor:
+    """Noise-to-signal ratios `[memories]` of the first of N items, in independent memories."""
+    k = torch.randn(memories, N, d, generator=generator, dtype=torch.float64)
+    if keys == "sphere":
+        k = d**0.5 * unit(k)
+    elif keys == "gaussian":
+        k[:, 0] = d**0.5 * unit(k[:, 0])
+    v = sphere(memories * N, d_v, generator).view(memories, N, d_v)
+    scores = kappa(k[:, :1], k)
+    r = (scores[..., 1:] @ v[:, 1:]).squeeze(1)
+    return r.square().sum(-1) / scores[:, 0, 0].square()
