@@ -10,9 +10,10 @@ from collections.abc import Callable
 from statistics import median, quantiles
 
 import pytest
+import yaml
 from nbformat.v4 import new_output
 
-from tests.book.chapter import CHAPTERS, HIDDEN, Chapter, parse
+from tests.book.chapter import CHAPTERS, HIDDEN, ROOT, Chapter, parse
 from tests.book.miniature import miniature
 
 SIZE = 1_500_000  # bytes
@@ -97,6 +98,12 @@ def visible_lines(chapter: Chapter) -> list[int]:
         for cell in chapter.code
         if not HIDDEN & set(cell.metadata.get("tags", []))
     ]
+
+
+def test_the_table_of_contents_lists_every_chapter() -> None:
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    files = [c["file"] for part in contents["parts"] for c in part["chapters"]]
+    assert [f for f in files if re.match(r"book/\d", f)] == [f"book/{c.name}" for c in CHAPTERS]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
