@@ -70,7 +70,7 @@ MUTANTS = (
         SIMILARITY,
         "d**0.5 if self.tau is None",
         "d if self.tau is None",
-        ("tests/test_similarity.py", "tests/test_capacity.py"),
+        ("tests/test_similarity.py",),
     ),
     Mutant(
         "a feature map of one degree too many",
