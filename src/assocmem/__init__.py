@@ -1,5 +1,6 @@
 """Transformers as associative memory: sequence operators, layers and the theory behind them."""
 
-from assocmem import ops
+from assocmem import capacity, nn, ops, similarity
+from assocmem.memory import AssociativeMemory
 
-__all__ = ["ops"]
+__all__ = ["AssociativeMemory", "capacity", "nn", "ops", "similarity"]

@@ -52,17 +52,24 @@ def why_not_triton(q: Tensor) -> str | None:
 
 
 def _cannot_run(q: Tensor) -> str | None:
-    if importlib.util.find_spec("triton") is None:
+    if not _installed():
         return "the package triton is not installed"
     if q.dtype == torch.float64:
         return "the kernels compute in float32 at most, and q is float64"
-    if q.shape[-1] > 256:
-        return f"the kernels hold K <= 256, and q has K = {q.shape[-1]}"
+    if q.shape[-1] > 128:
+        return f"the kernels hold K <= 128, and q has K = {q.shape[-1]}"
     if not q.is_cuda and not _interpreted():
         return f"q is on {q.device}, and Triton's interpreter is off (TRITON_INTERPRET=1)"
     return None
 
 
+# Facts about the process, which a graph that is being traced may take as given.
+@torch.compiler.assume_constant_result
+def _installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@torch.compiler.assume_constant_result
 def _interpreted() -> bool:
     import triton
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -11,12 +13,23 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Cast float tensors as `torch.autocast` casts them for a matrix product, where it is on."""
     first = tensors[0]
-    if not isinstance(first, Tensor) or not torch.is_autocast_enabled(first.device.type):
+    if not isinstance(first, Tensor):
         return tensors
-    dtype = torch.get_autocast_dtype(first.device.type)
+    device = first.device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
     return tuple(
         x.to(dtype) if isinstance(x, Tensor) and x.dtype in DTYPES[:3] else x for x in tensors
     )
+
+
+def without_autocast(q: Tensor) -> AbstractContextManager:
+    """A context in which products keep the dtype of their operands."""
+    device = q.device.type
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def state_dtype(q: Tensor) -> torch.dtype:
@@ -56,7 +69,7 @@ def check_gate(g: Tensor | None, q: Tensor) -> None:
     if not g.dtype.is_floating_point:
         raise TypeError(f"g must be a floating-point tensor, got {g.dtype}")
     _check_device("g", g, q)
-    if g.shape not in (q.shape[:3], q.shape):
+    if g.shape != q.shape[:3] and g.shape != q.shape:
         raise ValueError(
             f"g must have shape [B, T, H] = {list(q.shape[:3])} or "
             f"[B, T, H, K] = {list(q.shape)} like q, got {list(g.shape)}"

@@ -46,7 +46,7 @@ def chunk(
 
         O = scale · ((Q Kᵀ ⊙ Γ) V + (γ ⊙ Q) S),    S ← γ_C S + (ρ ⊙ K)ᵀ V
     """
-    B, T, H, V = v.shape
+    B, T, H = v.shape[:3]
     S = S.flatten(0, 1)
     outputs = []
     for start in range(0, T, CHUNK):
@@ -184,7 +184,7 @@ def linear_attention(
     if S is None:
         S = q.new_zeros(n, q.shape[2], q.shape[3], columns, dtype=inputs.state_dtype(q))
     x = torch.cat((v, torch.ones_like(v[..., :1])), -1) if normalize else v
-    with torch.autocast(q.device.type, enabled=False):  # the state stays in float32
+    with inputs.without_autocast(q):  # the state stays in float32
         if backend == "triton":
             from assocmem_kernels.linear_attention import linear_attention as fused
 

@@ -1,0 +1,158 @@
+"""What every shipped kernel needs on every architecture, from ahead-of-time compilation.
+
+    python benchmarks/resources.py            # recompute the table and store it
+    python benchmarks/resources.py --show     # print the stored table
+
+No GPU is needed. Each row is one kernel, architecture, precision, head size and gate in its launch
+configuration: shared memory against the architecture's limit, registers, spilled bytes, and the
+tensor-core instructions of its machine code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import triton
+from assocmem_kernels import launch, linear_attention
+from tqdm import tqdm
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+STORED = Path(__file__).parent / "results" / "resources.json"
+
+# Bytes of shared memory that one block may take.
+LIMITS = {
+    "sm_75": 65_536, "sm_80": 166_912, "sm_86": 101_376, "sm_89": 101_376,
+    "sm_90": 232_448, "sm_100": 232_448, "sm_120": 101_376, "gfx942": 65_536,
+}  # fmt: skip
+
+TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+FLOAT32 = {"g", "S0", "ST", "A", "dA", "dg"}  # accumulators and states
+INT64 = {"borders", "chunks"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel as it is launched for one architecture, precision, head size and gate."""
+
+    kernel: str
+    arch: str
+    dtype: str
+    D: int
+    gate: int
+
+
+def cases() -> Iterator[Case]:
+    """Every row of the table."""
+    for arch in launch.ARCHITECTURES:
+        half = "fp16" if arch == "sm_75" else "bf16"  # Turing has no bfloat16
+        for dtype in (half, "fp32"):
+            for D in (64, 128):
+                for gate in (0, 1, 2):
+                    yield Case("forward_kernel", arch, dtype, D, gate)
+                    yield Case("states_kernel", arch, dtype, D, gate)
+                    yield Case("backward_kernel", arch, dtype, D, gate)
+                yield Case("channel_scores_kernel", arch, dtype, D, 2)
+                yield Case("channel_scores_backward_kernel", arch, dtype, D, 2)
+
+
+def measure(case: Case) -> dict:
+    """Compile one case, and read off what it needs."""
+    kernel = getattr(linear_attention, case.kernel)
+    dtype = next(t for t, name in TYPES.items() if name == case.dtype)
+    cfg = launch.config(case.kernel, case.arch, dtype, case.gate)
+    sizes = {
+        "H": 16, "K": case.D, "V": case.D, "C": cfg.C, "BK": case.D, "BV": cfg.BV,
+        "GATE": case.gate, "REVERSE": True,
+    }  # fmt: skip
+    # With a decay a channel the gradients of q and k are summed in float32.
+    float32 = FLOAT32 | ({"dq", "dk"} if case.gate == 2 else set())
+    signature, constants, attributes = {}, {}, {}
+    for i, name in enumerate(kernel.arg_names):
+        if name in sizes:
+            signature[name], constants[name] = "constexpr", sizes[name]
+        elif name == "scale":
+            signature[name] = "fp32"
+        else:
+            kind = "i64" if name in INT64 else "fp32" if name in float32 else case.dtype
+            signature[name], attributes[(i,)] = f"*{kind}", [["tt.divisibility", 16]]
+    amd = case.arch.startswith("gfx")
+    target = GPUTarget("hip", case.arch, 64) if amd else GPUTarget("cuda", int(case.arch[3:]), 32)
+    compiled = triton.compile(
+        ASTSource(kernel, signature, constants, attributes),
+        target=target,
+        options={"num_warps": cfg.num_warps, "num_stages": cfg.num_stages},
+    )
+    return {
+        **asdict(case),
+        **asdict(cfg),
+        "shared": compiled.metadata.shared,
+        "limit": LIMITS[case.arch],
+        **(_amd(compiled.asm["amdgcn"]) if amd else _nvidia(compiled.asm)),
+    }
+
+
+def _nvidia(asm) -> dict:
+    ptx = asm["ptx"]
+    wgmma = re.findall(r"wgmma\.mma_async[^;]*;", ptx)
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as f:
+        f.write(asm["cubin"])
+        f.flush()
+        usage = subprocess.run(
+            [tool, "-res-usage", f.name], capture_output=True, text=True, check=True
+        ).stdout
+    return {
+        "registers": int(re.findall(r"REG:(\d+)", usage)[-1]),
+        "spilled": int(re.findall(r"STACK:(\d+)", usage)[-1]),
+        "tensor_core": ptx.count("mma.sync.aligned") + len(wgmma) + ptx.count("tcgen05.mma"),
+        # A in registers: two brace lists of operands before the descriptor of B.
+        "wgmma_register_a": sum(w.count("{") >= 2 for w in wgmma),
+    }
+
+
+def _amd(assembly: str) -> dict:
+    def last(key: str) -> int:
+        return int(re.findall(rf"\.{key}:\s+(\d+)", assembly)[-1])
+
+    return {
+        "registers": last("vgpr_count"),
+        "spilled": last("vgpr_spill_count"),
+        "tensor_core": assembly.count("v_mfma"),
+        "wgmma_register_a": 0,
+    }
+
+
+def table(selected: list[Case], workers: int = os.cpu_count() or 1) -> list[dict]:
+    """Measure the cases, with a progress bar."""
+    with ProcessPoolExecutor(workers) as pool:
+        rows = tqdm(pool.map(measure, selected, chunksize=2), total=len(selected), unit="kernel")
+        return list(rows)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--show", action="store_true", help="print the stored table")
+    if not parser.parse_args().show:
+        stored = {"triton": triton.__version__, "rows": table(list(cases()))}
+        STORED.write_text(json.dumps(stored, indent=0) + "\n")
+    stored = json.loads(STORED.read_text())
+    print(f"Triton {stored['triton']}")
+    names = list(stored["rows"][0])
+    for row in [dict(zip(names, names, strict=True)), *stored["rows"]]:
+        print("  ".join(str(row[n]).rjust(max(6, len(n))) for n in names))
+
+
+if __name__ == "__main__":
+    main()

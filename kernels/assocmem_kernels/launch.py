@@ -1,0 +1,103 @@
+"""The table of launch configurations: one a kernel, architecture, precision and head size.
+
+Nothing is tuned while a reader waits. Every entry is compiled ahead of time in the tests and
+checked against the shared memory and registers of its architecture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """How one kernel is launched: tokens a chunk, columns of V a tile, warps, pipeline stages."""
+
+    C: int
+    BV: int
+    num_warps: int
+    num_stages: int
+
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "gfx942")
+
+
+def architecture(x: Tensor) -> str:
+    """The row of the table for a tensor's device; a device that is not listed takes the nearest."""
+    if not x.is_cuda:
+        return "sm_90"  # Triton's interpreter, where any row is as good
+    if torch.version.hip:
+        return "gfx942"
+    major, minor = torch.cuda.get_device_capability(x.device)
+    known = [int(a[3:]) for a in ARCHITECTURES if a.startswith("sm_")]
+    return f"sm_{max((a for a in known if a <= 10 * major + minor), default=known[0])}"
+
+
+# Registers set the sizes. At 64 tokens a chunk Hopper would multiply with wgmma whose first operand
+# lies in registers, which the assembler that Triton ships can miscompile; at 32 it does not.
+# float32 is not rounded to TF32, so its products run on ordinary cores and take more registers.
+# A decay a channel keeps whole tiles of decays, and its scores are summed 16 tokens at a time.
+TABLE = {
+    ("forward_kernel", "half"): Config(C=32, BV=16, num_warps=8, num_stages=2),
+    ("states_kernel", "half"): Config(C=32, BV=64, num_warps=8, num_stages=2),
+    ("backward_kernel", "half"): Config(C=32, BV=64, num_warps=8, num_stages=2),
+    ("forward_kernel", "half, channel"): Config(C=16, BV=32, num_warps=4, num_stages=2),
+    ("states_kernel", "half, channel"): Config(C=16, BV=32, num_warps=4, num_stages=2),
+    ("backward_kernel", "half, channel"): Config(C=16, BV=32, num_warps=4, num_stages=2),
+    ("forward_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=2),
+    ("states_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=2),
+    ("backward_kernel", "float32"): Config(C=16, BV=32, num_warps=8, num_stages=3),
+    ("forward_kernel", "float32, channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
+    ("states_kernel", "float32, channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
+    ("backward_kernel", "float32, channel"): Config(C=16, BV=32, num_warps=8, num_stages=3),
+    ("channel_scores_kernel", "channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
+    ("channel_scores_backward_kernel", "channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
+}
+EXCEPTIONS = {
+    ("sm_90", "forward_kernel", "half"): Config(C=32, BV=64, num_warps=8, num_stages=2),
+    ("sm_100", "forward_kernel", "half"): Config(C=32, BV=64, num_warps=8, num_stages=2),
+    ("sm_90", "forward_kernel", "half, channel"): Config(C=16, BV=16, num_warps=2, num_stages=1),
+    ("sm_90", "states_kernel", "half, channel"): Config(C=16, BV=32, num_warps=2, num_stages=2),
+    ("sm_90", "backward_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=3),
+    ("sm_100", "states_kernel", "half"): Config(C=16, BV=32, num_warps=8, num_stages=2),
+    ("sm_100", "backward_kernel", "half"): Config(C=16, BV=32, num_warps=8, num_stages=2),
+    ("sm_100", "states_kernel", "float32, channel"): Config(C=16, BV=16, num_warps=8, num_stages=2),
+    ("sm_120", "states_kernel", "half"): Config(C=16, BV=32, num_warps=8, num_stages=2),
+    ("sm_120", "backward_kernel", "half"): Config(C=16, BV=32, num_warps=8, num_stages=2),
+    ("sm_120", "forward_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=3),
+    ("gfx942", "forward_kernel", "half"): Config(C=32, BV=32, num_warps=4, num_stages=2),
+    ("gfx942", "states_kernel", "half"): Config(C=32, BV=32, num_warps=4, num_stages=2),
+    ("gfx942", "backward_kernel", "half"): Config(C=32, BV=32, num_warps=4, num_stages=2),
+    ("gfx942", "backward_kernel", "float32"): Config(C=16, BV=16, num_warps=4, num_stages=1),
+    ("gfx942", "backward_kernel", "float32, channel"): Config(
+        C=16, BV=16, num_warps=4, num_stages=1
+    ),
+    ("sm_100", "channel_scores_backward_kernel", "channel"): Config(
+        C=16, BV=16, num_warps=16, num_stages=1
+    ),
+    ("sm_120", "channel_scores_backward_kernel", "channel"): Config(
+        C=16, BV=16, num_warps=16, num_stages=1
+    ),
+}
+# Turing's tensor cores are out of Triton's reach: small tiles on ordinary cores.
+TURING = Config(C=16, BV=16, num_warps=8, num_stages=1)
+
+
+def config(kernel: str, arch: str, dtype: torch.dtype, gate: int) -> Config:
+    """The configuration of a kernel of `linear_attention.py`.
+
+    Args:
+        kernel: the kernel's name.
+        arch: one of `ARCHITECTURES`.
+        dtype: of q, k and v.
+        gate: 0 for no decay, 1 for one a head, 2 for one a channel.
+    """
+    if arch == "sm_75":
+        return TURING
+    kind = "float32" if dtype == torch.float32 else "half"
+    if gate == 2:
+        kind = "channel" if kernel.startswith("channel_scores") else f"{kind}, channel"
+    return EXCEPTIONS.get((arch, kernel, kind), TABLE[kernel, kind])

@@ -1,0 +1,444 @@
+"""Linear attention as fused scans over chunks, forward and backward (book, chapter 1, eq-chunk).
+
+    O = scale · ((Q Kᵀ ⊙ Γ) V + (γ ⊙ Q) S),    S ← γ_C S + (ρ ⊙ K)ᵀ V
+
+Γ_ts is the decay from token s to token t, γ_t from the chunk's start to t, ρ_s from s to the
+chunk's end. GATE: 0 no decay, 1 one a head (g `[B, T, H]`), 2 one a channel (g `[B, T, H, K]`).
+
+Forward: one program per head and tile of V walks the chunks with S in registers. Backward: the
+same walk stores S before each chunk, a walk from the end stores dS after each chunk, and then all
+chunks are independent. With a decay a channel, the scores A = Q Kᵀ ⊙ Γ are no product of
+matrices; two small kernels compute them and their gradient, 16 tokens at a time.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from assocmem_kernels import launch
+from assocmem_kernels.tiles import dot, load, store
+
+
+@triton.jit
+def head_decay(g, row, ok, lower):
+    """Γ, γ, ρ and γ_C of a chunk from one log decay a token.
+
+    The sums are taken in float64, and their differences in two float32 parts: a difference of
+    float32 sums would lose the digits that the two share. exp(-1000) is 0 in any precision, so
+    that cutting there changes nothing and keeps -inf out of the differences.
+    """
+    x = tl.load(g + row, mask=ok, other=0.0).to(tl.float64)
+    x = tl.where(x < -1000.0, -1000.0, x)
+    G, total = tl.cumsum(x, 0), tl.sum(x, 0)
+    high = G.to(tl.float32)
+    low = (G - high.to(tl.float64)).to(tl.float32)
+    D = (high[:, None] - high[None, :]) + (low[:, None] - low[None, :])
+    Γ = tl.exp(tl.where(lower, D, float("-inf")))
+    return Γ, tl.exp(high), tl.exp((total - G).to(tl.float32)), tl.exp(total.to(tl.float32))
+
+
+@triton.jit
+def channel_decay(g, row, ok, col, K: tl.constexpr):
+    """γ and γ_C of a chunk from one log decay a channel."""
+    x = load(g, row, ok, col, K).to(tl.float32)
+    return tl.exp(tl.cumsum(x, 0)), tl.exp(tl.sum(x, 0))
+
+
+@triton.jit
+def channel_decay_after(g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr):
+    """ρ of a chunk: a sum of its own, over the log decays of the tokens that follow."""
+    x = load(g, row + H, ok_next, col, K).to(tl.float32)
+    return tl.exp(tl.cumsum(x, 0, reverse=True))
+
+
+@triton.jit
+def forward_kernel(
+    q, k, v, g, A, o, S0, ST, borders, scale,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
+):  # fmt: skip
+    """Walk the chunks of one sequence and head with S `[K, BV]` in registers (eq-chunk)."""
+    i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    n, h = i_nh // H, i_nh % H
+    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
+    lower = r[:, None] >= r[None, :]
+    start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    row_S = i_nh * K + col
+    S = load(S0, row_S, col < K, col_v, V)
+    for t in range(start, stop, C):
+        row, ok = (t + r) * H + h, t + r < stop
+        Q, Kc, X = load(q, row, ok, col, K), load(k, row, ok, col, K), load(v, row, ok, col_v, V)
+        if GATE == 2:
+            γ, kept = channel_decay(g, row, ok, col, K)
+            O = dot((Q * γ).to(Q.dtype), S)
+            scores, S = load(A, row, ok, r, C), S * kept[:, None]
+        else:
+            O = dot(Q, S)
+            scores = tl.where(lower, dot(Q, tl.trans(Kc)), 0.0)
+            if GATE == 1:
+                Γ, γ, ρ, kept = head_decay(g, row, ok, lower)
+                O, scores, S = O * γ[:, None], scores * Γ, S * kept
+        # A NaN or infinity in v_s times a masked score of 0 would reach the outputs before s: it is
+        # taken out of the product, and put back into every output from s on.
+        lost = X - X
+        O += dot(scores.to(X.dtype), tl.where(lost == 0.0, X, 0.0))
+        store(o, row, ok, col_v, V, (O + tl.cumsum(lost.to(tl.float32), 0)) * scale)
+        if GATE == 1:
+            X = (X * ρ[:, None]).to(X.dtype)
+        if GATE == 2:
+            ok_next = (t + r + 1 < stop) & (r < C - 1)
+            Kc = (Kc * channel_decay_after(g, row, ok_next, col, H, K)).to(Kc.dtype)
+        S += dot(tl.trans(Kc), X)
+    store(ST, row_S, col < K, col_v, V, S)
+
+
+@triton.jit
+def states_kernel(
+    k, v, g, S, S0, ST, borders, scale,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
+    """Store S before each chunk; from the end, with q and dO for k and v, store dS after each.
+
+    S ← γ_C S + (ρ ⊙ K)ᵀ V, and from the end dS ← γ_C dS + scale · (γ ⊙ Q)ᵀ dO.
+    """
+    i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    n, h = i_nh // H, i_nh % H
+    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
+    lower = r[:, None] >= r[None, :]
+    start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    row_S = i_nh * K + col
+    X_S = load(S0, row_S, col < K, col_v, V)
+    chunks = tl.cdiv(stop - start, C)
+    for i in range(0, chunks):
+        j = chunks - 1 - i if REVERSE else i
+        t = start + j * C
+        chunk = ((start // C + n + j) * H + h) * K + col
+        store(S, chunk, col < K, col_v, V, X_S)
+        row, ok = (t + r) * H + h, t + r < stop
+        Kc, X = load(k, row, ok, col, K), load(v, row, ok, col_v, V)
+        if GATE == 1:
+            _Γ, γ, ρ, kept = head_decay(g, row, ok, lower)
+            X_S = X_S * kept
+            X = (X * (γ if REVERSE else ρ)[:, None]).to(X.dtype)
+        elif GATE == 2:
+            γ, kept = channel_decay(g, row, ok, col, K)
+            if not REVERSE:
+                ok_next = (t + r + 1 < stop) & (r < C - 1)
+                γ = channel_decay_after(g, row, ok_next, col, H, K)
+            X_S, Kc = X_S * kept[:, None], (Kc * γ).to(Kc.dtype)
+        X_S += dot(tl.trans(Kc), X) * scale
+    store(ST, row_S, col < K, col_v, V, X_S)
+
+
+@triton.jit
+def backward_kernel(
+    q, k, v, g, A, do, S, dS, dq, dk, dv, dg, chunks, scale,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one chunk, from S before it and dS after it.
+
+    With dA = scale · (dO Vᵀ) ⊙ mask: dQ = scale · γ ⊙ (dO Sᵀ) + (dA ⊙ Γ) K,
+    dK = ρ ⊙ (V dSᵀ) + (dA ⊙ Γ)ᵀ Q and dV = (ρ ⊙ K) dS + scale · Aᵀ dO. A log decay g_r acts on
+    every pair that it lies between: dg_r = Σ_{s<r≤t} of what s contributes to t. With GATE = 2 the
+    terms in dA are left to `channel_scores_backward_kernel`, and dA takes the place of A.
+    """
+    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    r, col = tl.arange(0, C), tl.arange(0, BK)
+    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
+    if start >= stop:  # a number without a chunk
+        return
+    row, ok = (start + r) * H + h, start + r < stop
+    row_S = (i * H + h) * K + col
+    lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
+    Q, Kc = load(q, row, ok, col, K), load(k, row, ok, col, K)
+    if GATE == 2:
+        scores = load(A, row, ok, r, C)
+        ok_next = (start + r + 1 < stop) & (r < C - 1)
+        K_out = (Kc * channel_decay_after(g, row, ok_next, col, H, K)).to(Kc.dtype)
+    else:
+        scores = tl.where(lower, dot(Q, tl.trans(Kc)), 0.0)
+        K_out = Kc
+        if GATE == 1:
+            Γ, _γ, ρ, _kept = head_decay(g, row, ok, lower)
+            scores *= Γ
+            K_out = (Kc * ρ[:, None]).to(Kc.dtype)
+    weights = scores.to(Q.dtype)
+    dQ, dK = tl.zeros((C, BK), tl.float32), tl.zeros((C, BK), tl.float32)
+    dA, S_dS = tl.zeros((C, C), tl.float32), tl.zeros((BK,), tl.float32)
+    for c in range(0, V, BV):
+        col_v = c + tl.arange(0, BV)
+        X, dO = load(v, row, ok, col_v, V), load(do, row, ok, col_v, V)
+        Sc, dSc = load(S, row_S, col < K, col_v, V), load(dS, row_S, col < K, col_v, V)
+        dA += dot(dO, tl.trans(X))
+        dQ += dot(dO, tl.trans(Sc))
+        dK += dot(X, tl.trans(dSc))
+        dV = dot(K_out, dSc) + dot(tl.trans(weights), dO) * scale
+        store(dv, row, ok, col_v, V, dV)
+        S_dS += tl.sum(Sc.to(tl.float32) * dSc.to(tl.float32), 1)
+    dQ, dA = dQ * scale, tl.where(lower, dA, 0.0) * scale
+    # Loaded and computed again: kept through the loop, they would not fit the registers.
+    Q, Kc = load(q, row, ok, col, K), load(k, row, ok, col, K)
+    if GATE == 1:
+        Γ, γ, ρ, kept = head_decay(g, row, ok, lower)
+        dQ, dK = dQ * γ[:, None], dK * ρ[:, None]
+        to_t, from_s = tl.sum(Q * dQ, 1), tl.sum(Kc * dK, 1)
+        # Pairs after r cancel between rows and columns, down to the last bits of float64.
+        pairs = tl.where(before, dA * weights, 0.0).to(tl.float64)
+        inside = tl.cumsum(tl.sum(pairs, 1) - tl.sum(pairs, 0), 0, reverse=True).to(tl.float32)
+        dG = inside + tl.cumsum(to_t, 0, reverse=True) + tl.sum(S_dS, 0) * kept
+        dG += tl.sum(tl.where(before, from_s[None, :], 0.0), 1)
+        tl.store(dg + row, dG, mask=ok)
+        dA *= Γ
+    if GATE == 2:
+        γ, kept = channel_decay(g, row, ok, col, K)
+        dQ, dK = dQ * γ, dK * channel_decay_after(g, row, ok_next, col, H, K)
+        # A sum over s < r as a product: a running sum less its last term would cancel.
+        dG = dot(tl.where(before, 1.0, 0.0), Kc * dK) + (S_dS * kept)[None, :]
+        store(dg, row, ok, col, K, dG + tl.cumsum(Q * dQ, 0, reverse=True))
+        store(A, row, ok, r, C, dA)
+    else:
+        dQ += dot(dA.to(Kc.dtype), Kc)
+        dK += dot(tl.trans(dA.to(Q.dtype)), Q)
+    store(dq, row, ok, col, K, dQ)
+    store(dk, row, ok, col, K, dK)
+
+
+@triton.jit
+def channel_scores_kernel(
+    q, k, g, A, chunks,
+    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """A_ts = Σ_c q_tc k_sc exp(D_tsc) for s ≤ t, with D_tsc = Σ_{s<r≤t} g_rc, one s at a time."""
+    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    r, col = tl.arange(0, C), tl.arange(0, BK)
+    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
+    if start >= stop:  # a number without a chunk
+        return
+    row, ok = (start + r) * H + h, start + r < stop
+    Q = load(q, row, ok, col, K).to(tl.float32)
+    D, scores = tl.zeros((C, BK), tl.float32), tl.zeros((C, C), tl.float32)
+    for j in range(0, C):
+        s = C - 1 - j
+        p = ((start + s) * H + h) * K + col
+        k_s = tl.load(k + p, mask=(col < K) & (start + s < stop), other=0.0).to(tl.float32)
+        inside = (col < K) & (start + s + 1 < stop) & (s < C - 1)
+        g_next = tl.load(g + p + H * K, mask=inside, other=0.0).to(tl.float32)
+        D = tl.where((r > s)[:, None], D + g_next[None, :], 0.0)
+        a = tl.sum(Q * tl.exp(D) * k_s[None, :], 1)
+        scores = tl.where((r[None, :] == s) & (r >= s)[:, None], a[:, None], scores)
+    store(A, row, ok, r, C, scores)
+
+
+@triton.jit
+def channel_scores_backward_kernel(
+    q, k, g, dA, dq, dk, dg, chunks,
+    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """Add to dq, dk and dg what comes through the scores of `channel_scores_kernel`."""
+    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    r, col = tl.arange(0, C), tl.arange(0, BK)
+    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
+    if start >= stop:  # a number without a chunk
+        return
+    row, ok = (start + r) * H + h, start + r < stop
+    Q = load(q, row, ok, col, K).to(tl.float32)
+    dQ, dK = load(dq, row, ok, col, K), load(dk, row, ok, col, K)
+    dG, D = load(dg, row, ok, col, K), tl.zeros((C, BK), tl.float32)
+    for j in range(0, C):
+        s = C - 1 - j
+        p = ((start + s) * H + h) * K + col
+        k_s = tl.load(k + p, mask=(col < K) & (start + s < stop), other=0.0).to(tl.float32)
+        inside = (col < K) & (start + s + 1 < stop) & (s < C - 1)
+        g_next = tl.load(g + p + H * K, mask=inside, other=0.0).to(tl.float32)
+        D = tl.where((r > s)[:, None], D + g_next[None, :], 0.0)
+        da = tl.load(dA + row * C + s, mask=ok & (r >= s), other=0.0)
+        W = da[:, None] * tl.exp(D)
+        dQ += W * k_s[None, :]
+        dK += tl.where((r == s)[:, None], tl.sum(W * Q, 0)[None, :], 0.0)
+        later = (r > s)[:, None]
+        dG += tl.where(later, tl.cumsum(tl.where(later, W * Q * k_s, 0.0), 0, reverse=True), 0.0)
+    store(dq, row, ok, col, K, dQ)
+    store(dk, row, ok, col, K, dK)
+    store(dg, row, ok, col, K, dG)
+
+
+def gate_kind(g: Tensor | None) -> int:
+    """0 for no decay, 1 for one a head, 2 for one a channel: the kernels' GATE."""
+    return 0 if g is None else g.ndim - 2
+
+
+def sequence_borders(q: Tensor, cu_seqlens: Tensor | None) -> Tensor:
+    """Borders of the sequences among the B T rows of tokens, int64 `[N + 1]`."""
+    if cu_seqlens is not None:
+        return cu_seqlens.to(torch.int64)
+    B, T = q.shape[:2]
+    return torch.arange(B + 1, device=q.device) * T
+
+
+def chunk_count(rows: int, sequences: int, C: int) -> int:
+    """Places for chunks: chunk j of sequence n has number borders[n] // C + n + j."""
+    return rows // C + sequences
+
+
+def chunk_table(borders: Tensor, count: int, C: int) -> Tensor:
+    """First token and end of the sequence for every chunk number, `[count, 2]`.
+
+    A number without a chunk begins at or after its end. Nothing is read back from the device.
+    """
+    first = borders[:-1] // C + torch.arange(len(borders) - 1, device=borders.device)
+    number = torch.arange(count, device=borders.device)
+    n = torch.searchsorted(first, number, right=True) - 1
+    return torch.stack((borders[n] + (number - first[n]) * C, borders[n + 1]), 1)
+
+
+@torch.library.custom_op("assocmem::linear_attention", mutates_args=())
+def linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    scale: float,
+    S0: Tensor,
+    cu_seqlens: Tensor | None,
+    out_dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """O and the final state, from checked arguments (`assocmem.ops.linear_attention`).
+
+    Args:
+        q: queries `[B, T, H, K]`, K <= 128.
+        k: keys like q.
+        v: values `[B, T, H, V]`.
+        g: natural log of the decay, None, `[B, T, H]` or `[B, T, H, K]`.
+        scale: factor on O.
+        S0: state before the first token, float32 `[N, H, K, V]`.
+        cu_seqlens: borders of packed sequences, or None.
+        out_dtype: of O.
+    """
+    q, k, v, S0 = q.contiguous(), k.contiguous(), v.contiguous(), S0.contiguous()
+    g = None if g is None else g.contiguous()
+    (B, T, H, K), V = q.shape, v.shape[-1]
+    gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
+    cfg = launch.config("forward_kernel", launch.architecture(q), q.dtype, gate)
+    o = torch.empty(B, T, H, V, dtype=out_dtype, device=q.device)
+    ST = torch.empty_like(S0)
+    A = _channel_scores(q, k, g, borders) if gate == 2 else q
+    grid = (S0.shape[0] * H, triton.cdiv(V, cfg.BV))
+    if grid[0]:
+        forward_kernel[grid](
+            q, k, v, g, A, o, S0, ST, borders, scale,
+            H, K, V, cfg.C, _padded(K), cfg.BV, gate,
+            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+        )  # fmt: skip
+    return o, ST
+
+
+@linear_attention.register_fake
+def _(q, k, v, g, scale, S0, cu_seqlens, out_dtype):
+    return torch.empty_like(
+        v, dtype=out_dtype, memory_format=torch.contiguous_format
+    ), S0.new_empty(S0.shape)
+
+
+@torch.library.custom_op("assocmem::linear_attention_backward", mutates_args=())
+def linear_attention_backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    scale: float,
+    S0: Tensor,
+    cu_seqlens: Tensor | None,
+    do: Tensor,
+    dST: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, g (empty when g is None) and S0, from those of O and ST."""
+    q, k, v, S0 = q.contiguous(), k.contiguous(), v.contiguous(), S0.contiguous()
+    g = None if g is None else g.contiguous()
+    do, dST = do.to(v.dtype).contiguous(), dST.contiguous()
+    (B, T, H, K), V = q.shape, v.shape[-1]
+    gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
+    arch = launch.architecture(q)
+    cfg = launch.config("states_kernel", arch, q.dtype, gate)
+    count = chunk_count(B * T, S0.shape[0], cfg.C)
+    chunks = chunk_table(borders, count, cfg.C)
+
+    S, dS = (torch.empty(count, H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
+    dS0, unused = torch.empty_like(S0), torch.empty_like(S0)
+    grid = (S0.shape[0] * H, triton.cdiv(V, cfg.BV))
+    if not grid[0]:
+        return (
+            torch.empty_like(q), torch.empty_like(k), torch.empty_like(v),
+            q.new_empty(0) if g is None else torch.empty_like(g), dS0,
+        )  # fmt: skip
+    sizes = (H, K, V, cfg.C, _padded(K), cfg.BV, gate)
+    options = {"num_warps": cfg.num_warps, "num_stages": cfg.num_stages}
+    states_kernel[grid](k, v, g, S, S0, unused, borders, 1.0, *sizes, False, **options)
+    states_kernel[grid](q, do, g, dS, dST, dS0, borders, scale, *sizes, True, **options)
+
+    # With a decay a channel a second kernel adds to the gradients, which are not rounded before.
+    dtype = torch.float32 if gate == 2 else q.dtype
+    dq, dk = (torch.empty(q.shape, dtype=dtype, device=q.device) for _ in range(2))
+    dv = torch.empty_like(v)
+    dg = torch.empty(0 if g is None else g.shape, dtype=torch.float32, device=q.device)
+    cfg = launch.config("backward_kernel", arch, q.dtype, gate)
+    options = {"num_warps": cfg.num_warps, "num_stages": cfg.num_stages}
+    A = _channel_scores(q, k, g, borders) if gate == 2 else q
+    backward_kernel[(count * H,)](
+        q, k, v, g, A, do, S, dS, dq, dk, dv, dg, chunks, scale,
+        H, K, V, cfg.C, _padded(K), cfg.BV, gate, **options,
+    )  # fmt: skip
+    if gate == 2:
+        cfg = launch.config("channel_scores_backward_kernel", arch, q.dtype, gate)
+        channel_scores_backward_kernel[(count * H,)](
+            q, k, g, A, dq, dk, dg, chunks, H, K, cfg.C, _padded(K), num_warps=cfg.num_warps
+        )
+    return dq.to(q.dtype), dk.to(k.dtype), dv, dg if g is None else dg.to(g.dtype), dS0
+
+
+@linear_attention_backward.register_fake
+def _(q, k, v, g, scale, S0, cu_seqlens, do, dST):
+    return (
+        *(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v)),
+        q.new_empty(0, dtype=torch.float32)
+        if g is None
+        else torch.empty_like(g, memory_format=torch.contiguous_format),
+        S0.new_empty(S0.shape),
+    )
+
+
+def _setup_context(ctx, inputs, output):
+    q, k, v, g, scale, S0, cu_seqlens, _out_dtype = inputs
+    ctx.save_for_backward(q, k, v, g, S0, cu_seqlens)
+    ctx.scale = scale
+
+
+def _backward(ctx, do, dST):
+    q, k, v, g, S0, cu_seqlens = ctx.saved_tensors
+    dq, dk, dv, dg, dS0 = linear_attention_backward(q, k, v, g, ctx.scale, S0, cu_seqlens, do, dST)
+    return dq, dk, dv, None if g is None else dg, None, dS0, None, None
+
+
+linear_attention.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _channel_scores(q: Tensor, k: Tensor, g: Tensor | None, borders: Tensor) -> Tensor:
+    """A `[B, T, H, C]` of `channel_scores_kernel`, in float32."""
+    B, T, H, K = q.shape
+    cfg = launch.config("channel_scores_kernel", launch.architecture(q), q.dtype, 2)
+    count = chunk_count(B * T, len(borders) - 1, cfg.C)
+    A = torch.empty(B, T, H, cfg.C, dtype=torch.float32, device=q.device)
+    channel_scores_kernel[(count * H,)](
+        q, k, g, A, chunk_table(borders, count, cfg.C), H, K, cfg.C, _padded(K),
+        num_warps=cfg.num_warps,
+    )  # fmt: skip
+    return A
+
+
+def _padded(K: int) -> int:
+    """Size of a tile that holds K: a power of two, and at least 16 for `tl.dot`."""
+    return max(16, triton.next_power_of_2(K))

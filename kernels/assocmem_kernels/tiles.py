@@ -1,0 +1,27 @@
+"""Tiles of rows: what every kernel of a sequence loads, stores and multiplies.
+
+Tensors are contiguous `[B, T, H, D]`, read as rows `(b T + t) H + h` of D numbers.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def load(x, row, ok, col, D: tl.constexpr):
+    """Rows × columns of x, zero outside the sequence and beyond D."""
+    p = x + row[:, None] * D + col[None, :]
+    return tl.load(p, mask=ok[:, None] & (col < D)[None, :], other=0.0)
+
+
+@triton.jit
+def store(x, row, ok, col, D: tl.constexpr, tile):
+    """Store a tile in x's own dtype."""
+    p = x + row[:, None] * D + col[None, :]
+    tl.store(p, tile.to(x.dtype.element_ty), mask=ok[:, None] & (col < D)[None, :])
+
+
+@triton.jit
+def dot(a, b):
+    """a @ b in float32, the operands in a's dtype; float32 operands are not rounded to TF32."""
+    return tl.dot(a, b.to(a.dtype), input_precision="ieee")

@@ -1,0 +1,68 @@
+"""The table of resources: recomputed by ahead-of-time compilation, compared with the stored one.
+
+Runs without Triton's interpreter and without a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+triton = pytest.importorskip("triton", reason="triton is missing")
+if triton.knobs.runtime.interpret:
+    pytest.skip("the interpreter does not compile", allow_module_level=True)
+
+from assocmem_kernels import launch  # noqa: E402
+
+from benchmarks import resources  # noqa: E402
+
+STORED = json.loads(resources.STORED.read_text())
+
+
+def key(row: dict) -> tuple:
+    return tuple(row[name] for name in ("kernel", "arch", "dtype", "D", "gate"))
+
+
+@pytest.mark.parametrize("arch", launch.ARCHITECTURES)
+def test_the_stored_table_is_what_the_compiler_gives(arch):
+    cases = [case for case in resources.cases() if case.arch == arch]
+    rows = resources.table(cases, workers=1)
+    stored = {key(row): row for row in STORED["rows"]}
+    assert len({key(row) for row in rows}) == len(rows) == len(cases)
+    for row in rows:
+        assert row["shared"] <= row["limit"], row
+        if arch != "sm_75":
+            assert row["spilled"] == 0, row
+        if STORED["triton"] == triton.__version__:
+            assert row == stored[key(row)]
+
+
+def test_the_stored_table_has_every_case_and_no_other():
+    expected = {(c.kernel, c.arch, c.dtype, c.D, c.gate) for c in resources.cases()}
+    assert {key(row) for row in STORED["rows"]} == expected
+
+
+def test_half_precision_runs_on_tensor_cores():
+    for row in STORED["rows"]:
+        matrix = not row["kernel"].startswith("channel_scores")
+        if matrix and row["arch"] != "sm_75" and row["dtype"] != "fp32":
+            assert row["tensor_core"] > 0, row
+
+
+def test_no_wgmma_takes_its_first_operand_from_registers():
+    assert [row for row in STORED["rows"] if row["wgmma_register_a"]] == []
+
+
+def test_a_device_that_is_not_listed_takes_the_nearest_row(monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", None)
+    x = torch.empty(0)
+    assert launch.architecture(x) == "sm_90"  # the interpreter
+
+    class Cuda:
+        is_cuda, device = True, None
+
+    for capability, arch in [((7, 0), "sm_75"), ((8, 7), "sm_86"), ((12, 1), "sm_120")]:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert launch.architecture(Cuda()) == arch  # pyright: ignore

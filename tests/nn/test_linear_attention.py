@@ -1,0 +1,54 @@
+"""`nn.LinearAttention`: its definition, and pieces that equal the whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from assocmem.nn import LinearAttention
+from assocmem.nn.linear_attention import elu_plus_one
+from tests.ops.reference import relative_error
+
+
+def layer(**options) -> LinearAttention:
+    torch.manual_seed(0)
+    return LinearAttention(24, 3, **options).double()
+
+
+def test_equals_attention_with_positive_weights():
+    attention, x = layer(), torch.randn(2, 50, 24, dtype=torch.float64)
+    y, _ = attention(x)
+    q, k, v = (
+        proj(x).unflatten(-1, (3, 8)).transpose(1, 2)
+        for proj in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    weights = (elu_plus_one(q) @ elu_plus_one(k).mT).tril()
+    o = (weights / weights.sum(-1, keepdim=True)) @ v
+    assert relative_error(y, attention.o_proj(o.transpose(1, 2).flatten(-2))) <= 1e-13
+
+
+@pytest.mark.parametrize("options", [{}, {"normalize": False}, {"d_key": 4, "d_value": 5}])
+def test_pieces_equal_the_whole(options):
+    attention, x = layer(**options), torch.randn(2, 150, 24, dtype=torch.float64)
+    whole, final = attention(x)
+    state, pieces = None, []
+    for piece in x.split([1, 80, 69], 1):
+        y, state = attention(piece, state)
+        pieces.append(y)
+    assert relative_error(torch.cat(pieces, 1), whole) <= 1e-13
+    assert relative_error(state, final) <= 1e-13
+
+
+def test_a_state_carries_gradients():
+    attention, x = layer(), torch.randn(1, 20, 24, dtype=torch.float64, requires_grad=True)
+    _, state = attention(x[:, :10])
+    y, _ = attention(x[:, 10:], state)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    assert (dx[:, :10].norm(dim=-1) > 0).all()
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="d_model must be a multiple of n_heads = 5"):
+        LinearAttention(24, 5)
+    with pytest.raises(ValueError, match=r"x must have shape .* d_model = 24, got \[2, 8, 23\]"):
+        layer()(torch.zeros(2, 8, 23))
