@@ -142,7 +142,7 @@ def table(selected: list[Case], workers: int = os.cpu_count() or 1) -> list[dict
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--show", action="store_true", help="print the stored table")
     if not parser.parse_args().show:
         stored = {"triton": triton.__version__, "rows": table(list(cases()))}

@@ -11,6 +11,9 @@ chunks are independent. With a decay a channel, the scores A = Q Kᵀ ⊙ Γ are
 matrices; two small kernels compute them and their gradient, 16 tokens at a time.
 """
 
+# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import torch
@@ -441,4 +444,4 @@ def _channel_scores(q: Tensor, k: Tensor, g: Tensor | None, borders: Tensor) -> 
 
 def _padded(K: int) -> int:
     """Size of a tile that holds K: a power of two, and at least 16 for `tl.dot`."""
-    return max(16, triton.next_power_of_2(K))
+    return max(16, 1 << (K - 1).bit_length())

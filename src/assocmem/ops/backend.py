@@ -71,6 +71,6 @@ def _installed() -> bool:
 
 @torch.compiler.assume_constant_result
 def _interpreted() -> bool:
-    import triton
+    from triton import knobs
 
-    return triton.knobs.runtime.interpret
+    return knobs.runtime.interpret

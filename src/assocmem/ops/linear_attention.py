@@ -178,7 +178,7 @@ def linear_attention(
     inputs.check_initial_state(initial_state, q, columns, cu_seqlens)
     backend = choose(backend, q)
 
-    scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
     n = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
     S = initial_state
     if S is None:
@@ -189,10 +189,10 @@ def linear_attention(
             from assocmem_kernels.linear_attention import linear_attention as fused
 
             # The divisor must not be rounded before it divides.
-            o, S = fused(q, k, x, g, scale, S, cu_seqlens, S.dtype if normalize else v.dtype)
+            o, S = fused(q, k, x, g, factor, S, cu_seqlens, S.dtype if normalize else v.dtype)
         else:
             form = recurrent if backend == "recurrent" else chunk
-            o, S = each_sequence(form, (q, k, x), g, scale, S, cu_seqlens)
+            o, S = each_sequence(form, (q, k, x), g, factor, S, cu_seqlens)
         if normalize:
             o = o[..., :-1] / o[..., -1:]
     return o.to(v.dtype), S if output_final_state else None

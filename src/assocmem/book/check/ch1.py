@@ -102,7 +102,7 @@ def ch1_ex3(crossing: Callable[[int, int, int, int], float]) -> None:
         hint = f"{case} {ratio:.4g} times the bytes of the states"
         if math.isclose(ratio, 0.5, rel_tol=1e-9):
             hint += "; how many bytes has a number of each?"
-        elif H != H_kv and math.isclose(ratio, H_kv / H, rel_tol=1e-9):
+        elif H_kv != H and math.isclose(ratio, H_kv / H, rel_tol=1e-9):
             hint += "; how many heads does each of them keep?"
         raise Wrong(hint)
 
