@@ -2,7 +2,7 @@
 
 The scripts of sphinx-thebe are inserted even where no page runs code live, and every page then
 reports that THEBE_JS_URL has already been declared. They go, and so do inline scripts that are
-inserted twice. Entries of the bibliography get the role that their list has to contain.
+inserted twice. Theorems and exercises lose the ids that every one of them gets. Entries of the bibliography get the role that their list has to contain.
 """
 
 import re
@@ -10,6 +10,8 @@ import re
 THEBE = re.compile(
     r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName.*?</script>', re.DOTALL
 )
+
+REPEATED_ID = re.compile(r' id="(?:proof|(?:proof|exercise|solution)-content)"')
 
 
 def repair(app, pagename, templatename, context, doctree):
@@ -23,7 +25,7 @@ def repair(app, pagename, templatename, context, doctree):
         kept.append(script)
     context["script_files"] = kept
     if context.get("body"):
-        body = THEBE.sub("", context["body"])
+        body = REPEATED_ID.sub("", THEBE.sub("", context["body"]))
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 
 
