@@ -2,7 +2,8 @@
 
 The scripts of sphinx-thebe are inserted even where no page runs code live, and every page then
 reports that THEBE_JS_URL has already been declared. They go, and so do inline scripts that are
-inserted twice. Theorems and exercises lose the ids that every one of them gets. Entries of the bibliography get the role that their list has to contain.
+inserted twice. Theorems and exercises lose the ids that every one of them gets. Entries of the
+bibliography get the role that their list has to contain.
 """
 
 import re
