@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("src", "kernels", "tests", "book", "pyproject.toml", "_config.yml", "README.md")
+PARTS = (
+    "src",
+    "kernels",
+    "tests",
+    "benchmarks",
+    "book",
+    "pyproject.toml",
+    "_config.yml",
+    "README.md",
+)
 WORKERS = 2
 TIMEOUT = 900  # seconds for one guard
 AHEAD_OF_TIME = "tests/kernels/test_resources.py"  # compiles, and so runs without the interpreter
@@ -48,6 +57,10 @@ RETRIEVAL = "src/assocmem/capacity/retrieval.py"
 FRAMES = "src/assocmem/capacity/frames.py"
 CLAIMS = "src/assocmem/book/claims.py"
 LINEAR_ATTENTION = "src/assocmem/ops/linear_attention.py"
+KERNEL = "kernels/assocmem_kernels/linear_attention.py"
+LAYER = "src/assocmem/nn/linear_attention.py"
+OPS_TEST = "tests/ops/test_linear_attention.py"
+KERNEL_TEST = "tests/kernels/test_linear_attention.py"
 
 MUTANTS = (
     # kernel functions
@@ -143,6 +156,92 @@ MUTANTS = (
         "return max(0.0, N / m - 1)",
         "return max(0.0, N / m)",
         ("tests/test_capacity.py", CHAPTER_2),
+    ),
+    # linear attention
+    Mutant(
+        "the definition subtracts what it should add",
+        LINEAR_ATTENTION,
+        "S = S + k[:, t, :, :, None] * v",
+        "S = S - k[:, t, :, :, None] * v",
+        (OPS_TEST,),
+    ),
+    Mutant(
+        "the chunk form forgets what earlier chunks wrote",
+        LINEAR_ATTENTION,
+        "S if kept is None else kept * S, K_out.mT, X)",
+        "S * 0 if kept is None else kept * S, K_out.mT, X)",
+        (OPS_TEST, "tests/nn/test_linear_attention.py", CHAPTER_1),
+    ),
+    Mutant(
+        "the chunk form's mask is shifted by one",
+        LINEAR_ATTENTION,
+        "return (q @ k.mT).tril(), q, k, None",
+        "return (q @ k.mT).tril(-1), q, k, None",
+        (OPS_TEST, CHAPTER_1),
+    ),
+    Mutant(
+        "the chunk form drops the scale",
+        LINEAR_ATTENTION,
+        "torch.baddbmm(O, Q_in, S) * scale",
+        "torch.baddbmm(O, Q_in, S)",
+        (OPS_TEST, CHAPTER_1),
+    ),
+    Mutant(
+        "the decay of a token acts on itself",
+        LINEAR_ATTENTION,
+        "dtype=torch.bool, device=g.device).tril(-1)",
+        "dtype=torch.bool, device=g.device).tril(0)",
+        (OPS_TEST, CHAPTER_1),
+    ),
+    Mutant(
+        "a NaN is not taken out of the product",
+        LINEAR_ATTENTION,
+        "finite = X.nan_to_num(0.0, 0.0, 0.0)",
+        "finite = X",
+        (OPS_TEST,),
+    ),
+    Mutant(
+        "the layer does not hand on its state",
+        LAYER,
+        "initial_state=state,",
+        "initial_state=None,",
+        ("tests/nn/test_linear_attention.py",),
+    ),
+    # kernels
+    Mutant(
+        "the kernel subtracts what it should add",
+        KERNEL,
+        "        S += dot(tl.trans(Kc), X)",
+        "        S -= dot(tl.trans(Kc), X)",
+        (KERNEL_TEST,),
+    ),
+    Mutant(
+        "the kernel's output drops the scale",
+        KERNEL,
+        "tl.cumsum(lost.to(tl.float32), 0)) * scale)",
+        "tl.cumsum(lost.to(tl.float32), 0)))",
+        (KERNEL_TEST,),
+    ),
+    Mutant(
+        "the kernel's gradient of the scores sees the future",
+        KERNEL,
+        "tl.where(lower, dA, 0.0) * scale",
+        "dA * scale",
+        (KERNEL_TEST,),
+    ),
+    Mutant(
+        "the gradient of the decay forgets pairs across the chunk",
+        KERNEL,
+        " + tl.sum(S_dS, 0) * kept",
+        "",
+        (KERNEL_TEST,),
+    ),
+    Mutant(
+        "chunks of packed sequences share a number",
+        KERNEL,
+        "first = borders[:-1] // C + torch.arange(len(borders) - 1, device=borders.device)",
+        "first = borders[:-1] // C",
+        (KERNEL_TEST,),
     ),
     # claims
     Mutant(
