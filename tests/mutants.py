@@ -175,14 +175,14 @@ MUTANTS = (
     Mutant(
         "the chunk form's mask is shifted by one",
         LINEAR_ATTENTION,
-        "return (q @ k.mT).tril(), q, k, None",
-        "return (q @ k.mT).tril(-1), q, k, None",
+        "return (q @ k.mT).tril_(), q, k, None",
+        "return (q @ k.mT).tril_(-1), q, k, None",
         (OPS_TEST, CHAPTER_1),
     ),
     Mutant(
         "the chunk form drops the scale",
         LINEAR_ATTENTION,
-        "torch.baddbmm(O, Q_in, S) * scale",
+        "torch.baddbmm(O, Q_in, S).mul_(scale)",
         "torch.baddbmm(O, Q_in, S)",
         (OPS_TEST, CHAPTER_1),
     ),
@@ -196,8 +196,8 @@ MUTANTS = (
     Mutant(
         "a NaN is not taken out of the product",
         LINEAR_ATTENTION,
-        "finite = X.nan_to_num(0.0, 0.0, 0.0)",
-        "finite = X",
+        "A @ X if clean else product_without_poison(A, X)",
+        "A @ X",
         (OPS_TEST,),
     ),
     Mutant(

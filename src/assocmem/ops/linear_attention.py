@@ -48,20 +48,37 @@ def chunk(
     """
     B, T, H = v.shape[:3]
     S = S.flatten(0, 1)
-    outputs = []
+    outputs, clean = [], known_to_be_finite(v)
     for start in range(0, T, CHUNK):
         tokens = slice(start, start + CHUNK)
         Q, K, X = (heads_first(x[:, tokens], S) for x in (q, k, v))
         G = None if g is None else heads_first(g[:, tokens], S)
         A, Q_in, K_out, kept = chunk_scores(Q, K, G)
-        # A NaN or infinity in v_s times a masked score of 0 would reach the outputs before s. It
-        # is taken out of the product, and put back where it belongs: in every output from s on.
-        finite = X.nan_to_num(0.0, 0.0, 0.0)
-        O = torch.baddbmm((X - finite).detach().cumsum(1), A, finite)
-        O = torch.baddbmm(O, Q_in, S) * scale
+        O = A @ X if clean else product_without_poison(A, X)
+        O = torch.baddbmm(O, Q_in, S).mul_(scale)
         S = torch.baddbmm(S if kept is None else kept * S, K_out.mT, X)
         outputs.append(O.unflatten(0, (B, H)).transpose(1, 2))
     return torch.cat([v[:, :0].to(S), *outputs], 1), S.unflatten(0, (B, H))
+
+
+def known_to_be_finite(v: Tensor) -> bool:
+    """Whether no value is NaN or infinite; False where values must not be looked at."""
+    if torch.compiler.is_compiling() or v.is_meta:
+        return False
+    try:
+        return bool(v.detach().sum().isfinite())
+    except RuntimeError:  # under vmap nothing may branch on a value
+        return False
+
+
+def product_without_poison(A: Tensor, X: Tensor) -> Tensor:
+    """A X for a masked A, in which a NaN or infinity in X_s reaches the rows from s on only.
+
+    Times a masked score of 0 it would reach the rows before s. It is taken out of the product, and
+    put back into every row that may see it. This costs as much as half of the product.
+    """
+    finite = X.nan_to_num(0.0, 0.0, 0.0)
+    return torch.baddbmm((X - finite).detach().cumsum(1), A, finite)
 
 
 def heads_first(x: Tensor, S: Tensor) -> Tensor:
@@ -74,11 +91,11 @@ def chunk_scores(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Of one chunk: Q Kᵀ ⊙ Γ, γ ⊙ Q, ρ ⊙ K and γ_C (None for 1), for each kind of gate."""
     if g is None:
-        return (q @ k.mT).tril(), q, k, None
+        return (q @ k.mT).tril_(), q, k, None
     γ = g.cumsum(1).exp()
     if g.ndim == 2:
         Γ = decay_matrix(g)
-        return (q @ k.mT * Γ).tril(), γ[..., None] * q, Γ[:, -1, :, None] * k, γ[:, -1, None, None]
+        return (q @ k.mT * Γ).tril_(), γ[..., None] * q, Γ[:, -1, :, None] * k, γ[:, -1, None, None]
     return channel_scores(q, k, g), γ * q, sum_after(g).exp() * k, γ[:, -1, :, None]
 
 
