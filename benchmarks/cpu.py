@@ -27,7 +27,7 @@ from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 from tqdm import tqdm
 
 from assocmem import ops
-from assocmem.ops.linear_attention import CHUNK
+from assocmem.ops.chunks import CHUNK
 
 STORED = Path(__file__).parent / "results" / "cpu.json"
 LENGTHS = (1024, 2048, 4096, 16384)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 GATES = ("none", "head", "channel")
+KEYS = ("random", "identical", "alternating", "similar")
 
 
 @dataclass
 class Inputs:
-    """Arguments of `linear_attention`, and gradients to send back through it."""
+    """Arguments of an operator, and gradients to send back through it."""
 
     q: Tensor
     k: Tensor
@@ -22,19 +23,32 @@ class Inputs:
     S: Tensor
     do: Tensor
     dS: Tensor
+    beta: Tensor | None = None
+
+    @property
+    def tokens(self) -> list[Tensor]:
+        """What an operator takes before its state, without what is None."""
+        return [x for x in (self.q, self.k, self.v, self.beta, self.g) if x is not None]
+
+    def rows(self, start: int, stop: int) -> Inputs:
+        """The tokens from start to stop, with the same state."""
+        cut = {
+            name: None if x is None else x[:, start:stop]
+            for name, x in vars(self).items()
+            if name not in ("S", "dS")
+        }
+        return replace(self, **cut)
 
     def run(self, operator, dtype: torch.dtype, **options) -> dict[str, Tensor]:
         """Outputs and gradients of every input, by name, computed in one dtype."""
         state = torch.float64 if dtype == torch.float64 else torch.float32
         leaves = {"q": self.q.to(dtype), "k": self.k.to(dtype), "v": self.v.to(dtype)}
-        if self.g is not None:
-            leaves["g"] = self.g.to(state)
-        leaves["S"] = self.S.to(state)
+        for name, x in (("beta", self.beta), ("g", self.g), ("S", self.S)):
+            if x is not None:
+                leaves[name] = x.to(state)
         leaves = {name: x.detach().clone().requires_grad_() for name, x in leaves.items()}
-        o, S = operator(
-            leaves["q"], leaves["k"], leaves["v"], leaves.get("g"),
-            initial_state=leaves["S"], **options,
-        )  # fmt: skip
+        tokens = [x for name, x in leaves.items() if name != "S"]
+        o, S = operator(*tokens, initial_state=leaves["S"], **options)
         grads = torch.autograd.grad((o, S), list(leaves.values()), (self.do.to(o), self.dS.to(S)))
         return {
             "o": o.detach(),
@@ -58,3 +72,27 @@ def random_inputs(
     inputs = [q, k, v, g, normal(B, H, K, V), normal(B, T, H, V), normal(B, H, K, V)]
     # Rounded to float32, so that both precisions see the same numbers.
     return Inputs(*(None if x is None else x.float() for x in inputs))  # pyright: ignore
+
+
+def delta_inputs(
+    B: int, T: int, H: int, K: int, V: int, gate: str, seed: int = 0, keys: str = "random",
+    beta: tuple[float, float] = (0.0, 2.0), strength: float = 0.0,
+) -> Inputs:  # fmt: skip
+    """The same with keys of length 1 and step sizes from a range.
+
+    Keys may also be all the same, the same with alternating signs, or of mean cosine 0.9.
+    """
+    inputs = random_inputs(B, T, H, K, V, gate, seed, strength)
+    k = inputs.k.double()
+    same = k[:, :1].expand_as(k)
+    if keys == "identical":
+        k = same
+    elif keys == "alternating":
+        k = same * (-1.0) ** torch.arange(T)[:, None, None]
+    elif keys == "similar":
+        k = 3 * same + k
+    generator = torch.Generator().manual_seed(seed + 1)
+    uniform = torch.rand(B, T, H, generator=generator)
+    inputs.k = F.normalize(k, dim=-1).float()
+    inputs.beta = beta[0] + (beta[1] - beta[0]) * uniform
+    return inputs

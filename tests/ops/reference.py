@@ -1,6 +1,6 @@
-"""The recurrence of `linear_attention` in float64, written down again from its definition.
+"""The recurrences in float64, written down again from their definitions.
 
-Independent of the library: tests compare every backend with this loop.
+Independent of the library: tests compare every backend with these loops.
 """
 
 from __future__ import annotations
@@ -31,6 +31,32 @@ def linear_attention(
             "bhk,bhv->bhkv", k[:, t], v[:, t]
         )
         o.append((K**-0.5 if scale is None else scale) * torch.einsum("bhkv,bhk->bhv", S, q[:, t]))
+    return torch.stack(o, 1) if o else v, S
+
+
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    g: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """S_t = (I − β_t k_t k_tᵀ) Diag(exp g_t) S_{t-1} + β_t k_t v_tᵀ, o_t = scale · S_tᵀ q_t."""
+    B, T, H, K = q.shape
+    V = v.shape[-1]
+    S = torch.zeros(B, H, K, V, dtype=q.dtype) if initial_state is None else initial_state
+    o = []
+    for t in range(T):
+        if g is not None:
+            S = torch.exp(g[:, t] if g.ndim == 4 else g[:, t, :, None])[..., None] * S
+        k_t, beta_t = k[:, t, :, :, None], beta[:, t, :, None, None]
+        transition = torch.eye(K, dtype=q.dtype) - beta_t * k_t * k_t.mT
+        S = transition @ S + beta_t * k_t * v[:, t, :, None, :]
+        read = (S.mT @ q[:, t, :, :, None])[..., 0]
+        o.append((K**-0.5 if scale is None else scale) * read)
     return torch.stack(o, 1) if o else v, S
 
 

@@ -29,14 +29,26 @@ def choose(backend: str, q: Tensor) -> str:
         ValueError: when the backend is unknown.
         RuntimeError: when "triton" is asked for and cannot run, with the reason.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {list(BACKENDS)}, got {backend!r}")
+    _check_known(backend)
     if backend == "auto":
         return backend_for(q)
     # A slow device is a reason for "auto" to look elsewhere, not for refusing an explicit wish.
     if backend == "triton" and (reason := _cannot_run(q)):
         raise RuntimeError(f"backend='triton' cannot run here: {reason}")
     return backend
+
+
+def choose_without_kernel(backend: str, reason: str) -> str:
+    """The form to run of an operator that has no Triton kernel: "recurrent" or "chunk".
+
+    Raises:
+        ValueError: when the backend is unknown.
+        RuntimeError: when "triton" is asked for, with the reason why there is no kernel.
+    """
+    _check_known(backend)
+    if backend == "triton":
+        raise RuntimeError(f"backend='triton' cannot run here: {reason}")
+    return "chunk" if backend == "auto" else backend
 
 
 def why_not_triton(q: Tensor) -> str | None:
@@ -49,6 +61,11 @@ def why_not_triton(q: Tensor) -> str | None:
     if major < 8:
         return f"compute capability {major}.{minor} is below 8.0"
     return None
+
+
+def _check_known(backend: str) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {list(BACKENDS)}, got {backend!r}")
 
 
 def _cannot_run(q: Tensor) -> str | None:

@@ -37,6 +37,12 @@ def state_dtype(q: Tensor) -> torch.dtype:
     return torch.float64 if q.dtype == torch.float64 else torch.float32
 
 
+def empty_state(q: Tensor, columns: int, cu_seqlens: Tensor | None) -> Tensor:
+    """A state of zeros `[N, H, K, columns]`."""
+    n = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    return q.new_zeros(n, q.shape[2], q.shape[3], columns, dtype=state_dtype(q))
+
+
 def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> None:
     """Check q, k `[B, T, H, K]` and v `[B, T, H, V]`: type, dtype, device and shape."""
     for name, x in (("q", q), ("k", k), ("v", v)):
@@ -74,6 +80,17 @@ def check_gate(g: Tensor | None, q: Tensor) -> None:
             f"g must have shape [B, T, H] = {list(q.shape[:3])} or "
             f"[B, T, H, K] = {list(q.shape)} like q, got {list(g.shape)}"
         )
+
+
+def check_head_gate(g: Tensor | None, q: Tensor) -> None:
+    """Check the log decay g of an operator that takes one a head: None or `[B, T, H]`."""
+    if g is not None:
+        _check_per_head("g", g, q)
+
+
+def check_beta(beta: Tensor, q: Tensor) -> None:
+    """Check the step sizes beta `[B, T, H]`."""
+    _check_per_head("beta", beta, q)
 
 
 def check_scale(scale: float | None) -> None:
@@ -123,6 +140,17 @@ def check_initial_state(
         raise ValueError(
             f"initial_state must have shape [N, H, K, V] = {expected}, "
             f"got {list(initial_state.shape)}"
+        )
+
+
+def _check_per_head(name: str, x: Tensor, q: Tensor) -> None:
+    _check_tensor(name, x)
+    if not x.dtype.is_floating_point:
+        raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")
+    _check_device(name, x, q)
+    if x.shape != q.shape[:3]:
+        raise ValueError(
+            f"{name} must have shape [B, T, H] = {list(q.shape[:3])} like q, got {list(x.shape)}"
         )
 
 

@@ -11,14 +11,13 @@ code stores its transpose, [K, V].
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.ops import inputs
 from assocmem.ops.backend import choose
+from assocmem.ops.chunks import CHUNK, heads_first, known_to_be_finite, masked_product
+from assocmem.ops.decay import decay_of
 from assocmem.ops.packed import each_sequence
-
-CHUNK = 64  # on CPU 32 to 128 are equally fast, and larger tiles leave the cache
 
 
 def recurrent(
@@ -52,96 +51,13 @@ def chunk(
     for start in range(0, T, CHUNK):
         tokens = slice(start, start + CHUNK)
         Q, K, X = (heads_first(x[:, tokens], S) for x in (q, k, v))
-        G = None if g is None else heads_first(g[:, tokens], S)
-        A, Q_in, K_out, kept = chunk_scores(Q, K, G)
-        O = A @ X if clean else product_without_poison(A, X)
-        O = torch.baddbmm(O, Q_in, S).mul_(scale)
-        S = torch.baddbmm(S if kept is None else kept * S, K_out.mT, X)
+        decay = decay_of(None if g is None else heads_first(g[:, tokens], S))
+        A = decay.scores(Q, K)
+        O = A @ X if clean else masked_product(A, X)
+        O = torch.baddbmm(O, decay.since_start(Q), S).mul_(scale)
+        S = torch.baddbmm(decay.over_chunk(S), decay.until_end(K).mT, X)
         outputs.append(O.unflatten(0, (B, H)).transpose(1, 2))
     return torch.cat([v[:, :0].to(S), *outputs], 1), S.unflatten(0, (B, H))
-
-
-def known_to_be_finite(v: Tensor) -> bool:
-    """Whether no value is NaN or infinite; False where values must not be looked at."""
-    if torch.compiler.is_compiling() or v.is_meta:
-        return False
-    try:
-        return bool(v.detach().sum().isfinite())
-    except RuntimeError:  # under vmap nothing may branch on a value
-        return False
-
-
-def product_without_poison(A: Tensor, X: Tensor) -> Tensor:
-    """A X for a masked A, in which a NaN or infinity in X_s reaches the rows from s on only.
-
-    Times a masked score of 0 it would reach the rows before s. It is taken out of the product, and
-    put back into every row that may see it. This costs as much as half of the product.
-    """
-    finite = X.nan_to_num(0.0, 0.0, 0.0)
-    return torch.baddbmm((X - finite).detach().cumsum(1), A, finite)
-
-
-def heads_first(x: Tensor, S: Tensor) -> Tensor:
-    """From `[B, C, H, ...]` to `[B H, C, ...]` in the state's dtype."""
-    return x.to(S).transpose(1, 2).flatten(0, 1)
-
-
-def chunk_scores(
-    q: Tensor, k: Tensor, g: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Of one chunk: Q Kᵀ ⊙ Γ, γ ⊙ Q, ρ ⊙ K and γ_C (None for 1), for each kind of gate."""
-    if g is None:
-        return (q @ k.mT).tril_(), q, k, None
-    γ = g.cumsum(1).exp()
-    if g.ndim == 2:
-        Γ = decay_matrix(g)
-        return (q @ k.mT * Γ).tril_(), γ[..., None] * q, Γ[:, -1, :, None] * k, γ[:, -1, None, None]
-    return channel_scores(q, k, g), γ * q, sum_after(g).exp() * k, γ[:, -1, :, None]
-
-
-def decay_matrix(g: Tensor) -> Tensor:
-    """Γ_ts = exp(Σ_{s<r≤t} g_r) for s ≤ t, from one log decay a token `[..., C]`.
-
-    Each sum is taken over its own terms. As a difference of two running sums it would lose the
-    digits that the two share, and turn a decay of zero (g = -inf) into inf − inf.
-    """
-    C = g.shape[-1]
-    terms = g[..., :, None].expand(*g.shape, C)
-    later = torch.ones(C, C, dtype=torch.bool, device=g.device).tril(-1)  # r > s
-    return terms.where(later, 0).cumsum(-2).exp()
-
-
-def channel_scores(q: Tensor, k: Tensor, g: Tensor) -> Tensor:
-    """A_ts = Σ_c q_tc k_sc exp(Σ_{s<r≤t} g_rc) for s ≤ t, else 0, from `[..., C, K]`.
-
-    Neighbouring blocks are merged, of 1, 2, 4, … tokens. The decay from s in the earlier block to
-    t in the later one splits at their border into a factor for the key and one for the query, both
-    at most 1, so a merge is a matrix product and nothing overflows.
-    """
-    C = q.shape[-2]
-    # Rows of zeros fill the last blocks, and are cut off at the end.
-    padding = (0, 0, 0, (1 << (C - 1).bit_length()) - C)
-    q, k, g = (F.pad(x, padding).unsqueeze(-2) for x in (q, k, g))  # [..., blocks, b = 1, K]
-    A = (q * k).sum(-1, keepdim=True)  # [..., blocks, b, b]
-    while A.shape[-3] > 1:
-        to_query = g[..., 1::2, :, :].cumsum(-2).exp()
-        from_key = sum_after(g[..., 0::2, :, :]).exp()
-        cross = (q[..., 1::2, :, :] * to_query) @ (k[..., 0::2, :, :] * from_key).mT
-        earlier, later = A[..., 0::2, :, :], A[..., 1::2, :, :]
-        A = torch.cat(
-            (
-                torch.cat((earlier, torch.zeros_like(cross)), -1),
-                torch.cat((cross, later), -1),
-            ),
-            -2,
-        )
-        q, k, g = (x.unflatten(-3, (-1, 2)).flatten(-3, -2) for x in (q, k, g))
-    return A[..., 0, :C, :C]
-
-
-def sum_after(g: Tensor) -> Tensor:
-    """Σ_{r>s} g_r along the second to last dimension, without the term at s itself."""
-    return F.pad(g[..., 1:, :], (0, 0, 0, 1)).flip(-2).cumsum(-2).flip(-2)
 
 
 def linear_attention(
@@ -196,10 +112,7 @@ def linear_attention(
     backend = choose(backend, q)
 
     factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    n = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    S = initial_state
-    if S is None:
-        S = q.new_zeros(n, q.shape[2], q.shape[3], columns, dtype=inputs.state_dtype(q))
+    S = inputs.empty_state(q, columns, cu_seqlens) if initial_state is None else initial_state
     x = torch.cat((v, torch.ones_like(v[..., :1])), -1) if normalize else v
     with inputs.without_autocast(q):  # the state stays in float32
         if backend == "triton":

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+
+def rows_of(cu_seqlens: Tensor) -> list[slice]:
+    """The tokens of every packed sequence."""
+    return [slice(start, end) for start, end in pairwise(cu_seqlens.tolist())]
 
 
 def each_sequence(
@@ -19,10 +25,8 @@ def each_sequence(
     """Run a form of an operator on the whole batch, or on one packed sequence after the other."""
     if cu_seqlens is None:
         return form(*tokens, g, scale, S)
-    borders = cu_seqlens.tolist()
     outputs, states = [], []
-    for n in range(len(borders) - 1):
-        rows = slice(borders[n], borders[n + 1])
+    for n, rows in enumerate(rows_of(cu_seqlens)):
         o, final = form(
             *(x[:, rows] for x in tokens), None if g is None else g[:, rows], scale, S[n : n + 1]
         )

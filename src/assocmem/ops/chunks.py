@@ -1,0 +1,47 @@
+"""A sequence in chunks: how they are laid out for products, and how a NaN stays where it is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CHUNK = 64  # on CPU 32 to 128 are equally fast, and larger tiles leave the cache
+
+
+def heads_first(x: Tensor, S: Tensor) -> Tensor:
+    """From `[B, C, H, ...]` to `[B H, C, ...]` in the state's dtype.
+
+    Always laid out alike, or a sum would take its terms in another order when B is 1.
+    """
+    return x.to(S).transpose(1, 2).flatten(0, 1).contiguous()
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float64, where the device has it."""
+    return x if x.device.type == "mps" else x.double()
+
+
+def known_to_be_finite(*tensors: Tensor) -> bool:
+    """Whether no number is NaN or infinite; False where numbers must not be looked at."""
+    if torch.compiler.is_compiling() or any(x.is_meta for x in tensors):
+        return False
+    try:
+        return all(bool(x.detach().sum().isfinite()) for x in tensors)
+    except RuntimeError:  # under vmap nothing may branch on a value
+        return False
+
+
+def without_poison(X: Tensor) -> tuple[Tensor, Tensor]:
+    """X with 0 for every NaN and infinity, and what brings them back: to add from their row on.
+
+    Times a masked 0 a NaN or infinity in X_s would reach the rows before s. It is taken out of the
+    product, and put back into every row that may see it. This costs as much as half of the product.
+    """
+    finite = X.nan_to_num(0.0, 0.0, 0.0)
+    return finite, (X - finite).detach().cumsum(-2)
+
+
+def masked_product(A: Tensor, X: Tensor) -> Tensor:
+    """A X for a lower triangular A, in which a NaN in X_s reaches the rows from s on only."""
+    finite, lost = without_poison(X)
+    return torch.baddbmm(lost, A, finite)

@@ -1,0 +1,128 @@
+"""The decays within a chunk, for each kind of gate: none, one a head, one a channel.
+
+From the natural logarithms g of the C tokens' decays follow Γ_ts, the decay from token s to token
+t, γ_t from the chunk's start to t, and ρ_s from s to the chunk's end. Every one is the exponential
+of a sum over its own terms: as a difference of two running sums it would lose the digits that the
+two share, and turn a decay of zero (g = -inf) into inf − inf. They are computed in g's dtype, and
+cast to that of what they multiply.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class NoDecay:
+    """A memory that forgets nothing: all decays are 1."""
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """Q Kᵀ ⊙ Γ for s ≤ t, else 0."""
+        return (q @ k.mT).tril_()
+
+    def since_start(self, q: Tensor) -> Tensor:
+        """γ ⊙ Q."""
+        return q
+
+    def until_end(self, k: Tensor) -> Tensor:
+        """ρ ⊙ K."""
+        return k
+
+    def over_chunk(self, S: Tensor) -> Tensor:
+        """γ_C S."""
+        return S
+
+
+class HeadDecay:
+    """One decay a head and token, `[..., C]`."""
+
+    def __init__(self, g: Tensor) -> None:
+        self.Γ, self.γ = decay_matrix(g), g.cumsum(-1).exp()
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """Q Kᵀ ⊙ Γ for s ≤ t, else 0."""
+        return (q @ k.mT * self.Γ.to(q)).tril_()
+
+    def since_start(self, q: Tensor) -> Tensor:
+        """γ ⊙ Q."""
+        return self.γ.to(q)[..., None] * q
+
+    def until_end(self, k: Tensor) -> Tensor:
+        """ρ ⊙ K; ρ is Γ's last row."""
+        return self.Γ[..., -1, :, None].to(k) * k
+
+    def over_chunk(self, S: Tensor) -> Tensor:
+        """γ_C S."""
+        return self.γ[..., -1, None, None].to(S) * S
+
+
+class ChannelDecay:
+    """One decay a channel of the keys, head and token, `[..., C, K]`."""
+
+    def __init__(self, g: Tensor) -> None:
+        self.g, self.γ, self.ρ = g, g.cumsum(-2).exp(), sum_after(g).exp()
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """Σ_c q_tc k_sc Γ_tsc for s ≤ t, else 0."""
+        return channel_scores(q, k, self.g.to(q))
+
+    def since_start(self, q: Tensor) -> Tensor:
+        """γ ⊙ Q."""
+        return self.γ.to(q) * q
+
+    def until_end(self, k: Tensor) -> Tensor:
+        """ρ ⊙ K."""
+        return self.ρ.to(k) * k
+
+    def over_chunk(self, S: Tensor) -> Tensor:
+        """γ_C S."""
+        return self.γ[..., -1, :, None].to(S) * S
+
+
+def decay_of(g: Tensor | None) -> NoDecay | HeadDecay | ChannelDecay:
+    """The decays of a chunk from g: None, `[N, C]` or `[N, C, K]`."""
+    if g is None:
+        return NoDecay()
+    return HeadDecay(g) if g.ndim == 2 else ChannelDecay(g)
+
+
+def decay_matrix(g: Tensor) -> Tensor:
+    """Γ_ts = exp(Σ_{s<r≤t} g_r) for s ≤ t, from one log decay a token `[..., C]`."""
+    C = g.shape[-1]
+    terms = g[..., :, None].expand(*g.shape, C)
+    later = torch.ones(C, C, dtype=torch.bool, device=g.device).tril(-1)  # r > s
+    return terms.where(later, 0).cumsum(-2).exp()
+
+
+def channel_scores(q: Tensor, k: Tensor, g: Tensor) -> Tensor:
+    """A_ts = Σ_c q_tc k_sc exp(Σ_{s<r≤t} g_rc) for s ≤ t, else 0, from `[..., C, K]`.
+
+    Neighbouring blocks are merged, of 1, 2, 4, … tokens. The decay from s in the earlier block to
+    t in the later one splits at their border into a factor for the key and one for the query, both
+    at most 1, so a merge is a matrix product and nothing overflows.
+    """
+    C = q.shape[-2]
+    # Rows of zeros fill the last blocks, and are cut off at the end.
+    padding = (0, 0, 0, (1 << (C - 1).bit_length()) - C)
+    q, k, g = (F.pad(x, padding).unsqueeze(-2) for x in (q, k, g))  # [..., blocks, b = 1, K]
+    A = (q * k).sum(-1, keepdim=True)  # [..., blocks, b, b]
+    while A.shape[-3] > 1:
+        to_query = g[..., 1::2, :, :].cumsum(-2).exp()
+        from_key = sum_after(g[..., 0::2, :, :]).exp()
+        cross = (q[..., 1::2, :, :] * to_query) @ (k[..., 0::2, :, :] * from_key).mT
+        earlier, later = A[..., 0::2, :, :], A[..., 1::2, :, :]
+        A = torch.cat(
+            (
+                torch.cat((earlier, torch.zeros_like(cross)), -1),
+                torch.cat((cross, later), -1),
+            ),
+            -2,
+        )
+        q, k, g = (x.unflatten(-3, (-1, 2)).flatten(-3, -2) for x in (q, k, g))
+    return A[..., 0, :C, :C]
+
+
+def sum_after(g: Tensor) -> Tensor:
+    """Σ_{r>s} g_r along the second to last dimension, without the term at s itself."""
+    return F.pad(g[..., 1:, :], (0, 0, 0, 1)).flip(-2).cumsum(-2).flip(-2)

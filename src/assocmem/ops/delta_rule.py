@@ -1,0 +1,158 @@
+"""The delta rule: a memory that corrects what it recalls for a key towards that key's value.
+
+    S_t = (I − β_t k_t k_tᵀ) Diag(exp g_t) S_{t-1} + β_t k_t v_tᵀ,    o_t = scale · S_tᵀ q_t
+
+With g absent this is DeltaNet (Schlag et al., arXiv:2102.11174; Yang et al., arXiv:2406.06484),
+with one decay a head Gated DeltaNet (Yang et al., arXiv:2412.06464), with one a channel Kimi Delta
+Attention (Kimi Team, arXiv:2510.26692). The same in two steps, on the decayed memory S:
+
+    u_t = β_t (v_t − Sᵀ k_t),    S_t = S + k_t u_tᵀ
+
+So it is linear attention of the corrections u_t in place of the values v_t.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from assocmem.ops import inputs
+from assocmem.ops.backend import choose
+from assocmem.ops.chunks import (
+    CHUNK,
+    heads_first,
+    known_to_be_finite,
+    masked_product,
+    wide,
+    without_poison,
+)
+from assocmem.ops.decay import decay_of
+from assocmem.ops.packed import each_sequence
+
+
+def recurrent(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, scale: float, S: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The definition, token by token."""
+    q, k, v, beta = q.to(S), k.to(S), v.to(S), beta.to(S)
+    outputs = []
+    for t in range(q.shape[1]):
+        if g is not None:
+            decay = g[:, t].to(S).exp()  # [B, H] or [B, H, K]
+            S = (decay[..., None] if g.ndim == 4 else decay[..., None, None]) * S
+        recalled = torch.einsum("bhk,bhkv->bhv", k[:, t], S)
+        u = beta[:, t, :, None] * (v[:, t] - recalled)
+        S = S + k[:, t, :, :, None] * u[:, :, None, :]
+        outputs.append(scale * torch.einsum("bhk,bhkv->bhv", q[:, t], S))
+    return torch.stack(outputs, 1) if outputs else v, S
+
+
+def chunk(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, scale: float, S: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same in matrix products: a loop over chunks of C tokens, none over tokens.
+
+    Within a chunk the corrections solve a triangular system. With Γ_ts the decay from token s to
+    token t, γ_t from the chunk's start to t, and ρ_s from s to the chunk's end:
+
+        (I + strict_lower(β ⊙ K Kᵀ ⊙ Γ)) U = β ⊙ (V − (γ ⊙ K) S)
+        O = scale · ((Q Kᵀ ⊙ Γ) U + (γ ⊙ Q) S),    S ← γ_C S + (ρ ⊙ K)ᵀ U
+    """
+    B, T, H = v.shape[:3]
+    S = S.flatten(0, 1)
+    clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.exp(),)))
+    outputs = []
+    for start in range(0, T, CHUNK):
+        tokens = slice(start, start + CHUNK)
+        Q, K, X = (heads_first(x[:, tokens], S) for x in (q, k, v))
+        β = heads_first(beta[:, tokens], S)[..., None]
+        decay = decay_of(None if g is None else wide(heads_first(g[:, tokens], S)))
+        # The system is built and solved in float64. Equal keys have equal scores, and with β near 2
+        # nothing fades: the same rounding error in every score would add up over the sequence.
+        L = wide(β) * decay.scores(wide(K), wide(K))
+        D = β * torch.baddbmm(X, decay.since_start(K), S, alpha=-1)
+        A = decay.scores(Q, K)
+        if clean:
+            U = solve(L, D)
+            O = A @ U
+        else:
+            D, lost = without_poison(D)
+            U = solve(L.nan_to_num(0.0, 0.0, 0.0), D) + lost
+            O = masked_product(A, U)
+        O = torch.baddbmm(O, decay.since_start(Q), S).mul_(scale)
+        S = torch.baddbmm(decay.over_chunk(S), decay.until_end(K).mT, U)
+        outputs.append(O.unflatten(0, (B, H)).transpose(1, 2))
+    return torch.cat([v[:, :0].to(S), *outputs], 1), S.unflatten(0, (B, H))
+
+
+def solve(L: Tensor, D: Tensor) -> Tensor:
+    """(I + strict_lower(L))⁻¹ D in D's dtype, by substitution; the rest of L is not looked at.
+
+    Not by a series in powers of L, whose error for similar keys is larger than the solution.
+    """
+    return torch.linalg.solve_triangular(L, D.to(L), upper=False, unitriangular=True).to(D)
+
+
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    g: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor | None]:
+    """Read, at every token, a memory in which each write corrects what its key recalls.
+
+    S_t = (I − β_t k_t k_tᵀ) Diag(exp g_t) S_{t-1} + β_t k_t v_tᵀ,  o_t = scale · S_tᵀ q_t
+    (arXiv:2406.06484, Eq. 5; with g arXiv:2412.06464, Eq. 10, and arXiv:2510.26692, Eq. 1).
+
+    Args:
+        q: queries `[B, T, H, K]`.
+        k: keys `[B, T, H, K]`, as they are: for a stable memory β_t ‖k_t‖² must lie in [0, 2], so
+            normalise them to length 1.
+        v: values `[B, T, H, V]`.
+        beta: step sizes β `[B, T, H]`: 0 writes nothing, 1 replaces what a key of length 1 recalls,
+            2 mirrors it.
+        g: natural log of the decay, `[B, T, H]` (one a head), `[B, T, H, K]` (one a channel) or
+            None (no decay); at most 0 in practice; -inf clears the memory.
+        scale: factor on the output, K ** -0.5 when None.
+        initial_state: S before the first token, `[N, H, K, V]`, float32, or float64 for float64
+            inputs; zero when None.
+        output_final_state: hand back S after the last token.
+        cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
+            from 0 to T; sequences do not see each other.
+        backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton".
+
+    Returns:
+        o `[B, T, H, V]` in v's dtype, and the final state or None.
+
+    Raises:
+        TypeError: an argument is no tensor, or has the wrong dtype.
+        ValueError: an argument has the wrong shape, device or content, or the backend is unknown.
+        RuntimeError: the backend that was asked for cannot run here.
+    """
+    q, k, v = inputs.cast(q, k, v)
+    inputs.check_qkv(q, k, v)
+    inputs.check_beta(beta, q)
+    inputs.check_gate(g, q)
+    inputs.check_scale(scale)
+    inputs.check_cu_seqlens(cu_seqlens, q)
+    inputs.check_initial_state(initial_state, q, v.shape[-1], cu_seqlens)
+    backend = choose(backend, q)
+
+    factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    S = inputs.empty_state(q, v.shape[-1], cu_seqlens) if initial_state is None else initial_state
+    with inputs.without_autocast(q):  # the state stays in float32
+        if backend == "triton":
+            from assocmem_kernels.delta_rule import delta_rule as fused
+
+            o, S = fused(q, k, v, beta, g, factor, S, cu_seqlens)
+        else:
+            form = recurrent if backend == "recurrent" else chunk
+            o, S = each_sequence(form, (q, k, v, beta), g, factor, S, cu_seqlens)
+    return o.to(v.dtype), S if output_final_state else None

@@ -1,0 +1,139 @@
+"""Softmax attention: a memory that keeps every key and value, and reads a weighted average.
+
+    o_t = Σ_{s≤t} p_ts v_s,    p_ts = softmax over s ≤ t of (scale · q_tᵀ k_s + D_ts)
+
+With g absent D is 0, and this is the Transformer's attention (Vaswani et al., arXiv:1706.03762);
+with one decay a head and token, D_ts = Σ_{s<r≤t} g_r, the Forgetting Transformer's (Lin et al.,
+arXiv:2503.02130).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from assocmem.ops import inputs
+from assocmem.ops.backend import choose_without_kernel
+from assocmem.ops.chunks import known_to_be_finite, without_poison
+from assocmem.ops.decay import sum_after
+from assocmem.ops.packed import rows_of
+
+
+def recurrent(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
+    """The definition, token by token, for queries that are the last of the tokens."""
+    q, k, v = (x.to(inputs.state_dtype(x)) for x in (q, k, v))
+    past = k.shape[1] - q.shape[1]
+    outputs = []
+    for t in range(q.shape[1]):
+        seen = slice(0, past + t + 1)
+        scores = scale * torch.einsum("bhk,bshk->bsh", q[:, t], k[:, seen])
+        if g is not None:
+            scores = scores + sum_after(g[:, seen].to(q))
+        outputs.append(torch.einsum("bsh,bshv->bhv", scores.softmax(1), v[:, seen]))
+    return torch.stack(outputs, 1) if outputs else v[:, :0]
+
+
+def chunk(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
+    """The same for all queries at once, by PyTorch's own attention."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    if known_to_be_finite(k, v):
+        return attention(q, k, v, g, scale).transpose(1, 2)
+    # Masking adds -inf to a score and multiplies a value by 0: neither removes a NaN.
+    k, lost_k = without_poison(k)
+    v, lost_v = without_poison(v)
+    lost = (lost_k.sum(-1, keepdim=True) + lost_v)[:, :, k.shape[2] - q.shape[2] :]
+    return (attention(q, k, v, g, scale) + lost).transpose(1, 2)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
+    """PyTorch's attention of heads first q, k, v `[B, H, ·, ·]`; g is `[B, S, H]`."""
+    T, past = q.shape[2], k.shape[2] - q.shape[2]
+    if g is not None:
+        # A kernel takes the bias in the dtype of q, and in half precision D has 3 digits or less.
+        q, k, v = (x.to(inputs.state_dtype(x)) for x in (q, k, v))
+        D = log_decays(g.transpose(1, 2).to(q), T)
+        return F.scaled_dot_product_attention(q, k, v, D, scale=scale)
+    if past == 0:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+    seen = torch.ones(T, past + T, dtype=torch.bool, device=q.device).tril(past)
+    return F.scaled_dot_product_attention(q, k, v, seen, scale=scale)
+
+
+def log_decays(g: Tensor, T: int) -> Tensor:
+    """D_ts of the last T of S tokens t, `[..., T, S]` from g `[..., S]`; -inf for s > t.
+
+    Every entry is a sum over its own terms. As a difference of two running sums it would lose the
+    digits that the two share, and turn a decay of zero (g = -inf) into inf − inf.
+    """
+    past, new = g.split([g.shape[-1] - T, T], -1)
+    future = torch.ones(T, T, dtype=torch.bool, device=g.device).triu()  # s ≥ t: no term of g_t
+    D = new[..., :, None].expand(*new.shape, T).masked_fill(future, 0).cumsum(-2)
+    D = D.masked_fill(future.triu(1), -torch.inf)
+    if past.shape[-1] == 0:
+        return D
+    return torch.cat((sum_after(past[..., None]).mT + new.cumsum(-1)[..., None], D), -1)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float | None, backend: str
+) -> Tensor:
+    """Softmax attention of T queries that are the last of S tokens, without checks of shapes.
+
+    Queries `[B, T, H, K]`, keys `[B, S, H, K]`, values `[B, S, H, V]` and log decays `[B, S, H]`:
+    what `softmax_attention` does with T = S, and a layer that keeps its keys with T < S.
+    """
+    reason = "softmax attention is PyTorch's own kernel (backend='chunk')"
+    form = recurrent if choose_without_kernel(backend, reason) == "recurrent" else chunk
+    factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    with inputs.without_autocast(q):
+        return form(q, k, v, g, factor).to(v.dtype)
+
+
+def softmax_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    cu_seqlens: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Read, at every token, the average of the values so far, weighted by a softmax of the scores.
+
+    o_t = Σ_{s≤t} p_ts v_s,  p_t = softmax_{s≤t}(scale · q_tᵀ k_s + D_ts),  D_ts = Σ_{s<r≤t} g_r
+    (arXiv:1706.03762, Eq. 1, with a causal mask; with g arXiv:2503.02130).
+
+    Args:
+        q: queries `[B, T, H, K]`.
+        k: keys `[B, T, H, K]`.
+        v: values `[B, T, H, V]`.
+        g: natural log of the decay, `[B, T, H]`, or None (no decay); at most 0 in practice; -inf
+            clears the memory. With g the matrices D take B·H·T² numbers of memory.
+        scale: factor on the scores, K ** -0.5 when None.
+        cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
+            from 0 to T; sequences do not see each other.
+        backend: "auto" or "chunk" (PyTorch's `scaled_dot_product_attention`), or "recurrent" (the
+            definition, differentiable twice).
+
+    Returns:
+        o `[B, T, H, V]` in v's dtype.
+
+    Raises:
+        TypeError: an argument is no tensor, or has the wrong dtype.
+        ValueError: an argument has the wrong shape, device or content, or the backend is unknown.
+        RuntimeError: the backend is "triton".
+    """
+    q, k, v = inputs.cast(q, k, v)
+    inputs.check_qkv(q, k, v)
+    inputs.check_head_gate(g, q)
+    inputs.check_scale(scale)
+    inputs.check_cu_seqlens(cu_seqlens, q)
+    if cu_seqlens is None:
+        return attend(q, k, v, g, scale, backend)
+    outputs = []
+    for rows in rows_of(cu_seqlens):
+        g_rows = None if g is None else g[:, rows]
+        outputs.append(attend(q[:, rows], k[:, rows], v[:, rows], g_rows, scale, backend))
+    return torch.cat(outputs, 1)

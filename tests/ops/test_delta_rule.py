@@ -1,0 +1,96 @@
+"""`ops.delta_rule`: keys that are hard, and what a step size means; the rest in `test_scans.py`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from assocmem import ops
+from tests.ops.inputs import KEYS, delta_inputs, random_inputs
+from tests.ops.operators import DELTA, worst
+from tests.ops.reference import relative_error
+
+FORMS = ("recurrent", "chunk")
+
+
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("beta", [(0.0, 2.0), (1.0, 1.0), (1.9, 2.0), (2.0, 2.0)])
+def test_chunk_form_with_the_worst_keys(keys, beta):
+    """With β = 2 nothing fades: the recurrent form in float32 is itself off by 8e-6 here."""
+    inputs = delta_inputs(1, 1000, 1, 64, 32, "none", keys=keys, beta=beta)
+    error, name = worst(DELTA.run(inputs, torch.float32, "chunk"), DELTA.expected(inputs))
+    assert error <= 2e-6, name
+
+
+@pytest.mark.parametrize("gate", ["head", "channel"])
+@pytest.mark.parametrize("keys", KEYS)
+def test_chunk_form_with_the_worst_keys_and_weak_decay(gate, keys):
+    """Decays near 1 are rounded once a chunk, or once a token in the recurrent form."""
+    inputs = delta_inputs(1, 500, 1, 64, 32, gate, keys=keys, beta=(1.9, 2.0), strength=-6.0)
+    expected = DELTA.expected(inputs)
+    own, _ = worst(DELTA.run(inputs, torch.float32, "recurrent"), expected)
+    error, name = worst(DELTA.run(inputs, torch.float32, "chunk"), expected)
+    assert error <= max(2e-6, 2 * own), name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_step_size_of_one_replaces_the_value_of_a_key(form):
+    inputs = delta_inputs(1, 100, 2, 16, 8, "none", beta=(1.0, 1.0))
+    k, v = inputs.k.double(), inputs.v.double()
+    o, _ = ops.delta_rule(k, k, v, inputs.beta, scale=1.0, backend=form)
+    assert relative_error(o, v) <= 1e-6  # β and the lengths of the keys are rounded to float32
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_step_size_of_zero_leaves_the_memory_alone(form):
+    inputs = delta_inputs(1, 100, 2, 16, 8, "none", beta=(0.0, 0.0))
+    _, S = ops.delta_rule(
+        *inputs.tokens, initial_state=inputs.S, output_final_state=True, backend=form
+    )
+    assert torch.equal(S, inputs.S)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_step_size_of_two_mirrors(form):
+    """With β = 2 and values of 0, the same key twice restores the memory."""
+    inputs = delta_inputs(1, 2, 2, 16, 8, "none", keys="identical", beta=(2.0, 2.0))
+    k, S = inputs.k.double(), inputs.S.double()
+    k = k / k.norm(dim=-1, keepdim=True)
+    v, beta = torch.zeros(1, 2, 2, 8, dtype=torch.float64), inputs.beta
+    _, once = ops.delta_rule(
+        k[:, :1], k[:, :1], v[:, :1], beta[:, :1],
+        initial_state=S, output_final_state=True, backend=form,
+    )  # fmt: skip
+    _, twice = ops.delta_rule(k, k, v, beta, initial_state=S, output_final_state=True, backend=form)
+    assert relative_error(once, S) > 0.1
+    assert relative_error(twice, S) <= 1e-14
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_orthonormal_keys_are_linear_attention(form):
+    inputs = random_inputs(1, 16, 2, 16, 8, "none")
+    k = torch.eye(16)[None, :, None].expand(1, 16, 2, 16)
+    beta = torch.ones(1, 16, 2)
+    o, _ = ops.delta_rule(inputs.q, k, inputs.v, beta, backend=form)
+    expected, _ = ops.linear_attention(inputs.q, k, inputs.v, backend="recurrent")
+    assert relative_error(o, expected) <= 1e-6
+
+
+q, beta = torch.zeros(2, 10, 3, 4), torch.zeros(2, 10, 3)
+BAD = {
+    "beta no tensor": (0.5, TypeError, r"beta must be a torch.Tensor, got float"),
+    "beta shape": (
+        beta[:, :, 0], ValueError,
+        r"beta must have shape \[B, T, H\] = \[2, 10, 3\] like q, got \[2, 10\]",
+    ),
+    "beta of a channel": (q, ValueError, r"beta must have shape .*got \[2, 10, 3, 4\]"),
+    "beta integer": (beta.long(), TypeError, r"beta must be a floating-point tensor"),
+    "beta device": (beta.to("meta"), ValueError, r"beta must be on cpu like q, got meta"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_step_sizes_are_named(case):
+    bad, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        ops.delta_rule(q, q, q, bad)

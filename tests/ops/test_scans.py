@@ -1,0 +1,356 @@
+"""What every scan owes its users, in its recurrent and chunk forms, against its definition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from tests.ops.inputs import GATES, random_inputs
+from tests.ops.operators import OPERATORS, worst
+from tests.ops.reference import relative_error
+
+FORMS = ("recurrent", "chunk")
+CASES = [(op, gate, x) for op in OPERATORS for gate in GATES for x in OPERATORS[op].arguments]
+CASES += [(op, gate, "g") for op in OPERATORS for gate in ("head", "channel")]
+
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+every_form = pytest.mark.parametrize("form", FORMS)
+every_gate = pytest.mark.parametrize("gate", GATES)
+
+
+@every_operator
+@every_gate
+@pytest.mark.parametrize("T", [1, 2, 63, 64, 65, 127])
+@pytest.mark.parametrize(("K", "V"), [(16, 24), (24, 64), (60, 16), (64, 60), (128, 128)])
+def test_forms_equal_the_recurrence(name, gate, T, K, V):
+    op = OPERATORS[name]
+    inputs = op.inputs(2, T, 2, K, V, gate)
+    expected = op.expected(inputs)
+    for form in FORMS:
+        error, what = worst(op.run(inputs, torch.float64, form), expected)
+        assert error <= 2e-13, (form, what)
+    error, what = worst(op.run(inputs, torch.float32, "chunk"), expected)
+    assert error <= 1e-6, what
+
+
+@every_operator
+@every_gate
+@pytest.mark.parametrize("T", [200, 500, 1000])
+def test_chunk_form_of_longer_sequences(name, gate, T):
+    op = OPERATORS[name]
+    inputs = op.inputs(1, T, 2, 32, 24, gate, strength=2.0)
+    error, what = worst(op.run(inputs, torch.float32, "chunk"), op.expected(inputs))
+    assert error <= 1e-6, what
+
+
+@every_operator
+@pytest.mark.parametrize("gate", ["head", "channel"])
+@pytest.mark.parametrize("strength", [-6.0, 6.0, 40.0])
+def test_weak_and_strong_decay(name, gate, strength):
+    op = OPERATORS[name]
+    inputs = op.inputs(1, 200, 2, 32, 24, gate, strength=strength)
+    expected = op.expected(inputs)
+    # At strength -40 every decay is e^-40, and so is the gradient of its logarithm.
+    if strength == 40:
+        del expected["dg"]
+    error, what = worst(op.run(inputs, torch.float32, "chunk"), expected)
+    assert error <= 1e-6, what
+
+
+@every_operator
+@every_form
+@pytest.mark.parametrize("gate", ["head", "channel"])
+def test_a_decay_of_minus_infinity_clears_the_memory(name, form, gate):
+    op = OPERATORS[name]
+    inputs = op.inputs(1, 100, 2, 8, 5, gate)
+    assert inputs.g is not None
+    inputs.g[:, 70] = -torch.inf
+    o, S = op.function(*inputs.tokens, output_final_state=True, backend=form)
+    later = inputs.rows(70, 100).tokens
+    after, S_after = op.function(*later, output_final_state=True, backend=form)
+    assert torch.isfinite(o).all()
+    torch.testing.assert_close(o[:, 70:], after, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(S, S_after, rtol=1e-5, atol=1e-6)
+
+
+@every_form
+@pytest.mark.parametrize(("name", "gate", "argument"), CASES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_nan_reaches_what_depends_on_it_and_nothing_else(form, name, gate, argument, value):
+    op = OPERATORS[name]
+    inputs = op.inputs(1, 130, 2, 8, 5, gate)
+    clean, _ = op.function(*inputs.tokens, backend=form)
+    getattr(inputs, argument)[0, 75, 1] = value
+    o, S = op.function(*inputs.tokens, output_final_state=True, backend=form)
+    assert torch.equal(o[:, :, 0], clean[:, :, 0])  # the other head
+    assert relative_error(o[:, :75], clean[:, :75]) <= 1e-6  # earlier tokens
+    assert not torch.isfinite(o[0, 75, 1]).any()
+    if argument == "q":
+        assert torch.equal(o[:, 76:], clean[:, 76:])
+    else:
+        assert not torch.isfinite(o[0, 76:, 1]).any()
+        assert not torch.isfinite(S[0, 1]).all()
+
+
+@every_operator
+@every_form
+@every_gate
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_packed_sequences_do_not_see_each_other(name, form, gate, dtype):
+    op, borders = OPERATORS[name], [0, 1, 1, 65, 129, 200]
+    inputs = op.inputs(1, 200, 2, 12, 7, gate)
+    S = random_inputs(5, 1, 2, 12, 7, gate).S
+    o, final = op.function(
+        *inputs.tokens, initial_state=S, output_final_state=True,
+        cu_seqlens=torch.tensor(borders, dtype=dtype), backend=form,
+    )  # fmt: skip
+    for n in range(5):
+        part = inputs.rows(borders[n], borders[n + 1])
+        alone, alone_final = op.function(
+            *part.tokens, initial_state=S[n : n + 1], output_final_state=True, backend=form
+        )
+        assert torch.equal(o[:, borders[n] : borders[n + 1]], alone)
+        assert torch.equal(final[n : n + 1], alone_final)
+
+
+@every_operator
+@every_form
+@every_gate
+def test_pieces_equal_the_whole(name, form, gate):
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 200, 2, 12, 7, gate)
+    whole, final = op.function(*inputs.tokens, output_final_state=True, backend=form)
+    S, pieces = None, []
+    for start, stop in ((0, 1), (1, 80), (80, 80), (80, 200)):
+        o, S = op.function(
+            *inputs.rows(start, stop).tokens,
+            initial_state=S, output_final_state=True, backend=form,
+        )  # fmt: skip
+        pieces.append(o)
+    assert relative_error(torch.cat(pieces, 1), whole) <= 1e-6
+    assert S is not None
+    assert relative_error(S, final) <= 1e-6
+
+
+@every_operator
+@every_form
+@every_gate
+def test_gradients_of_first_and_second_order(name, form, gate):
+    op = OPERATORS[name]
+    inputs = op.inputs(1, 67 if form == "chunk" else 5, 1, 3, 2, gate)
+    leaves = [x.double().requires_grad_() for x in (*inputs.tokens, inputs.S)]
+
+    def operator(*leaves):
+        return op.function(
+            *leaves[:-1], initial_state=leaves[-1], output_final_state=True, backend=form
+        )
+
+    assert gradcheck(operator, leaves, fast_mode=True)
+    assert gradgradcheck(operator, leaves, fast_mode=True)
+
+
+@every_operator
+@every_gate
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_rounds_only_inputs_and_outputs(name, gate, dtype):
+    op = OPERATORS[name]
+    inputs = op.inputs(1, 200, 2, 24, 16, gate)
+    q, k, v = (x.to(dtype) for x in (inputs.q, inputs.k, inputs.v))
+    halved = replace(inputs, q=q, k=k, v=v)
+    o, S = op.function(*halved.tokens, output_final_state=True)
+    expected, expected_S = op.reference(*(x.double() for x in halved.tokens))
+    assert (o.dtype, S.dtype) == (dtype, torch.float32)
+    # Rounding to nearest is at most half an ulp off in every element.
+    assert relative_error(o, expected) <= torch.finfo(dtype).eps / 2
+    assert relative_error(S, expected_S) <= 1e-6
+
+
+@every_operator
+@every_form
+@every_gate
+def test_a_batch_element_does_not_depend_on_the_others(name, form, gate):
+    op = OPERATORS[name]
+    inputs = op.inputs(3, 130, 2, 24, 16, gate)
+    together, _ = op.function(*inputs.tokens, backend=form)
+    for b in range(3):
+        alone, _ = op.function(*(x[b : b + 1] for x in inputs.tokens), backend=form)
+        assert torch.equal(together[b : b + 1], alone)
+
+
+@every_operator
+@every_form
+@every_gate
+def test_strides_do_not_matter(name, form, gate):
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 70, 3, 16, 16, gate)
+    expected, _ = op.function(*inputs.tokens, backend=form)
+
+    def strided(x):  # heads before tokens in memory, every second number
+        heads_first = x.transpose(1, 2).contiguous().transpose(1, 2)
+        return heads_first.repeat_interleave(2, -1)[..., ::2]
+
+    tokens = [strided(x) for x in inputs.tokens]
+    assert not any(x.is_contiguous() for x in tokens)
+    o, _ = op.function(*tokens, backend=form)
+    assert relative_error(o, expected) <= 1e-6
+
+
+@every_operator
+@every_form
+def test_heads_may_share_their_keys(name, form):
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 70, 3, 16, 16, "none")
+    one = inputs.k[:, :, :1].expand(-1, -1, 3, -1)
+    o, _ = op.function(*replace(inputs, k=one).tokens, backend=form)
+    expected, _ = op.function(*replace(inputs, k=one.contiguous()).tokens, backend=form)
+    assert relative_error(o, expected) <= 1e-6
+
+
+@every_operator
+@every_form
+@pytest.mark.parametrize(("B", "T", "H"), [(2, 0, 3), (0, 5, 3), (2, 5, 0)])
+def test_nothing_in_gives_nothing_out(name, form, B, T, H):
+    op = OPERATORS[name]
+    tokens = [torch.zeros(B, T, H, 4, requires_grad=True)] * 2 + [torch.zeros(B, T, H, 3)]
+    tokens += [torch.zeros(B, T, H)] * ("beta" in op.arguments)
+    S = torch.ones(B, H, 4, 3)
+    o, final = op.function(*tokens, initial_state=S, output_final_state=True, backend=form)
+    assert o.shape == (B, T, H, 3)
+    torch.testing.assert_close(final, S)
+
+
+@every_operator
+def test_scale_defaults_to_one_over_the_root_of_k(name):
+    op = OPERATORS[name]
+    tokens = op.inputs(1, 10, 1, 16, 4, "none").tokens
+    default, _ = op.function(*tokens)
+    assert torch.equal(default, op.function(*tokens, scale=0.25)[0])
+    torch.testing.assert_close(op.function(*tokens, scale=1)[0], 4 * default)
+
+
+@every_operator
+def test_the_final_state_comes_only_when_asked_for(name):
+    op = OPERATORS[name]
+    assert op.function(*op.inputs(1, 10, 1, 16, 4, "none").tokens)[1] is None
+
+
+@every_operator
+@every_gate
+def test_autocast_casts_the_inputs_and_keeps_the_state(name, gate):
+    op = OPERATORS[name]
+    inputs = op.inputs(1, 70, 2, 16, 16, gate)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = replace(inputs, v=inputs.v.bfloat16())
+        o, S = op.function(*mixed.tokens, output_final_state=True)
+    q, k, v = (x.bfloat16() for x in (inputs.q, inputs.k, inputs.v))
+    halved = replace(inputs, q=q, k=k, v=v)
+    expected, expected_S = op.function(*halved.tokens, output_final_state=True)
+    assert o.dtype == torch.bfloat16
+    assert torch.equal(o, expected)
+    assert torch.equal(S, expected_S)
+
+
+@every_operator
+@every_form
+@every_gate
+def test_torch_compile_takes_the_whole_graph(name, form, gate):
+    op = OPERATORS[name]
+    inputs = op.inputs(1, 70 if form == "chunk" else 6, 2, 16, 8, gate)
+    torch.compiler.reset()
+    compiled = torch.compile(op.function, fullgraph=True, backend="aot_eager")
+    got = inputs.run(compiled, torch.float32, output_final_state=True, backend=form)
+    error, what = worst(got, op.run(inputs, torch.float32, form))
+    assert error <= 1e-6, what
+
+
+@every_operator
+@every_form
+@every_gate
+def test_vmap_over_the_batch(name, form, gate):
+    op = OPERATORS[name]
+    tokens = op.inputs(3, 70, 2, 16, 8, gate).tokens
+
+    def one(*tokens):
+        return op.function(*(x[None] for x in tokens), backend=form)[0][0]
+
+    expected, _ = op.function(*tokens, backend=form)
+    assert relative_error(torch.func.vmap(one)(*tokens), expected) <= 1e-6
+
+
+@every_operator
+def test_meta_tensors_give_shapes(name):
+    op = OPERATORS[name]
+    q = torch.empty(2, 2**20, 3, 16, device="meta")[:, :130]
+    o, S = op.function(q, q, q, *[q[..., 0]] * ("beta" in op.arguments), output_final_state=True)
+    assert (o.shape, S.shape) == ((2, 130, 3, 16), (2, 3, 16, 16))
+
+
+q = torch.zeros(2, 10, 3, 4)
+BAD = {
+    "q no tensor": (dict(q=[1.0]), TypeError, r"q must be a torch.Tensor, got list"),
+    "q rank": (dict(q=q[0]), ValueError, r"q must have shape \[B, T, H, K\], got \[10, 3, 4\]"),
+    "q integer": (dict(q=q.long()), TypeError, r"q must be float16.*got torch.int64"),
+    "k dtype": (dict(k=q.double()), TypeError, r"k must be .* the same as q .*got torch.float64"),
+    "k shape": (dict(k=q[..., :3]), ValueError, r"k must have shape \[2, 10, 3, 4\] like q"),
+    "v shape": (dict(v=q[:, :9]), ValueError, r"v must have shape .*got \[2, 9, 3, 4\]"),
+    "v device": (dict(v=q.to("meta")), ValueError, r"v must be on cpu like q, got meta"),
+    "K is 0": (dict(q=q[..., :0], k=q[..., :0]), ValueError, r"K and V must be at least 1"),
+    "g no tensor": (dict(g=-0.1), TypeError, r"g must be a torch.Tensor, got float"),
+    "g shape": (dict(g=q[:, :, 0, 0]), ValueError, r"g must have shape .*got \[2, 10\]"),
+    "g integer": (dict(g=q[..., 0].long()), TypeError, r"g must be a floating-point tensor"),
+    "scale": (dict(scale=torch.ones(())), TypeError, r"scale must be a number or None, got Tensor"),
+    "state shape": (
+        dict(initial_state=torch.zeros(2, 3, 4, 5)),
+        ValueError,
+        r"initial_state must have shape \[N, H, K, V\] = \[2, 3, 4, 4\], got \[2, 3, 4, 5\]",
+    ),
+    "state dtype": (
+        dict(initial_state=torch.zeros(2, 3, 4, 4).half()),
+        TypeError,
+        r"initial_state must be torch.float32",
+    ),
+    "borders with a batch": (
+        dict(cu_seqlens=torch.tensor([0, 10])),
+        ValueError,
+        r"batch size 1 with cu_seqlens, got 2",
+    ),
+    "borders dtype": (
+        dict(cu_seqlens=torch.tensor([0.0, 10.0])),
+        TypeError,
+        r"cu_seqlens must be int32 or int64",
+    ),
+    "backend": (dict(backend="cuda"), ValueError, r"backend must be one of .*got 'cuda'"),
+}
+
+
+def good(name: str, q: torch.Tensor) -> dict:
+    arguments = dict(q=q, k=q, v=q)
+    return {**arguments, "beta": q[..., 0]} if name == "delta" else arguments
+
+
+@every_operator
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named(name, case):
+    changes, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        OPERATORS[name].function(**{**good(name, q), **changes})
+
+
+@every_operator
+@pytest.mark.parametrize("borders", [[0, 9], [1, 10], [0, 7, 5, 10], [0]])
+def test_bad_borders_are_named(name, borders):
+    with pytest.raises(ValueError, match="cu_seqlens"):
+        OPERATORS[name].function(**good(name, q[:1]), cu_seqlens=torch.tensor(borders))
+
+
+@every_operator
+def test_triton_says_why_it_cannot_run(name):
+    x = torch.zeros(1, 4, 1, 4, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match=r"float32 at most, and q is float64"):
+        OPERATORS[name].function(**good(name, x), backend="triton")
+    x = torch.zeros(1, 4, 1, 200)
+    with pytest.raises(RuntimeError, match="K <= 128"):
+        OPERATORS[name].function(**good(name, x), backend="triton")
