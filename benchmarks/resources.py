@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 import triton
-from assocmem_kernels import launch, linear_attention
+from assocmem_kernels import channel_scores, delta_rule, launch, linear_attention, step
 from tqdm import tqdm
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -37,8 +37,26 @@ LIMITS = {
 }  # fmt: skip
 
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
-FLOAT32 = {"g", "S0", "ST", "A", "dA", "dg"}  # accumulators and states
+FLOAT32 = {  # accumulators, states and decays
+    "g", "beta", "S0", "ST", "dST", "dS0", "A", "M", "dA", "dg", "dbeta",
+}  # fmt: skip
 INT64 = {"borders", "chunks"}
+
+
+# Where each kernel lives. Those of the scores exist for a decay a channel only.
+KERNELS = {
+    "forward_kernel": linear_attention,
+    "states_kernel": linear_attention,
+    "backward_kernel": linear_attention,
+    "triangles_kernel": delta_rule,
+    "delta_forward_kernel": delta_rule,
+    "delta_states_kernel": delta_rule,
+    "delta_states_backward_kernel": delta_rule,
+    "delta_backward_kernel": delta_rule,
+    "step_kernel": step,
+    "channel_scores_kernel": channel_scores,
+    "channel_scores_backward_kernel": channel_scores,
+}
 
 
 @dataclass(frozen=True)
@@ -58,22 +76,19 @@ def cases() -> Iterator[Case]:
         half = "fp16" if arch == "sm_75" else "bf16"  # Turing has no bfloat16
         for dtype in (half, "fp32"):
             for D in (64, 128):
-                for gate in (0, 1, 2):
-                    yield Case("forward_kernel", arch, dtype, D, gate)
-                    yield Case("states_kernel", arch, dtype, D, gate)
-                    yield Case("backward_kernel", arch, dtype, D, gate)
-                yield Case("channel_scores_kernel", arch, dtype, D, 2)
-                yield Case("channel_scores_backward_kernel", arch, dtype, D, 2)
+                for kernel in KERNELS:
+                    for gate in (2,) if kernel.startswith("channel_scores") else (0, 1, 2):
+                        yield Case(kernel, arch, dtype, D, gate)
 
 
 def measure(case: Case) -> dict:
     """Compile one case, and read off what it needs."""
-    kernel = getattr(linear_attention, case.kernel)
+    kernel = getattr(KERNELS[case.kernel], case.kernel)
     dtype = next(t for t, name in TYPES.items() if name == case.dtype)
     cfg = launch.config(case.kernel, case.arch, dtype, case.gate)
     sizes = {
         "H": 16, "K": case.D, "V": case.D, "C": cfg.C, "BK": case.D, "BV": cfg.BV,
-        "GATE": case.gate, "REVERSE": True,
+        "GATE": case.gate, "REVERSE": True, "DELTA": True,
     }  # fmt: skip
     # With a decay a channel the gradients of q and k are summed in float32.
     float32 = FLOAT32 | ({"dq", "dk"} if case.gate == 2 else set())
@@ -85,6 +100,8 @@ def measure(case: Case) -> dict:
             signature[name] = "fp32"
         else:
             kind = "i64" if name in INT64 else "fp32" if name in float32 else case.dtype
+            if name == "inverse" and case.dtype == "fp32":
+                kind = "fp64"
             signature[name], attributes[(i,)] = f"*{kind}", [["tt.divisibility", 16]]
     amd = case.arch.startswith("gfx")
     target = GPUTarget("hip", case.arch, 64) if amd else GPUTarget("cuda", int(case.arch[3:]), 32)

@@ -7,8 +7,8 @@ chunk's end. GATE: 0 no decay, 1 one a head (g `[B, T, H]`), 2 one a channel (g 
 
 Forward: one program per head and tile of V walks the chunks with S in registers. Backward: the
 same walk stores S before each chunk, a walk from the end stores dS after each chunk, and then all
-chunks are independent. With a decay a channel, the scores A = Q Kᵀ ⊙ Γ are no product of
-matrices; two small kernels compute them and their gradient, 16 tokens at a time.
+chunks are independent. With a decay a channel, the scores A = Q Kᵀ ⊙ Γ come from kernels of their
+own (`channel_scores.py`).
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
@@ -22,39 +22,11 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
-from assocmem_kernels.tiles import dot, load, store
-
-
-@triton.jit
-def head_decay(g, row, ok, lower):
-    """Γ, γ, ρ and γ_C of a chunk from one log decay a token.
-
-    The sums are taken in float64, and their differences in two float32 parts: a difference of
-    float32 sums would lose the digits that the two share. exp(-1000) is 0 in any precision, so
-    that cutting there changes nothing and keeps -inf out of the differences.
-    """
-    x = tl.load(g + row, mask=ok, other=0.0).to(tl.float64)
-    x = tl.where(x < -1000.0, -1000.0, x)
-    G, total = tl.cumsum(x, 0), tl.sum(x, 0)
-    high = G.to(tl.float32)
-    low = (G - high.to(tl.float64)).to(tl.float32)
-    D = (high[:, None] - high[None, :]) + (low[:, None] - low[None, :])
-    Γ = tl.exp(tl.where(lower, D, float("-inf")))
-    return Γ, tl.exp(high), tl.exp((total - G).to(tl.float32)), tl.exp(total.to(tl.float32))
-
-
-@triton.jit
-def channel_decay(g, row, ok, col, K: tl.constexpr):
-    """γ and γ_C of a chunk from one log decay a channel."""
-    x = load(g, row, ok, col, K).to(tl.float32)
-    return tl.exp(tl.cumsum(x, 0)), tl.exp(tl.sum(x, 0))
-
-
-@triton.jit
-def channel_decay_after(g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr):
-    """ρ of a chunk: a sum of its own, over the log decays of the tokens that follow."""
-    x = load(g, row + H, ok_next, col, K).to(tl.float32)
-    return tl.exp(tl.cumsum(x, 0, reverse=True))
+from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
+from assocmem_kernels.chunks import chunk_count, chunk_table, sequence_borders
+from assocmem_kernels.decay import channel_decay, channel_decay_after, gate_kind, head_decay
+from assocmem_kernels.step import step
+from assocmem_kernels.tiles import dot, load, padded, store
 
 
 @triton.jit
@@ -211,94 +183,6 @@ def backward_kernel(
     store(dk, row, ok, col, K, dK)
 
 
-@triton.jit
-def channel_scores_kernel(
-    q, k, g, A, chunks,
-    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
-    """A_ts = Σ_c q_tc k_sc exp(D_tsc) for s ≤ t, with D_tsc = Σ_{s<r≤t} g_rc, one s at a time."""
-    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
-    r, col = tl.arange(0, C), tl.arange(0, BK)
-    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
-    if start >= stop:  # a number without a chunk
-        return
-    row, ok = (start + r) * H + h, start + r < stop
-    Q = load(q, row, ok, col, K).to(tl.float32)
-    D, scores = tl.zeros((C, BK), tl.float32), tl.zeros((C, C), tl.float32)
-    for j in range(0, C):
-        s = C - 1 - j
-        p = ((start + s) * H + h) * K + col
-        k_s = tl.load(k + p, mask=(col < K) & (start + s < stop), other=0.0).to(tl.float32)
-        inside = (col < K) & (start + s + 1 < stop) & (s < C - 1)
-        g_next = tl.load(g + p + H * K, mask=inside, other=0.0).to(tl.float32)
-        D = tl.where((r > s)[:, None], D + g_next[None, :], 0.0)
-        a = tl.sum(Q * tl.exp(D) * k_s[None, :], 1)
-        scores = tl.where((r[None, :] == s) & (r >= s)[:, None], a[:, None], scores)
-    store(A, row, ok, r, C, scores)
-
-
-@triton.jit
-def channel_scores_backward_kernel(
-    q, k, g, dA, dq, dk, dg, chunks,
-    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
-    """Add to dq, dk and dg what comes through the scores of `channel_scores_kernel`."""
-    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
-    r, col = tl.arange(0, C), tl.arange(0, BK)
-    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
-    if start >= stop:  # a number without a chunk
-        return
-    row, ok = (start + r) * H + h, start + r < stop
-    Q = load(q, row, ok, col, K).to(tl.float32)
-    dQ, dK = load(dq, row, ok, col, K), load(dk, row, ok, col, K)
-    dG, D = load(dg, row, ok, col, K), tl.zeros((C, BK), tl.float32)
-    for j in range(0, C):
-        s = C - 1 - j
-        p = ((start + s) * H + h) * K + col
-        k_s = tl.load(k + p, mask=(col < K) & (start + s < stop), other=0.0).to(tl.float32)
-        inside = (col < K) & (start + s + 1 < stop) & (s < C - 1)
-        g_next = tl.load(g + p + H * K, mask=inside, other=0.0).to(tl.float32)
-        D = tl.where((r > s)[:, None], D + g_next[None, :], 0.0)
-        da = tl.load(dA + row * C + s, mask=ok & (r >= s), other=0.0)
-        W = da[:, None] * tl.exp(D)
-        dQ += W * k_s[None, :]
-        dK += tl.where((r == s)[:, None], tl.sum(W * Q, 0)[None, :], 0.0)
-        later = (r > s)[:, None]
-        dG += tl.where(later, tl.cumsum(tl.where(later, W * Q * k_s, 0.0), 0, reverse=True), 0.0)
-    store(dq, row, ok, col, K, dQ)
-    store(dk, row, ok, col, K, dK)
-    store(dg, row, ok, col, K, dG)
-
-
-def gate_kind(g: Tensor | None) -> int:
-    """0 for no decay, 1 for one a head, 2 for one a channel: the kernels' GATE."""
-    return 0 if g is None else g.ndim - 2
-
-
-def sequence_borders(q: Tensor, cu_seqlens: Tensor | None) -> Tensor:
-    """Borders of the sequences among the B T rows of tokens, int64 `[N + 1]`."""
-    if cu_seqlens is not None:
-        return cu_seqlens.to(torch.int64)
-    B, T = q.shape[:2]
-    return torch.arange(B + 1, device=q.device) * T
-
-
-def chunk_count(rows: int, sequences: int, C: int) -> int:
-    """Places for chunks: chunk j of sequence n has number borders[n] // C + n + j."""
-    return rows // C + sequences
-
-
-def chunk_table(borders: Tensor, count: int, C: int) -> Tensor:
-    """First token and end of the sequence for every chunk number, `[count, 2]`.
-
-    A number without a chunk begins at or after its end. Nothing is read back from the device.
-    """
-    first = borders[:-1] // C + torch.arange(len(borders) - 1, device=borders.device)
-    number = torch.arange(count, device=borders.device)
-    n = torch.searchsorted(first, number, right=True) - 1
-    return torch.stack((borders[n] + (number - first[n]) * C, borders[n + 1]), 1)
-
-
 @torch.library.custom_op("assocmem::linear_attention", mutates_args=())
 def linear_attention(
     q: Tensor,
@@ -324,17 +208,19 @@ def linear_attention(
     """
     q, k, v, S0 = q.contiguous(), k.contiguous(), v.contiguous(), S0.contiguous()
     g = None if g is None else g.contiguous()
+    if q.shape[1] == 1 and cu_seqlens is None:
+        return step(q, k, v, None, g, scale, S0, out_dtype)
     (B, T, H, K), V = q.shape, v.shape[-1]
     gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
     cfg = launch.config("forward_kernel", launch.architecture(q), q.dtype, gate)
     o = torch.empty(B, T, H, V, dtype=out_dtype, device=q.device)
     ST = torch.empty_like(S0)
-    A = _channel_scores(q, k, g, borders) if gate == 2 else q
+    A = channel_scores(q, k, g, borders) if gate == 2 else q
     grid = (S0.shape[0] * H, triton.cdiv(V, cfg.BV))
     if grid[0]:
         forward_kernel[grid](
             q, k, v, g, A, o, S0, ST, borders, scale,
-            H, K, V, cfg.C, _padded(K), cfg.BV, gate,
+            H, K, V, cfg.C, padded(K), cfg.BV, gate,
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip
     return o, ST
@@ -378,7 +264,7 @@ def linear_attention_backward(
             torch.empty_like(q), torch.empty_like(k), torch.empty_like(v),
             q.new_empty(0) if g is None else torch.empty_like(g), dS0,
         )  # fmt: skip
-    sizes = (H, K, V, cfg.C, _padded(K), cfg.BV, gate)
+    sizes = (H, K, V, cfg.C, padded(K), cfg.BV, gate)
     options = {"num_warps": cfg.num_warps, "num_stages": cfg.num_stages}
     states_kernel[grid](k, v, g, S, S0, unused, borders, 1.0, *sizes, False, **options)
     states_kernel[grid](q, do, g, dS, dST, dS0, borders, scale, *sizes, True, **options)
@@ -390,16 +276,13 @@ def linear_attention_backward(
     dg = torch.empty(0 if g is None else g.shape, dtype=torch.float32, device=q.device)
     cfg = launch.config("backward_kernel", arch, q.dtype, gate)
     options = {"num_warps": cfg.num_warps, "num_stages": cfg.num_stages}
-    A = _channel_scores(q, k, g, borders) if gate == 2 else q
+    A = channel_scores(q, k, g, borders) if gate == 2 else q
     backward_kernel[(count * H,)](
         q, k, v, g, A, do, S, dS, dq, dk, dv, dg, chunks, scale,
-        H, K, V, cfg.C, _padded(K), cfg.BV, gate, **options,
+        H, K, V, cfg.C, padded(K), cfg.BV, gate, **options,
     )  # fmt: skip
     if gate == 2:
-        cfg = launch.config("channel_scores_backward_kernel", arch, q.dtype, gate)
-        channel_scores_backward_kernel[(count * H,)](
-            q, k, g, A, dq, dk, dg, chunks, H, K, cfg.C, _padded(K), num_warps=cfg.num_warps
-        )
+        channel_scores_backward(q, k, g, A, dq, dk, dg, borders)
     return dq.to(q.dtype), dk.to(k.dtype), dv, dg if g is None else dg.to(g.dtype), dS0
 
 
@@ -427,21 +310,3 @@ def _backward(ctx, do, dST):
 
 
 linear_attention.register_autograd(_backward, setup_context=_setup_context)
-
-
-def _channel_scores(q: Tensor, k: Tensor, g: Tensor | None, borders: Tensor) -> Tensor:
-    """A `[B, T, H, C]` of `channel_scores_kernel`, in float32."""
-    B, T, H, K = q.shape
-    cfg = launch.config("channel_scores_kernel", launch.architecture(q), q.dtype, 2)
-    count = chunk_count(B * T, len(borders) - 1, cfg.C)
-    A = torch.empty(B, T, H, cfg.C, dtype=torch.float32, device=q.device)
-    channel_scores_kernel[(count * H,)](
-        q, k, g, A, chunk_table(borders, count, cfg.C), H, K, cfg.C, _padded(K),
-        num_warps=cfg.num_warps,
-    )  # fmt: skip
-    return A
-
-
-def _padded(K: int) -> int:
-    """Size of a tile that holds K: a power of two, and at least 16 for `tl.dot`."""
-    return max(16, 1 << (K - 1).bit_length())

@@ -25,3 +25,8 @@ def store(x, row, ok, col, D: tl.constexpr, tile):
 def dot(a, b):
     """a @ b in float32, the operands in a's dtype; float32 operands are not rounded to TF32."""
     return tl.dot(a, b.to(a.dtype), input_precision="ieee")
+
+
+def padded(K: int) -> int:
+    """Size of a tile that holds K: a power of two, and at least 16 for `tl.dot`."""
+    return max(16, 1 << (K - 1).bit_length())

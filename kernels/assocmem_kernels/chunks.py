@@ -1,0 +1,30 @@
+"""Where the sequences and their chunks lie among the rows of tokens. Nothing is read back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def sequence_borders(q: Tensor, cu_seqlens: Tensor | None) -> Tensor:
+    """Borders of the sequences among the B T rows of tokens, int64 `[N + 1]`."""
+    if cu_seqlens is not None:
+        return cu_seqlens.to(torch.int64)
+    B, T = q.shape[:2]
+    return torch.arange(B + 1, device=q.device) * T
+
+
+def chunk_count(rows: int, sequences: int, C: int) -> int:
+    """Places for chunks: chunk j of sequence n has number borders[n] // C + n + j."""
+    return rows // C + sequences
+
+
+def chunk_table(borders: Tensor, count: int, C: int) -> Tensor:
+    """First token and end of the sequence for every chunk number, `[count, 2]`.
+
+    A number without a chunk begins at or after its end. Nothing is read back from the device.
+    """
+    first = borders[:-1] // C + torch.arange(len(borders) - 1, device=borders.device)
+    number = torch.arange(count, device=borders.device)
+    n = torch.searchsorted(first, number, right=True) - 1
+    return torch.stack((borders[n] + (number - first[n]) * C, borders[n + 1]), 1)

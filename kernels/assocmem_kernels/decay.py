@@ -1,0 +1,66 @@
+"""The decays within a chunk, from their natural logarithms g.
+
+Γ_ts is the decay from token s to token t, γ_t from the chunk's start to t, ρ_s from s to the
+chunk's end, γ_C over the whole chunk.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from assocmem_kernels.tiles import load
+
+
+@triton.jit
+def head_decay(g, row, ok, lower):
+    """Γ, γ, ρ and γ_C of a chunk from one log decay a token.
+
+    The sums are taken in float64, and their differences in two float32 parts: a difference of
+    float32 sums would lose the digits that the two share. exp(-1000) is 0 in any precision, so
+    that cutting there changes nothing and keeps -inf out of the differences.
+    """
+    x = tl.load(g + row, mask=ok, other=0.0).to(tl.float64)
+    x = tl.where(x < -1000.0, -1000.0, x)
+    G, total = tl.cumsum(x, 0), tl.sum(x, 0)
+    high = G.to(tl.float32)
+    low = (G - high.to(tl.float64)).to(tl.float32)
+    D = (high[:, None] - high[None, :]) + (low[:, None] - low[None, :])
+    Γ = tl.exp(tl.where(lower, D, float("-inf")))
+    return Γ, tl.exp(high), tl.exp((total - G).to(tl.float32)), tl.exp(total.to(tl.float32))
+
+
+@triton.jit
+def chunk_decay(g, row, ok, ok_next, col, H: tl.constexpr, K: tl.constexpr, GATE: tl.constexpr):
+    """γ and ρ as columns `[C, 1]` (GATE 1) or tiles `[C, BK]` (GATE 2), γ_C as a column.
+
+    Each is the exponential of a sum over its own terms, which loses no digits.
+    """
+    if GATE == 1:
+        x = tl.load(g + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+        after = tl.load(g + row + H, mask=ok_next, other=0.0).to(tl.float32)[:, None]
+    else:
+        x = load(g, row, ok, col, K).to(tl.float32)
+        after = load(g, row + H, ok_next, col, K).to(tl.float32)
+    kept = tl.exp(tl.sum(x, 0))[:, None]
+    return tl.exp(tl.cumsum(x, 0)), tl.exp(tl.cumsum(after, 0, reverse=True)), kept
+
+
+@triton.jit
+def channel_decay(g, row, ok, col, K: tl.constexpr):
+    """γ and γ_C of a chunk from one log decay a channel."""
+    x = load(g, row, ok, col, K).to(tl.float32)
+    return tl.exp(tl.cumsum(x, 0)), tl.exp(tl.sum(x, 0))
+
+
+@triton.jit
+def channel_decay_after(g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr):
+    """ρ of a chunk: a sum of its own, over the log decays of the tokens that follow."""
+    x = load(g, row + H, ok_next, col, K).to(tl.float32)
+    return tl.exp(tl.cumsum(x, 0, reverse=True))
+
+
+def gate_kind(g: Tensor | None) -> int:
+    """0 for no decay, 1 for one a head, 2 for one a channel: the kernels' GATE."""
+    return 0 if g is None else g.ndim - 2

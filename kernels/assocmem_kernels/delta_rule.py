@@ -1,0 +1,454 @@
+"""The delta rule as fused scans over chunks, forward and backward (chapter 6, eq-delta-chunk).
+
+    U = T (β ⊙ (V − (γ ⊙ K) S)),    T = (I + strict_lower(β ⊙ K Kᵀ ⊙ Γ))⁻¹
+    O = scale · (A U + (γ ⊙ Q) S),    A = tril(Q Kᵀ ⊙ Γ),    S ← γ_C S + (ρ ⊙ K)ᵀ U
+
+The decays Γ, γ, ρ and γ_C are those of `decay.py`. GATE: 0 no decay, 1 one a head (g `[B, T, H]`),
+2 one a channel (g `[B, T, H, K]`), with which Q Kᵀ ⊙ Γ and K Kᵀ ⊙ Γ come from `channel_scores.py`.
+
+Forward: one kernel prepares A and T of every chunk, all at once; then one program per head and tile
+of V walks the chunks with S in registers. Backward: the same walk stores S before each chunk, a
+walk from the end stores dS after each chunk, and then all chunks are independent.
+"""
+
+# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from assocmem_kernels import launch
+from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
+from assocmem_kernels.chunks import chunk_count, chunk_table, sequence_borders
+from assocmem_kernels.decay import chunk_decay, gate_kind, head_decay
+from assocmem_kernels.step import step
+from assocmem_kernels.tiles import dot, load, padded, store
+
+
+@triton.jit
+def unit_lower_inverse(L, C: tl.constexpr):
+    """(I + L)⁻¹ of a strictly lower triangular L `[C, C]`, C of 16, 32 or 64, in L's dtype.
+
+    By substitution in all diagonal blocks of 16 at once; then neighbouring blocks are merged, twice
+    as large each time: below the diagonal T₂₁ = −T₂₂ L₂₁ T₁₁. A series in powers of L would lose
+    all digits where keys are similar.
+    """
+    B: tl.constexpr = C // 16
+    r, i = tl.arange(0, C), tl.arange(0, 16)
+    row, col = r[:, None], r[None, :]
+    # The diagonal blocks [B, 16, 16]: of the B groups of columns a row keeps its own.
+    own = tl.where(row // 16 == col // 16, L, 0.0)
+    L_own = tl.reshape(tl.sum(tl.reshape(own, (C, B, 16)), 1), (B, 16, 16))
+    T = tl.where((i[:, None] == i[None, :])[None, :, :], 1.0, 0.0) + tl.zeros_like(L_own)
+    for j in range(0, 15):
+        pivot = tl.sum(tl.where((i == j)[None, :, None], T, 0.0), 1)
+        factor = tl.sum(tl.where((i == j)[None, None, :], L_own, 0.0), 2)
+        T -= factor[:, :, None] * pivot[:, None, :]
+    spread = tl.reshape(T, (C, 1, 16)) + tl.zeros((C, B, 16), T.dtype)
+    X = tl.where(row // 16 == col // 16, tl.reshape(spread, (C, C)), 0.0)
+    for level in tl.static_range(0, C // 32):
+        below = row // (32 << level) == col // (32 << level)
+        below &= row // (16 << level) > col // (16 << level)
+        X -= dot(dot(X, tl.where(below, L, 0.0)), X)
+    return X
+
+
+@triton.jit
+def key_scores(k, row, ok, col, K: tl.constexpr, C: tl.constexpr):
+    """K Kᵀ of a chunk; of float32 keys in float64, one column at a time."""
+    Kc = load(k, row, ok, col, K)
+    if k.dtype.element_ty != tl.float32:
+        return dot(Kc, tl.trans(Kc))
+    r, M = tl.arange(0, C), tl.zeros((C, C), tl.float64)
+    for s in range(0, C):
+        k_s = tl.sum(tl.where((r == s)[:, None], Kc, 0.0), 0)
+        m = tl.sum(Kc.to(tl.float64) * k_s[None, :].to(tl.float64), 1)
+        M = tl.where((r == s)[None, :], m[:, None], M)
+    return M
+
+
+@triton.jit
+def times(T, X):
+    """T X in float32; a T in float64 is taken in two parts of float32."""
+    high = T.to(X.dtype)
+    product = dot(high, X)
+    if T.dtype == tl.float64:
+        product += dot((T - high).to(tl.float32), X)
+    return product
+
+
+@triton.jit
+def triangles_kernel(
+    q, k, beta, g, A, M, inverse, chunks,
+    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, GATE: tl.constexpr,
+):  # fmt: skip
+    """A = tril(Q Kᵀ ⊙ Γ) and T = (I + strict_lower(β ⊙ K Kᵀ ⊙ Γ))⁻¹ of one chunk."""
+    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    r, col = tl.arange(0, C), tl.arange(0, BK)
+    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
+    if start >= stop:  # a number without a chunk
+        return
+    row, ok = (start + r) * H + h, start + r < stop
+    lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
+    if GATE == 2:
+        L = load(M, row, ok, r, C)
+    else:
+        scores = dot(load(q, row, ok, col, K), tl.trans(load(k, row, ok, col, K)))
+        L = key_scores(k, row, ok, col, K, C)
+        if GATE == 1:
+            Γ = head_decay(g, row, ok, lower)[0]
+            scores, L = scores * Γ, L * Γ
+        store(A, row, ok, r, C, tl.where(lower, scores, 0.0))
+    L *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+    # A NaN or infinity is left out here: it comes back with the right-hand side.
+    L = tl.where(before & (L - L == 0.0), L, 0.0)
+    store(inverse, row, ok, r, C, unit_lower_inverse(L, C))
+
+
+@triton.jit
+def delta_forward_kernel(
+    q, k, v, beta, g, A, inverse, o, S0, ST, borders, scale,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
+):  # fmt: skip
+    """Walk the chunks of one sequence and head with S `[K, BV]` in registers (eq-delta-chunk)."""
+    i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    n, h = i_nh // H, i_nh % H
+    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
+    start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    row_S = i_nh * K + col
+    S = load(S0, row_S, col < K, col_v, V)
+    for t in range(start, stop, C):
+        row, ok = (t + r) * H + h, t + r < stop
+        Q, Kc, X = load(q, row, ok, col, K), load(k, row, ok, col, K), load(v, row, ok, col_v, V)
+        K_in, K_out, ρ, kept = Kc, Kc, 1.0, 1.0
+        if GATE:
+            ok_next = (t + r + 1 < stop) & (r < C - 1)
+            γ, ρ, kept = chunk_decay(g, row, ok, ok_next, col, H, K, GATE)
+            Q, K_in = (Q * γ).to(Q.dtype), (Kc * γ).to(Kc.dtype)
+        if GATE == 2:
+            K_out, ρ = (Kc * ρ).to(Kc.dtype), 1.0
+        D = (X - dot(K_in, S)) * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+        # A NaN or infinity in row s times a masked 0 would reach the rows before s: it is taken out
+        # of both products, and put back into every row from s on.
+        lost = tl.cumsum(D - D, 0)
+        D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)
+        U = times(load(inverse, row, ok, r, C), D)
+        O = dot(Q, S) + dot(load(A, row, ok, r, C).to(X.dtype), U) + lost
+        store(o, row, ok, col_v, V, O * scale)
+        S = S * kept + dot(tl.trans(K_out), (U + lost) * ρ)
+    store(ST, row_S, col < K, col_v, V, S)
+
+
+@triton.jit
+def delta_states_kernel(
+    k, v, beta, g, inverse, S, S0, borders,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
+):  # fmt: skip
+    """Store S before each chunk: the walk of `delta_forward_kernel` without its output."""
+    i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    n, h = i_nh // H, i_nh % H
+    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
+    start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    X_S = load(S0, i_nh * K + col, col < K, col_v, V)
+    for j in range(0, tl.cdiv(stop - start, C)):
+        t = start + j * C
+        store(S, ((start // C + n + j) * H + h) * K + col, col < K, col_v, V, X_S)
+        row, ok = (t + r) * H + h, t + r < stop
+        Kc, X = load(k, row, ok, col, K), load(v, row, ok, col_v, V)
+        K_in, K_out, ρ, kept = Kc, Kc, 1.0, 1.0
+        if GATE:
+            ok_next = (t + r + 1 < stop) & (r < C - 1)
+            γ, ρ, kept = chunk_decay(g, row, ok, ok_next, col, H, K, GATE)
+            K_in = (Kc * γ).to(Kc.dtype)
+        if GATE == 2:
+            K_out, ρ = (Kc * ρ).to(Kc.dtype), 1.0
+        D = (X - dot(K_in, X_S)) * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+        U = times(load(inverse, row, ok, r, C), D.to(X.dtype))
+        X_S = X_S * kept + dot(tl.trans(K_out), U * ρ)
+
+
+@triton.jit
+def delta_states_backward_kernel(
+    q, k, beta, g, A, inverse, do, dS, dST, dS0, borders, scale,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
+):  # fmt: skip
+    """From the end, store dS after each chunk.
+
+    dU = scale · Aᵀ dO + (ρ ⊙ K) dS,    dV = β ⊙ Tᵀ dU
+    dS ← γ_C dS + scale · (γ ⊙ Q)ᵀ dO − (γ ⊙ K)ᵀ dV
+    """
+    i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    n, h = i_nh // H, i_nh % H
+    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
+    start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    row_S = i_nh * K + col
+    X_dS = load(dST, row_S, col < K, col_v, V)
+    chunks = tl.cdiv(stop - start, C)
+    for i in range(0, chunks):
+        j = chunks - 1 - i
+        t = start + j * C
+        store(dS, ((start // C + n + j) * H + h) * K + col, col < K, col_v, V, X_dS)
+        row, ok = (t + r) * H + h, t + r < stop
+        Q, Kc, dO = load(q, row, ok, col, K), load(k, row, ok, col, K), load(do, row, ok, col_v, V)
+        K_in, K_out, γ, kept = Kc, Kc, 1.0, 1.0
+        if GATE:
+            ok_next = (t + r + 1 < stop) & (r < C - 1)
+            γ, ρ, kept = chunk_decay(g, row, ok, ok_next, col, H, K, GATE)
+            K_out = (Kc * ρ).to(Kc.dtype)
+        if GATE == 2:
+            Q, K_in, γ = (Q * γ).to(Q.dtype), (Kc * γ).to(Kc.dtype), 1.0
+        dU = dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale + dot(K_out, X_dS)
+        dV = times(tl.trans(load(inverse, row, ok, r, C)), dU.to(dO.dtype))
+        dV *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+        X_dS = X_dS * kept + dot(tl.trans(Q), dO * scale * γ) - dot(tl.trans(K_in), dV * γ)
+    store(dS0, row_S, col < K, col_v, V, X_dS)
+
+
+@triton.jit
+def delta_backward_kernel(
+    q, k, v, beta, g, A, M, inverse, do, S, dS, dq, dk, dv, dbeta, dg, chunks, scale,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one chunk, from S before it and dS after it.
+
+    E = V − (γ ⊙ K) S − M U, with M = strict_lower(K Kᵀ ⊙ Γ), is what each write corrects, and
+    U = β ⊙ E. With dU as in `delta_states_backward_kernel` and Y = Tᵀ dU: dβ = Y · E, dV = β ⊙ Y,
+    and the scores get dA = scale · dO Uᵀ and dM = −dV Uᵀ. A log decay g_r acts on every pair that
+    it lies between. With GATE = 2 the gradients through the scores are left to
+    `channel_scores_backward_kernel`, and dA and dM take the places of A and M.
+    """
+    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    r, col = tl.arange(0, C), tl.arange(0, BK)
+    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
+    if start >= stop:  # a number without a chunk
+        return
+    row, ok = (start + r) * H + h, start + r < stop
+    ok_next, row_S = (start + r + 1 < stop) & (r < C - 1), (i * H + h) * K + col
+    lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
+    Kc, scores = load(k, row, ok, col, K), load(A, row, ok, r, C).to(k.dtype.element_ty)
+    K_in, K_out = Kc, Kc
+    if GATE:
+        γ, ρ, _kept = chunk_decay(g, row, ok, ok_next, col, H, K, GATE)
+        K_in, K_out = (Kc * γ).to(Kc.dtype), (Kc * ρ).to(Kc.dtype)
+    own = load(M, row, ok, r, C) if GATE == 2 else dot(Kc, tl.trans(Kc))
+    if GATE == 1:
+        own *= head_decay(g, row, ok, lower)[0]
+    own = tl.where(before, own, 0.0).to(Kc.dtype)
+    T, β = load(inverse, row, ok, r, C), tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)
+    dβ, S_dS = tl.zeros((C,), tl.float32), tl.zeros((BK,), tl.float32)
+    dA, dM = tl.zeros((C, C), tl.float32), tl.zeros((C, C), tl.float32)
+    dQ, dK_in = tl.zeros((C, BK), tl.float32), tl.zeros((C, BK), tl.float32)
+    dK_out = tl.zeros((C, BK), tl.float32)
+    for c in range(0, V, BV):
+        col_v = c + tl.arange(0, BV)
+        X, dO = load(v, row, ok, col_v, V), load(do, row, ok, col_v, V)
+        Sc, dSc = load(S, row_S, col < K, col_v, V), load(dS, row_S, col < K, col_v, V)
+        E = X - dot(K_in, Sc)
+        U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
+        E -= dot(own, U)
+        dU = dot(tl.trans(scores), dO) * scale + dot(K_out, dSc)
+        Y = times(tl.trans(T), dU.to(dO.dtype))
+        dV = (Y * β[:, None]).to(X.dtype)
+        store(dv, row, ok, col_v, V, dV)
+        dβ += tl.sum(Y * E, 1)
+        S_dS += tl.sum(Sc.to(tl.float32) * dSc.to(tl.float32), 1)
+        dA += dot(dO, tl.trans(U))
+        dM -= dot(dV, tl.trans(U))
+        dQ += dot(dO, tl.trans(Sc))
+        dK_out += dot(U, tl.trans(dSc))
+        if GATE:
+            dK_in -= dot(dV, tl.trans(Sc))
+        else:  # one sum takes fewer registers
+            dK_out -= dot(dV, tl.trans(Sc))
+    tl.store(dbeta + row, dβ, mask=ok)
+    dQ, dA, dM = dQ * scale, tl.where(lower, dA, 0.0) * scale, tl.where(before, dM, 0.0)
+    # Loaded and computed again: kept through the loop, they would not fit the registers.
+    Q, Kc = load(q, row, ok, col, K), load(k, row, ok, col, K)
+    if GATE:
+        γ, ρ, kept = chunk_decay(g, row, ok, ok_next, col, H, K, GATE)
+        dQ, dK_in, dK_out = dQ * γ, dK_in * γ, dK_out * ρ
+        to_t, from_s = Q * dQ + Kc * dK_in, Kc * dK_out
+    if GATE == 1:
+        # Pairs after r cancel between rows and columns, down to the last bits of float64.
+        pairs = (tl.where(before, dA * scores, 0.0) + dM * own).to(tl.float64)
+        inside = tl.cumsum(tl.sum(pairs, 1) - tl.sum(pairs, 0), 0, reverse=True).to(tl.float32)
+        dG = inside + tl.cumsum(tl.sum(to_t, 1), 0, reverse=True) + tl.sum(S_dS * kept, 1)
+        dG += tl.sum(tl.where(before, tl.sum(from_s, 1)[None, :], 0.0), 1)
+        tl.store(dg + row, dG, mask=ok)
+        Γ = head_decay(g, row, ok, lower)[0]
+        dA, dM = dA * Γ, dM * Γ
+    if GATE == 2:
+        # A sum over s < r as a product: a running sum less its last term would cancel.
+        dG = dot(tl.where(before, 1.0, 0.0), from_s) + tl.cumsum(to_t, 0, reverse=True)
+        store(dg, row, ok, col, K, dG + tl.trans(S_dS[:, None] * kept))
+        store(A, row, ok, r, C, dA)
+        store(M, row, ok, r, C, dM)
+    else:
+        dQ += dot(dA.to(Kc.dtype), Kc)
+        dK_in += dot(tl.trans(dA).to(Q.dtype), Q) + dot((dM + tl.trans(dM)).to(Kc.dtype), Kc)
+    store(dq, row, ok, col, K, dQ)
+    store(dk, row, ok, col, K, dK_in + dK_out)
+
+
+def triangles(
+    q: Tensor, k: Tensor, beta: Tensor, g: Tensor | None, borders: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A, M (with a decay a channel, else unused) and T of every chunk, each `[B, T, H, C]`."""
+    B, T, H, K = q.shape
+    gate = gate_kind(g)
+    cfg = launch.config("triangles_kernel", launch.architecture(q), q.dtype, gate)
+    # Equal keys have equal scores, and with β near 2 nothing fades: the same rounding error in
+    # every score would add up over the sequence, to far more than the recurrence's in float32.
+    dtype = torch.float64 if q.dtype == torch.float32 else q.dtype
+    inverse = torch.empty(B, T, H, cfg.C, dtype=dtype, device=q.device)
+    if g is not None and gate == 2:
+        A, M = channel_scores(q, k, g, borders), channel_scores(k, k, g, borders)
+    else:
+        A, M = torch.empty_like(inverse, dtype=q.dtype), q
+    count = chunk_count(B * T, len(borders) - 1, cfg.C)
+    triangles_kernel[(count * H,)](
+        q, k, beta, g, A, M, inverse, chunk_table(borders, count, cfg.C),
+        H, K, cfg.C, padded(K), gate, num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+    )  # fmt: skip
+    return A, M, inverse
+
+
+@torch.library.custom_op("assocmem::delta_rule", mutates_args=())
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    g: Tensor | None,
+    scale: float,
+    S0: Tensor,
+    cu_seqlens: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """O and the final state, from checked arguments (`assocmem.ops.delta_rule`).
+
+    Args:
+        q: queries `[B, T, H, K]`, K <= 128.
+        k: keys like q.
+        v: values `[B, T, H, V]`.
+        beta: step sizes `[B, T, H]`.
+        g: natural log of the decay, None, `[B, T, H]` or `[B, T, H, K]`.
+        scale: factor on O.
+        S0: state before the first token, float32 `[N, H, K, V]`.
+        cu_seqlens: borders of packed sequences, or None.
+    """
+    q, k, v, beta, S0 = (x.contiguous() for x in (q, k, v, beta, S0))
+    g = None if g is None else g.contiguous()
+    if q.shape[1] == 1 and cu_seqlens is None:
+        return step(q, k, v, beta, g, scale, S0, v.dtype)
+    (_, _, H, K), V = q.shape, v.shape[-1]
+    gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
+    cfg = launch.config("delta_forward_kernel", launch.architecture(q), q.dtype, gate)
+    o, ST = torch.empty_like(v), torch.empty_like(S0)
+    grid = (S0.shape[0] * H, triton.cdiv(V, cfg.BV))
+    if grid[0]:
+        A, _M, inverse = triangles(q, k, beta, g, borders)
+        delta_forward_kernel[grid](
+            q, k, v, beta, g, A, inverse, o, S0, ST, borders, scale,
+            H, K, V, cfg.C, padded(K), cfg.BV, gate,
+            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+        )  # fmt: skip
+    return o, ST
+
+
+@delta_rule.register_fake
+def _(q, k, v, beta, g, scale, S0, cu_seqlens):
+    return torch.empty_like(v, memory_format=torch.contiguous_format), S0.new_empty(S0.shape)
+
+
+@torch.library.custom_op("assocmem::delta_rule_backward", mutates_args=())
+def delta_rule_backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    g: Tensor | None,
+    scale: float,
+    S0: Tensor,
+    cu_seqlens: Tensor | None,
+    do: Tensor,
+    dST: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, beta, g (empty when g is None) and S0, from those of O and ST."""
+    q, k, v, beta, S0 = (x.contiguous() for x in (q, k, v, beta, S0))
+    g = None if g is None else g.contiguous()
+    do, dST = do.to(v.dtype).contiguous(), dST.contiguous()
+    (B, T, H, K), V = q.shape, v.shape[-1]
+    gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
+    arch = launch.architecture(q)
+    # With a decay a channel a second kernel adds to the gradients, which are not rounded before.
+    dtype = torch.float32 if gate == 2 else q.dtype
+    dq, dk = (torch.empty(q.shape, dtype=dtype, device=q.device) for _ in range(2))
+    dv, dS0 = torch.empty_like(v), torch.empty_like(S0)
+    dbeta = torch.empty(beta.shape, dtype=torch.float32, device=q.device)
+    dg = torch.empty(0 if g is None else g.shape, dtype=torch.float32, device=q.device)
+    heads = S0.shape[0] * H
+    if heads:
+        A, M, inverse = triangles(q, k, beta, g, borders)
+        cfg = launch.config("delta_states_kernel", arch, q.dtype, gate)
+        count = chunk_count(B * T, S0.shape[0], cfg.C)
+        S, dS = (torch.empty(count, H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
+        delta_states_kernel[(heads, triton.cdiv(V, cfg.BV))](
+            k, v, beta, g, inverse, S, S0, borders, H, K, V, cfg.C, padded(K), cfg.BV, gate,
+            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+        )  # fmt: skip
+        cfg = launch.config("delta_states_backward_kernel", arch, q.dtype, gate)
+        delta_states_backward_kernel[(heads, triton.cdiv(V, cfg.BV))](
+            q, k, beta, g, A, inverse, do, dS, dST, dS0, borders, scale,
+            H, K, V, cfg.C, padded(K), cfg.BV, gate,
+            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+        )  # fmt: skip
+        cfg = launch.config("delta_backward_kernel", arch, q.dtype, gate)
+        delta_backward_kernel[(count * H,)](
+            q, k, v, beta, g, A, M, inverse, do, S, dS, dq, dk, dv, dbeta, dg,
+            chunk_table(borders, count, cfg.C), scale,
+            H, K, V, cfg.C, padded(K), cfg.BV, gate,
+            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+        )  # fmt: skip
+        if gate == 2:
+            channel_scores_backward(q, k, g, A, dq, dk, dg, borders)
+            dk_as_query = torch.zeros_like(dk)
+            channel_scores_backward(k, k, g, M, dk_as_query, dk, dg, borders)
+            dk += dk_as_query
+    dg = dg if g is None else dg.to(g.dtype)
+    return dq.to(q.dtype), dk.to(k.dtype), dv, dbeta.to(beta.dtype), dg, dS0
+
+
+@delta_rule_backward.register_fake
+def _(q, k, v, beta, g, scale, S0, cu_seqlens, do, dST):
+    return (
+        *(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v, beta)),
+        q.new_empty(0, dtype=torch.float32)
+        if g is None
+        else torch.empty_like(g, memory_format=torch.contiguous_format),
+        S0.new_empty(S0.shape),
+    )
+
+
+def _setup_context(ctx, inputs, output):
+    q, k, v, beta, g, scale, S0, cu_seqlens = inputs
+    ctx.save_for_backward(q, k, v, beta, g, S0, cu_seqlens)
+    ctx.scale = scale
+
+
+def _backward(ctx, do, dST):
+    q, k, v, beta, g, S0, cu_seqlens = ctx.saved_tensors
+    dq, dk, dv, dbeta, dg, dS0 = delta_rule_backward(
+        q, k, v, beta, g, ctx.scale, S0, cu_seqlens, do, dST
+    )
+    return dq, dk, dv, dbeta, None if g is None else dg, None, dS0, None
+
+
+delta_rule.register_autograd(_backward, setup_context=_setup_context)

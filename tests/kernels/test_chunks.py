@@ -1,0 +1,24 @@
+"""Where the chunks of packed sequences lie."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton is missing")
+from assocmem_kernels import chunks
+
+
+def test_the_table_lists_every_chunk_once():
+    borders, C = torch.tensor([0, 1, 1, 33, 64, 64, 100]), 16
+    count = chunks.chunk_count(100, 6, C)
+    table = chunks.chunk_table(borders, count, C)
+    expected = {
+        int(start) // C + n + j: (int(start) + j * C, int(stop))
+        for n, (start, stop) in enumerate(pairwise(borders))
+        for j in range(-(-int(stop - start) // C))
+    }
+    got = {i: (int(a), int(b)) for i, (a, b) in enumerate(table) if a < b}
+    assert got == expected

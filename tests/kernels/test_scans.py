@@ -1,0 +1,279 @@
+"""The Triton form of every scan, in the interpreter or on a GPU, against its definition."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.ops.inputs import GATES, Inputs, random_inputs
+from tests.ops.operators import OPERATORS, worst
+from tests.ops.reference import relative_error
+
+pytest.importorskip("triton", reason="triton is missing")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+# A GPU sums in another order than the interpreter, in blocks of the tensor cores.
+BOUND = 1e-6 if DEVICE == "cpu" else 2e-6
+CASES = [(op, gate, x) for op in OPERATORS for gate in GATES for x in OPERATORS[op].arguments]
+CASES += [(op, gate, "g") for op in OPERATORS for gate in ("head", "channel")]
+
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+every_gate = pytest.mark.parametrize("gate", GATES)
+
+
+def on_device(function, **fixed):
+    """The operator's Triton form, to and from the device."""
+
+    def operator(*tokens, initial_state, **options):
+        o, S = function(
+            *(x.to(DEVICE) for x in tokens), initial_state=initial_state.to(DEVICE),
+            output_final_state=True, backend="triton", **fixed, **options,
+        )  # fmt: skip
+        return o.cpu(), S.cpu()
+
+    return operator
+
+
+def run(name: str, inputs: Inputs, dtype: torch.dtype, **options) -> dict[str, Tensor]:
+    return inputs.run(on_device(OPERATORS[name].function, **options), dtype)
+
+
+def forward(name: str, inputs: Inputs, **options) -> Tensor:
+    o, _ = OPERATORS[name].function(
+        *(x.to(DEVICE) for x in inputs.tokens), backend="triton", **options
+    )
+    return o.cpu()
+
+
+@every_operator
+@every_gate
+@pytest.mark.parametrize(
+    ("T", "K", "V"),
+    [(1, 16, 24), (2, 3, 1), (63, 60, 64), (64, 64, 16), (65, 24, 36), (127, 128, 20)],
+)
+def test_float32_equals_the_recurrence(name, gate, T, K, V):
+    inputs = OPERATORS[name].inputs(2 if T in (1, 65) else 1, T, 2, K, V, gate)
+    error, what = worst(run(name, inputs, torch.float32), OPERATORS[name].expected(inputs))
+    assert error <= BOUND, what
+
+
+@every_operator
+@pytest.mark.parametrize("gate", ["head", "channel"])
+@pytest.mark.parametrize("strength", [-6.0, 6.0])
+def test_weak_and_strong_decay(name, gate, strength):
+    inputs = OPERATORS[name].inputs(1, 127, 1, 32, 32, gate, strength=strength)
+    error, what = worst(run(name, inputs, torch.float32), OPERATORS[name].expected(inputs))
+    assert error <= BOUND, what
+
+
+def torch_in_half(inputs: Inputs, scale: float) -> Tensor:
+    """The parallel form in torch, every tensor rounded to q's dtype: torch's own error."""
+    T = inputs.q.shape[1]
+    q, k, v = (x.transpose(1, 2) for x in (inputs.q, inputs.k, inputs.v))
+    log = torch.zeros(*q.shape[:2], T, q.shape[-1])
+    if inputs.g is not None:
+        log = log + (inputs.g if inputs.g.ndim == 4 else inputs.g[..., None]).transpose(1, 2)
+    until = log.cumsum(2)
+    D = (until[:, :, :, None] - until[:, :, None]).exp()  # [B, H, T, T, K]
+    decay, S = until.exp(), inputs.S.to(q.dtype)
+
+    def scores(x):
+        return torch.einsum("bhtk,bhsk,bhtsk->bhts", x.float(), k.float(), D).to(q.dtype).tril()
+
+    if inputs.beta is not None:
+        beta = inputs.beta.transpose(1, 2)[..., None]
+        L = (beta * scores(k)).to(q.dtype).tril(-1)
+        inverse = torch.linalg.inv(torch.eye(T) + L.float()).to(q.dtype)
+        v = inverse @ (beta * (v - (k * decay).to(q.dtype) @ S)).to(q.dtype)
+    o = scores(q) @ v + (q * decay).to(q.dtype) @ S
+    return (o * scale).transpose(1, 2)
+
+
+@every_operator
+@every_gate
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_as_exact_as_torch(name, gate, dtype):
+    if dtype == torch.bfloat16 and DEVICE == "cpu":
+        pytest.skip("Triton's interpreter does not round to bfloat16")
+    inputs = OPERATORS[name].inputs(1, 100, 2, 32, 24, gate)
+    halved = {x: getattr(inputs, x).to(dtype) for x in ("q", "k", "v", "do")}
+    inputs = replace(inputs, **halved)
+    expected = OPERATORS[name].expected(inputs)
+    got = run(name, inputs, dtype)
+    own = relative_error(torch_in_half(inputs, 32**-0.5), expected["o"])
+    for what in expected:
+        assert relative_error(got[what], expected[what]) <= 2 * own, what
+
+
+@every_operator
+@every_gate
+def test_packed_sequences_do_not_see_each_other(name, gate):
+    borders = [0, 1, 1, 40, 72, 100]
+    inputs = OPERATORS[name].inputs(1, 100, 2, 16, 16, gate)
+    many = random_inputs(5, 1, 2, 16, 16, gate, seed=1)
+    inputs = replace(inputs, S=many.S, dS=many.dS)
+    got = run(name, inputs, torch.float32, cu_seqlens=torch.tensor(borders, device=DEVICE))
+    for n in range(5):
+        rows, one = slice(borders[n], borders[n + 1]), slice(n, n + 1)
+        if borders[n] == borders[n + 1]:
+            assert torch.equal(got["final S"][one], inputs.S[one])
+            assert torch.equal(got["dS"][one], inputs.dS[one])
+            continue
+        alone = inputs.rows(borders[n], borders[n + 1])
+        alone = replace(alone, S=inputs.S[one], dS=inputs.dS[one])
+        for what, x in OPERATORS[name].expected(alone).items():
+            part = got[what][one] if what in ("final S", "dS") else got[what][:, rows]
+            assert relative_error(part, x) <= BOUND, (n, what)
+
+
+@every_operator
+@every_gate
+def test_pieces_equal_the_whole(name, gate):
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 70, 2, 16, 16, gate)
+    S, pieces = inputs.S, []
+    for start, stop in ((0, 1), (1, 40), (40, 40), (40, 70)):
+        part = replace(inputs.rows(start, stop), S=S)
+        o, S = on_device(op.function)(*part.tokens, initial_state=S)
+        pieces.append(o)
+    whole, final = on_device(op.function)(*inputs.tokens, initial_state=inputs.S)
+    assert relative_error(torch.cat(pieces, 1), whole) <= BOUND
+    assert relative_error(S, final) <= BOUND
+
+
+@every_operator
+@every_gate
+def test_a_batch_element_does_not_depend_on_the_others(name, gate):
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 40, 2, 24, 16, gate)
+    together = run(name, inputs, torch.float32)
+    for b in range(2):
+        one = {x: None if y is None else y[b : b + 1] for x, y in vars(inputs).items()}
+        alone = run(name, Inputs(**one), torch.float32)
+        for what, x in alone.items():
+            assert torch.equal(together[what][b : b + 1], x), what
+
+
+@pytest.mark.parametrize(("name", "gate", "argument"), CASES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_nan_reaches_what_depends_on_it_and_nothing_else(name, gate, argument, value):
+    inputs = OPERATORS[name].inputs(1, 70, 2, 16, 16, gate)
+    clean = forward(name, inputs)
+    getattr(inputs, argument)[0, 35, 1] = value
+    o = forward(name, inputs)
+    assert torch.equal(o[:, :35], clean[:, :35])
+    assert torch.equal(o[:, :, 0], clean[:, :, 0])
+    assert not torch.isfinite(o[0, 35, 1]).any()
+    if argument == "q":
+        assert torch.equal(o[:, 36:], clean[:, 36:])
+    else:
+        assert not torch.isfinite(o[0, 36:, 1]).any()
+
+
+@every_operator
+@pytest.mark.parametrize("gate", ["head", "channel"])
+def test_a_decay_of_minus_infinity_clears_the_memory(name, gate):
+    inputs = OPERATORS[name].inputs(1, 50, 1, 16, 16, gate)
+    assert inputs.g is not None
+    inputs.g[:, 30] = -torch.inf
+    o = forward(name, inputs)
+    after = forward(name, inputs.rows(30, 50))
+    assert torch.isfinite(o).all()
+    torch.testing.assert_close(o[:, 30:], after, rtol=1e-5, atol=1e-6)
+
+
+@every_operator
+@pytest.mark.parametrize("gate", ["none", "head"])
+def test_integers_give_integers(name, gate):
+    """Whole numbers leave no room for rounding: every matrix product must be right to the bit."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randint(-2, 3, (1, 40, 2, 32), generator=generator).float() for _ in range(3))
+    if name == "delta":  # keys of one entry, or the memory grows out of float32
+        k = torch.eye(32)[torch.randint(0, 32, (1, 40, 2), generator=generator)]
+    inputs = Inputs(q, k, v, None, torch.zeros(1, 2, 32, 32), v, torch.zeros(1, 2, 32, 32))
+    if gate == "head":
+        inputs.g = torch.zeros(1, 40, 2)
+    if name == "delta":
+        inputs.beta = torch.randint(0, 3, (1, 40, 2), generator=generator).float()
+    expected = inputs.run(OPERATORS[name].reference, torch.float64, scale=1.0)
+    got = run(name, inputs, torch.float32, scale=1.0)
+    for what in expected.keys() - {"dg"}:
+        assert torch.equal(got[what].double(), expected[what]), what
+
+
+@every_operator
+@every_gate
+def test_the_same_bits_twice(name, gate):
+    inputs = OPERATORS[name].inputs(1, 40, 2, 16, 16, gate)
+    first, second = (run(name, inputs, torch.float32) for _ in range(2))
+    for what, x in first.items():
+        assert torch.equal(x, second[what]), what
+
+
+@every_operator
+@every_gate
+@pytest.mark.parametrize("packed", [False, True])
+def test_opcheck(name, gate, packed):
+    kernels = importlib.import_module(f"assocmem_kernels.{OPERATORS[name].function.__name__}")
+    inputs = OPERATORS[name].inputs(1, 20, 2, 16, 16, gate)
+    S = random_inputs(2 if packed else 1, 1, 2, 16, 16, gate).S
+    borders = torch.tensor([0, 5, 20], device=DEVICE) if packed else None
+    *tokens, S = (x.to(DEVICE).requires_grad_() for x in (*inputs.tokens, S))
+    tokens += [None] * (gate == "none")
+    dtype = (torch.float32,) * (name == "linear")
+    operator, backward = (getattr(kernels, f"{OPERATORS[name].function.__name__}{x}")
+                          for x in ("", "_backward"))  # fmt: skip
+    torch.library.opcheck(operator, (*tokens, 0.25, S, borders, *dtype))
+    detached = [None if x is None else x.detach() for x in (*tokens, S)]
+    do, dS = detached[2], detached[-1]
+    torch.library.opcheck(backward, (*detached[:-1], 0.25, detached[-1], borders, do, dS))
+
+
+@every_operator
+@every_gate
+def test_torch_compile_takes_the_whole_graph(name, gate):
+    inputs = OPERATORS[name].inputs(1, 40, 2, 16, 16, gate)
+    torch.compiler.reset()
+    compiled = torch.compile(OPERATORS[name].function, fullgraph=True, backend="aot_eager")
+    got = inputs.run(on_device(compiled), torch.float32)
+    error, what = worst(got, run(name, inputs, torch.float32))
+    assert error == 0, what
+
+
+@every_operator
+@pytest.mark.parametrize(("B", "T", "H"), [(2, 0, 2), (0, 5, 2), (2, 5, 0)])
+def test_nothing_in_gives_nothing_out(name, B, T, H):
+    q = torch.zeros(B, T, H, 16, requires_grad=True, device=DEVICE)
+    S = torch.ones(B, H, 16, 16, requires_grad=True, device=DEVICE)
+    beta = [q[..., 0]] * (name == "delta")
+    o, final = OPERATORS[name].function(
+        q, q, q, *beta, initial_state=S, output_final_state=True, backend="triton"
+    )
+    assert o.shape == (B, T, H, 16)
+    torch.testing.assert_close(final, S)
+    (dS,) = torch.autograd.grad(final.sum() + o.sum(), S)
+    torch.testing.assert_close(dS, torch.ones_like(S))
+
+
+@every_operator
+@every_gate
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_decoding_token_by_token_equals_the_recurrence(name, gate, dtype):
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 6, 3, 24, 40, gate)
+    inputs = replace(inputs, **{x: getattr(inputs, x).to(dtype) for x in ("q", "k", "v")})
+    S, outputs = inputs.S, []
+    for t in range(6):
+        o, S = on_device(op.function)(*inputs.rows(t, t + 1).tokens, initial_state=S)
+        outputs.append(o)
+    expected, final = op.reference(
+        *(x.double() for x in inputs.tokens), initial_state=inputs.S.double()
+    )
+    bound = BOUND if dtype == torch.float32 else torch.finfo(dtype).eps / 2
+    assert relative_error(torch.cat(outputs, 1), expected) <= bound
+    assert relative_error(S, final) <= BOUND  # the state is not rounded
+    assert torch.cat(outputs).dtype == dtype
