@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from assocmem import ops
+from assocmem.nn.mixer import Mixer
 
 
 def elu_plus_one(x: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def elu_plus_one(x: Tensor) -> Tensor:
     return F.elu(x) + 1
 
 
-class LinearAttention(nn.Module):
+class LinearAttention(Mixer):
     """Multi-head linear attention with a feature map (Katharopoulos et al., arXiv:2006.16236).
 
     y_t = W_o o_t, with o the heads' outputs of `ops.linear_attention` on φ(W_q x), φ(W_k x), W_v x.
@@ -31,7 +31,7 @@ class LinearAttention(nn.Module):
             positive φ.
         backend: passed to `ops.linear_attention`.
 
-    The projections have no bias and `nn.Linear`'s initialisation.
+    Weights: `Mixer`'s projections.
 
     Raises:
         ValueError: when d_model is no multiple of n_heads and a head's size is not given.
@@ -48,22 +48,9 @@ class LinearAttention(nn.Module):
         normalize: bool = True,
         backend: str = "auto",
     ) -> None:
-        super().__init__()
-        if d_model % n_heads and (d_key is None or d_value is None):
-            raise ValueError(
-                f"d_model must be a multiple of n_heads = {n_heads} unless d_key and d_value are "
-                f"given, got {d_model}"
-            )
-        d_key = d_model // n_heads if d_key is None else d_key
-        d_value = d_model // n_heads if d_value is None else d_value
-        self.n_heads = n_heads
+        super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
         self.feature_map = feature_map
         self.normalize = normalize
-        self.backend = backend
-        self.q_proj = nn.Linear(d_model, n_heads * d_key, bias=False)
-        self.k_proj = nn.Linear(d_model, n_heads * d_key, bias=False)
-        self.v_proj = nn.Linear(d_model, n_heads * d_value, bias=False)
-        self.o_proj = nn.Linear(n_heads * d_value, d_model, bias=False)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Read and write the memory at every token.
@@ -79,15 +66,7 @@ class LinearAttention(nn.Module):
         Raises:
             ValueError: when x is not `[B, T, d_model]`.
         """
-        if x.ndim != 3 or x.shape[-1] != self.q_proj.in_features:
-            raise ValueError(
-                f"x must have shape [B, T, d_model] with d_model = {self.q_proj.in_features}, "
-                f"got {list(x.shape)}"
-            )
-        q, k, v = (
-            proj(x).unflatten(-1, (self.n_heads, -1))
-            for proj in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        q, k, v = map(self.heads, self.project(x))
         o, state = ops.linear_attention(
             self.feature_map(q),
             self.feature_map(k),
@@ -97,5 +76,5 @@ class LinearAttention(nn.Module):
             normalize=self.normalize,
             backend=self.backend,
         )
-        assert isinstance(state, torch.Tensor)  # asked for above
+        assert state is not None  # asked for above
         return self.o_proj(o.flatten(-2)), state

@@ -1,0 +1,117 @@
+"""DeltaNet as a layer: a memory that corrects itself, behind short convolutions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from assocmem import ops
+from assocmem.nn.mixer import Mixer
+from assocmem.nn.short_convolution import ShortConvolution
+
+
+class DeltaState(NamedTuple):
+    """What a layer of the delta rule family remembers: a size that does not grow with T.
+
+    Args:
+        S: the memory of every head, `[B, H, K, V]`, as `ops.delta_rule` hands it back.
+        recent: the short convolution's last inputs, `[B, conv_width - 1, H·(2K + V)]`.
+    """
+
+    S: Tensor
+    recent: Tensor
+
+
+def l2_normalize(x: Tensor) -> Tensor:
+    """x / √(‖x‖² + 10⁻⁶) along the last dimension: length 1, and finite gradients at 0."""
+    return x * (x.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
+
+
+class DeltaNet(Mixer):
+    """Multi-head delta rule (Yang et al., arXiv:2406.06484).
+
+    q, k = L2-normalised conv(W_q x), conv(W_k x), v = conv(W_v x), β = σ(W_β x), with conv the
+    `ShortConvolution` with SiLU; y = W_o RMSNorm(o), with o the heads' outputs of `ops.delta_rule`
+    with scale 1: keys and queries have length 1, so what was stored comes back as long as it was.
+
+    Args:
+        d_model: size of the tokens.
+        n_heads: number of heads H.
+        d_key: size K of a head's keys, d_model / n_heads when None.
+        d_value: size V of a head's values, d_model / n_heads when None.
+        allow_negative_eigenvalues: β = 2σ(W_β x), in (0, 2): the transition I − β k kᵀ then has an
+            eigenvalue in (−1, 1) instead of (0, 1) (Grazzi et al., arXiv:2411.12537).
+        conv_width: how many tokens the short convolutions see.
+        backend: passed to `ops.delta_rule`.
+
+    Weights: `Mixer`'s projections; beta_proj `[H, d_model]`, `nn.Linear`'s initialisation, no
+    bias; conv, one `ShortConvolution` over the channels of q, k and v; o_norm, an `nn.RMSNorm` of
+    size V with ε = 10⁻⁵ that all heads share, initially 1.
+
+    Raises:
+        ValueError: when d_model is no multiple of n_heads and a head's size is not given.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        d_key: int | None = None,
+        d_value: int | None = None,
+        allow_negative_eigenvalues: bool = False,
+        conv_width: int = 4,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
+        self.allow_negative_eigenvalues = allow_negative_eigenvalues
+        self.beta_proj = nn.Linear(d_model, n_heads, bias=False)
+        self.conv = ShortConvolution(n_heads * (2 * self.d_key + self.d_value), conv_width)
+        self.o_norm = nn.RMSNorm(self.d_value, eps=1e-5)
+
+    def beta(self, x: Tensor) -> Tensor:
+        """The step sizes β `[B, T, H]` of tokens `[B, T, d_model]`."""
+        beta = self.beta_proj(x).sigmoid()
+        return 2 * beta if self.allow_negative_eigenvalues else beta
+
+    def log_decay(self, x: Tensor) -> Tensor | None:
+        """The log decays g of tokens `[B, T, d_model]`; None, as this memory forgets nothing."""
+        return None
+
+    def read(self, o: Tensor, x: Tensor) -> Tensor:
+        """What W_o gets, `[B, T, H, V]`, of read-outs o `[B, T, H, V]` and tokens x."""
+        return self.o_norm(o)
+
+    def forward(self, x: Tensor, state: DeltaState | None = None) -> tuple[Tensor, DeltaState]:
+        """Read and write the memory at every token.
+
+        Args:
+            x: tokens `[B, T, d_model]`.
+            state: what an earlier piece handed back; None for an empty memory.
+
+        Returns:
+            y `[B, T, d_model]`, and the state after the last token, for the next piece.
+
+        Raises:
+            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+        """
+        S, recent = (None, None) if state is None else state
+        # A filter a channel: one convolution of all channels is one of q, one of k and one of v.
+        qkv, recent = self.conv(torch.cat(self.project(x), -1), recent)
+        keys, values = self.n_heads * self.d_key, self.n_heads * self.d_value
+        q, k, v = map(self.heads, qkv.split([keys, keys, values], -1))
+        o, S = ops.delta_rule(
+            l2_normalize(q),
+            l2_normalize(k),
+            v,
+            self.beta(x),
+            self.log_decay(x),
+            scale=1.0,
+            initial_state=S,
+            output_final_state=True,
+            backend=self.backend,
+        )
+        assert S is not None  # asked for above
+        return self.o_proj(self.read(o, x).flatten(-2)), DeltaState(S, recent)

@@ -1,0 +1,72 @@
+"""What every layer that mixes tokens shares: heads, and the projections into and out of them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from assocmem.nn.streaming import Streaming
+
+
+class Mixer(Streaming):
+    """The projections of a multi-head layer around an operator of `assocmem.ops`.
+
+    q = W_q x, k = W_k x, v = W_v x, split into heads, and y = W_o o for the heads' outputs o.
+
+    Args:
+        d_model: size of the tokens.
+        n_heads: number of heads H.
+        d_key: size K of a head's keys, d_model / n_heads when None.
+        d_value: size V of a head's values, d_model / n_heads when None.
+        backend: passed to the operator.
+
+    Weights, without bias and with `nn.Linear`'s initialisation: q_proj and k_proj
+    `[H·K, d_model]`, v_proj `[H·V, d_model]`, o_proj `[d_model, H·V]`.
+
+    Raises:
+        ValueError: when n_heads is below 1, or d_model is no multiple of n_heads and a head's size
+            is not given.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        d_key: int | None = None,
+        d_value: int | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        if n_heads < 1:
+            raise ValueError(f"n_heads must be at least 1, got {n_heads}")
+        if d_model % n_heads and (d_key is None or d_value is None):
+            raise ValueError(
+                f"d_model must be a multiple of n_heads = {n_heads} unless d_key and d_value are "
+                f"given, got {d_model}"
+            )
+        self.d_model = d_model
+        self.n_heads = n_heads
+        self.d_key = d_model // n_heads if d_key is None else d_key
+        self.d_value = d_model // n_heads if d_value is None else d_value
+        self.backend = backend
+        self.q_proj = nn.Linear(d_model, n_heads * self.d_key, bias=False)
+        self.k_proj = nn.Linear(d_model, n_heads * self.d_key, bias=False)
+        self.v_proj = nn.Linear(d_model, n_heads * self.d_value, bias=False)
+        self.o_proj = nn.Linear(n_heads * self.d_value, d_model, bias=False)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys `[B, T, H·K]` and values `[B, T, H·V]` of tokens `[B, T, d_model]`.
+
+        Raises:
+            ValueError: when x is not `[B, T, d_model]`.
+        """
+        if x.ndim != 3 or x.shape[-1] != self.d_model:
+            raise ValueError(
+                f"x must have shape [B, T, d_model] with d_model = {self.d_model}, "
+                f"got {list(x.shape)}"
+            )
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+
+    def heads(self, x: Tensor) -> Tensor:
+        """From `[B, T, H·n]` to `[B, T, H, n]`."""
+        return x.unflatten(-1, (self.n_heads, -1))

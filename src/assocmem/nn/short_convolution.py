@@ -1,0 +1,65 @@
+"""The short convolution before a memory: every channel sees its own last few tokens."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from assocmem.nn.streaming import Streaming
+
+
+class ShortConvolution(Streaming):
+    """A causal convolution along the tokens, one filter a channel, then SiLU.
+
+    y_t = SiLU(Σ_{i=0}^{width-1} w_i ⊙ x_{t-i}), with x = 0 before the first token
+    (arXiv:2406.06484 and arXiv:2412.06464 use it on queries, keys and values, with width 4).
+
+    Args:
+        channels: size C of the tokens.
+        width: how many tokens a filter sees, the present one included.
+
+    Weights: weight `[width, C]`, row i for the token i steps ago, uniform within
+    ± width ** -0.5 as in `nn.Conv1d` with one filter a channel.
+
+    Raises:
+        ValueError: when width is below 1.
+    """
+
+    def __init__(self, channels: int, width: int = 4) -> None:
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        self.weight = nn.Parameter(torch.empty(width, channels).uniform_(-1, 1) * width**-0.5)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Filter a piece of a sequence.
+
+        Args:
+            x: tokens `[B, T, C]`.
+            state: the width - 1 tokens before them, `[B, width - 1, C]`; zeros when None.
+
+        Returns:
+            y `[B, T, C]`, and the last width - 1 tokens, for the next piece.
+
+        Raises:
+            ValueError: when x is not `[B, T, C]`, or the state not `[B, width - 1, C]`.
+        """
+        width, C = self.weight.shape
+        if x.ndim != 3 or x.shape[-1] != C:
+            raise ValueError(f"x must have shape [B, T, C] with C = {C}, got {list(x.shape)}")
+        past, T = width - 1, x.shape[1]
+        expected = (x.shape[0], past, C)
+        if state is None:
+            state = x.new_zeros(expected)
+        elif state.shape != expected:
+            raise ValueError(
+                f"state must have shape [B, width - 1, C] = {list(expected)}, "
+                f"got {list(state.shape)}"
+            )
+        x = torch.cat((state, x), 1)
+        y = self.weight[0] * x[:, past:]
+        for i in range(1, width):
+            y = y + self.weight[i] * x[:, past - i : past - i + T]
+        # A copy, as a view would keep the whole piece in memory.
+        return F.silu(y), x[:, T:].clone()

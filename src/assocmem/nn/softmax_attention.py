@@ -1,0 +1,103 @@
+"""Softmax attention as a layer: a memory that keeps every token, and so grows with them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from assocmem.nn.mixer import Mixer
+from assocmem.nn.rotary import rotate
+from assocmem.ops.softmax_attention import attend
+
+
+class KVCache(NamedTuple):
+    """What softmax attention remembers of S tokens: all of them.
+
+    Args:
+        k: keys `[B, S, H, K]`, with rotary turned by their positions.
+        v: values `[B, S, H, V]`.
+        g: log decays `[B, S, H]`, or None without a forget gate.
+    """
+
+    k: Tensor
+    v: Tensor
+    g: Tensor | None
+
+
+def joined(old: KVCache, new: KVCache) -> KVCache:
+    """The tokens of one cache, then those of another."""
+    if len(old.k) != len(new.k):
+        raise ValueError(f"state must have batch size {len(new.k)} like x, got {len(old.k)}")
+    k, v = torch.cat((old.k, new.k), 1), torch.cat((old.v, new.v), 1)
+    if old.g is None or new.g is None:
+        if old.g is not new.g:
+            raise ValueError("state must have log decays g with a forget gate, and none without")
+        return KVCache(k, v, None)
+    return KVCache(k, v, torch.cat((old.g, new.g), 1))
+
+
+class SoftmaxAttention(Mixer):
+    """Multi-head causal softmax attention (Vaswani et al., arXiv:1706.03762).
+
+    y = W_o o, with o the heads' outputs of `ops.softmax_attention` on W_q x, W_k x and W_v x. With
+    a forget gate the log decay is g = log σ(W_f x + b_f) (Lin et al., arXiv:2503.02130).
+
+    Args:
+        d_model: size of the tokens.
+        n_heads: number of heads H.
+        d_key: size K of a head's keys, d_model / n_heads when None.
+        d_value: size V of a head's values, d_model / n_heads when None.
+        forget_gate: let the weights of earlier tokens decay.
+        rotary: turn queries and keys by their positions (RoPE, arXiv:2104.09864); needs an even K.
+        backend: as for `ops.softmax_attention`.
+
+    Weights: `Mixer`'s projections; with forget_gate forget_proj `[H, d_model]` with bias,
+    `nn.Linear`'s initialisation.
+
+    Raises:
+        ValueError: when d_model is no multiple of n_heads and a head's size is not given, or K is
+            odd with rotary.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        d_key: int | None = None,
+        d_value: int | None = None,
+        forget_gate: bool = False,
+        rotary: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
+        if rotary and self.d_key % 2:
+            raise ValueError(f"d_key must be even with rotary, got {self.d_key}")
+        self.rotary = rotary
+        self.forget_proj = nn.Linear(d_model, n_heads) if forget_gate else None
+
+    def forward(self, x: Tensor, state: KVCache | None = None) -> tuple[Tensor, KVCache]:
+        """Attend from every token to all tokens so far.
+
+        Args:
+            x: tokens `[B, T, d_model]`.
+            state: what an earlier piece handed back, with S tokens; None at the start.
+
+        Returns:
+            y `[B, T, d_model]`, and the state with S + T tokens, for the next piece.
+
+        Raises:
+            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+        """
+        q, k, v = map(self.heads, self.project(x))
+        g = None if self.forget_proj is None else F.logsigmoid(self.forget_proj(x))
+        if self.rotary:
+            start = 0 if state is None else state.k.shape[1]
+            q, k = rotate(q, start), rotate(k, start)
+        new = KVCache(k, v, g)
+        k, v, g = new if state is None else joined(state, new)
+        o = attend(q, k, v, g, None, self.backend)
+        return self.o_proj(o.flatten(-2)), KVCache(k, v, g)

@@ -1,0 +1,35 @@
+"""The decay of Mamba-2: a learned rate times a learned time step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SoftplusDecay(nn.Module):
+    """g = −exp(A_log) · softplus(a + dt_bias), a log decay that is never above 0.
+
+    The parametrisation and initialisation of Mamba-2 (Dao and Gu, arXiv:2405.21060), where
+    A = exp(A_log) is a rate and dt = softplus(a + dt_bias) the time that passes at a token.
+
+    Args:
+        n_heads: number of heads H.
+        channels: how many decays C a head has: 1, or one a channel of its keys.
+
+    Weights: A_log `[H, 1]`, the logarithm of A uniform in [1, 16]; dt_bias `[H, C]`, such that
+    for a = 0 the time step dt is log-uniform in [0.001, 0.1].
+    """
+
+    def __init__(self, n_heads: int, channels: int) -> None:
+        super().__init__()
+        A = torch.empty(n_heads, 1).uniform_(1, 16)
+        dt = torch.empty(n_heads, channels).uniform_(math.log(1e-3), math.log(1e-1)).exp()
+        self.A_log = nn.Parameter(A.log())
+        self.dt_bias = nn.Parameter(dt + (-(-dt).expm1()).log())  # softplus of it is dt
+
+    def forward(self, a: Tensor) -> Tensor:
+        """The log decays of a `[B, T, H, C]`, in the same shape."""
+        return -self.A_log.exp() * F.softplus(a + self.dt_bias)

@@ -1,0 +1,131 @@
+"""`nn.DeltaNet`, `nn.GatedDeltaNet` and `nn.KimiDeltaAttention` against their papers' equations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from assocmem.nn import DeltaNet, GatedDeltaNet, KimiDeltaAttention, SoftplusDecay
+from assocmem.nn.delta_net import l2_normalize
+from tests.nn.reference import rms_norm, short_convolution, silu, split, unit
+from tests.ops.reference import delta_rule, relative_error
+
+H, K, V = 3, 4, 10
+
+
+def layer_of(Layer: type[DeltaNet], **options) -> Any:
+    """In float64, with the norm's weights, which start at 1, made different."""
+    torch.manual_seed(2)
+    layer = Layer(24, H, d_key=K, d_value=V, **options).double()
+    torch.nn.init.normal_(layer.o_norm.weight)
+    return layer
+
+
+def read_outs(layer: Any, x: Tensor, beta: Tensor, g: Tensor | None) -> Tensor:
+    """The heads' outputs after RMSNorm, `[B, T, H, V]`."""
+    kernels = layer.conv.weight.split([H * K, H * K, H * V], 1)
+    q, k, v = (
+        split(short_convolution(x @ proj.weight.T, kernel), H)
+        for proj, kernel in zip((layer.q_proj, layer.k_proj, layer.v_proj), kernels, strict=True)
+    )
+    o, _ = delta_rule(unit(q), unit(k), v, beta, g, scale=1.0)
+    return layer.o_norm.weight * rms_norm(o)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + (-x).exp())
+
+
+def tokens() -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(2, 70, 24, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@torch.no_grad()
+def test_delta_net(factor):
+    layer = layer_of(DeltaNet, allow_negative_eigenvalues=factor == 2)
+    x = tokens()
+    beta = factor * sigmoid(x @ layer.beta_proj.weight.T)
+    o = read_outs(layer, x, beta, None)
+    expected = o.flatten(-2) @ layer.o_proj.weight.T
+    assert relative_error(layer(x)[0], expected) <= 1e-12
+
+
+@torch.no_grad()
+def test_gated_delta_net():
+    layer = layer_of(GatedDeltaNet)
+    x = tokens()
+    A, bias = layer.decay.A_log[:, 0].exp(), layer.decay.dt_bias[:, 0]
+    dt = (1 + (x @ layer.a_proj.weight.T + bias).exp()).log()
+    o = read_outs(layer, x, sigmoid(x @ layer.beta_proj.weight.T), -A * dt)
+    gate = silu(split(x @ layer.gate_proj.weight.T, H))
+    expected = (o * gate).flatten(-2) @ layer.o_proj.weight.T
+    assert relative_error(layer(x)[0], expected) <= 1e-12
+
+
+@torch.no_grad()
+def test_kimi_delta_attention():
+    layer = layer_of(KimiDeltaAttention)
+    assert (layer.decay.A_log.shape, layer.decay.dt_bias.shape) == ((H, 1), (H, K))
+    x = tokens()
+    first, second = layer.a_proj
+    a = split(x @ first.weight.T @ second.weight.T, H)
+    dt = (1 + (a + layer.decay.dt_bias).exp()).log()
+    g = -layer.decay.A_log.exp() * dt
+    o = read_outs(layer, x, sigmoid(x @ layer.beta_proj.weight.T), g)
+    first, second = layer.gate_proj
+    gate = sigmoid(split(x @ first.weight.T @ second.weight.T + second.bias, H))
+    expected = (o * gate).flatten(-2) @ layer.o_proj.weight.T
+    assert relative_error(layer(x)[0], expected) <= 1e-12
+
+
+def test_keys_have_length_one():
+    x = torch.randn(50, 16)
+    torch.testing.assert_close(l2_normalize(x).norm(dim=-1), torch.ones(50))
+    torch.testing.assert_close(l2_normalize(1000 * x), l2_normalize(x))
+
+
+@pytest.mark.parametrize("Layer", [DeltaNet, GatedDeltaNet, KimiDeltaAttention])
+@torch.no_grad()
+def test_beta_reaches_one_or_two(Layer):
+    x = 100 * tokens()
+    for negative, top in [(False, 1), (True, 2)]:
+        beta = Layer(24, H, allow_negative_eigenvalues=negative).double().beta(x)
+        assert beta.shape == (2, 70, H)
+        assert 0 <= beta.min() < 1e-6
+        assert top - 1e-6 < beta.max() <= top
+
+
+@pytest.mark.parametrize(
+    ("Layer", "shape"), [(GatedDeltaNet, (2, 70, H)), (KimiDeltaAttention, (2, 70, H, 8))]
+)
+@torch.no_grad()
+def test_the_memory_never_grows_by_itself(Layer, shape):
+    g = Layer(24, H).double().log_decay(10 * tokens())
+    assert g.shape == shape
+    assert g.max() <= 0
+    assert g.min() < -1
+
+
+@pytest.mark.parametrize("channels", [1, 64])
+@torch.no_grad()
+def test_initial_rates_and_time_steps(channels):
+    torch.manual_seed(0)
+    decay = SoftplusDecay(4096 // channels, channels)
+    A = decay.A_log.exp()
+    assert A.min() >= 1 - 1e-5
+    assert A.max() <= 16 + 1e-5
+    dt = F.softplus(decay.dt_bias)
+    assert dt.min() >= 1e-3 - 1e-7
+    assert dt.max() <= 1e-1 + 1e-6
+    # Uniform: 4096 draws have a mean within 5 standard errors of the middle.
+    for x, low, high in [(A, 1, 16), (dt.log(), math.log(1e-3), math.log(1e-1))]:
+        error = (high - low) / math.sqrt(12 * x.numel())
+        assert abs(x.mean() - (low + high) / 2) <= 5 * error
+    torch.testing.assert_close(decay(torch.zeros_like(dt)), -A * dt)

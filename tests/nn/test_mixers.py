@@ -1,0 +1,171 @@
+"""What all layers share: pieces equal the whole, states, gradients, and how they fail."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from assocmem.nn import (
+    DeltaNet,
+    GatedDeltaNet,
+    GatedLinearAttention,
+    KimiDeltaAttention,
+    LinearAttention,
+    Mixer,
+    SoftmaxAttention,
+)
+from tests.ops.reference import relative_error
+
+RECURRENT = {
+    "linear attention": LinearAttention,
+    "linear attention, not normalised": partial(LinearAttention, normalize=False),
+    "gated linear attention": partial(GatedLinearAttention, d_key=4, d_value=10),
+    "DeltaNet": partial(DeltaNet, d_key=4, d_value=10),
+    "DeltaNet, negative eigenvalues": partial(DeltaNet, allow_negative_eigenvalues=True),
+    "DeltaNet, convolution of width 1": partial(DeltaNet, conv_width=1),
+    "Gated DeltaNet": partial(GatedDeltaNet, d_key=4, d_value=10),
+    "KDA": partial(KimiDeltaAttention, d_key=4, d_value=10),
+}
+GROWING = {
+    "softmax attention": partial(SoftmaxAttention, d_key=4, d_value=10),
+    "Forgetting Transformer": partial(SoftmaxAttention, forget_gate=True),
+    "softmax attention, rotary": partial(SoftmaxAttention, rotary=True),
+}
+MIXERS = {**RECURRENT, **GROWING}
+
+
+def layer(name: str, **options) -> Mixer:
+    torch.manual_seed(0)
+    return MIXERS[name](24, 3, **options).double()
+
+
+def tokens(B: int, T: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(B, T, 24, dtype=torch.float64, generator=generator)
+
+
+def parts(state) -> list[Tensor]:
+    """The tensors of a state."""
+    return [state] if isinstance(state, Tensor) else [x for x in state if x is not None]
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_pieces_equal_the_whole(name):
+    mixer, x = layer(name), tokens(2, 150)
+    whole, final = mixer(x)
+    state, pieces = None, []
+    for piece in x.split([1, 80, 0, 69], 1):
+        y, state = mixer(piece, state)
+        pieces.append(y)
+    assert whole.shape == x.shape
+    assert relative_error(torch.cat(pieces, 1).detach(), whole.detach()) <= 1e-12
+    for part, expected in zip(parts(state), parts(final), strict=True):
+        torch.testing.assert_close(part, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_steps_equal_the_whole(name):
+    mixer, x = layer(name), tokens(2, 20)
+    whole, _ = mixer(x)
+    state = None
+    for t in range(20):
+        y, state = mixer.step(x[:, t], state)
+        assert relative_error(y.detach(), whole[:, t].detach()) <= 1e-12
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_forms_agree(name):
+    x = tokens(2, 70)
+    y, _ = layer(name, backend="recurrent")(x)
+    expected, _ = layer(name, backend="chunk")(x)
+    assert relative_error(y.detach(), expected.detach()) <= 1e-12
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_gradients_through_states_equal_those_of_the_whole(name):
+    mixer, x = layer(name), tokens(1, 40).requires_grad_()
+    targets = [x, *mixer.parameters()]
+    whole, _ = mixer(x)
+    expected = torch.autograd.grad(whole[:, 20:].square().sum(), targets)
+    _, state = mixer(x[:, :20])
+    y, _ = mixer(x[:, 20:], state)
+    got = torch.autograd.grad(y.square().sum(), targets)
+    assert (got[0][:, :20].norm(dim=-1) > 0).all()
+    for a, b in zip(got, expected, strict=True):
+        assert relative_error(a, b) <= 1e-10
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_every_parameter_gets_a_gradient(name):
+    mixer = layer(name)
+    y, _ = mixer(tokens(2, 40))
+    y.square().sum().backward()
+    for parameter, x in mixer.named_parameters():
+        assert x.grad is not None, parameter
+        assert torch.isfinite(x.grad).all(), parameter
+        assert x.grad.norm() > 0, parameter
+
+
+def held(state) -> int:
+    """Bytes that a state keeps alive."""
+    return sum(x.untyped_storage().nbytes() for x in parts(state))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@torch.no_grad()
+def test_only_softmax_attention_keeps_every_token(name):
+    mixer = layer(name)
+    sizes = [held(mixer(tokens(2, T))[1]) for T in (1, 64, 256)]
+    if name in RECURRENT:
+        assert sizes[0] == sizes[1] == sizes[2]
+    else:
+        assert sizes[2] == 4 * sizes[1] == 256 * sizes[0]
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_zero_tokens_have_finite_gradients(name):
+    mixer, x = layer(name), torch.zeros(1, 10, 24, dtype=torch.float64, requires_grad=True)
+    y, _ = mixer(x)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    assert torch.isfinite(y).all()
+    assert dx.abs().max() <= 1e6
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_autocast_keeps_the_memory_in_float32(name):
+    mixer, x = layer(name).float(), tokens(2, 70).float()
+    expected, _ = mixer(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, state = mixer(x[:, :35])
+        z, _ = mixer(x[:, 35:], state)
+    assert y.dtype == torch.bfloat16
+    if name in RECURRENT:
+        assert parts(state)[0].dtype == torch.float32
+    assert relative_error(torch.cat((y, z), 1).detach(), expected.detach()) <= 0.05
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_bad_input_is_named(name):
+    with pytest.raises(ValueError, match=r"n_heads must be at least 1, got 0"):
+        LinearAttention(24, 0)
+    with pytest.raises(ValueError, match=r"x must have shape .* d_model = 24, got \[2, 8, 23\]"):
+        layer(name)(torch.zeros(2, 8, 23))
+    mixer = layer(name)
+    _, state = mixer(tokens(2, 8))
+    with pytest.raises(ValueError, match="state must have"):
+        mixer(tokens(3, 8), state)
+
+
+@pytest.mark.parametrize("Layer", [LinearAttention, DeltaNet, GatedDeltaNet, SoftmaxAttention])
+def test_heads_must_share_the_model(Layer):
+    with pytest.raises(ValueError, match="d_model must be a multiple of n_heads = 5"):
+        Layer(24, 5)
+    assert Layer(24, 5, d_key=4, d_value=4)(torch.zeros(1, 3, 24))[0].shape == (1, 3, 24)
+
+
+def test_options_that_do_not_exist_are_refused():
+    with pytest.raises(TypeError, match="expand_v"):
+        KimiDeltaAttention(24, 3, expand_v=2)

@@ -1,0 +1,144 @@
+"""`nn.SequenceModel` and its blocks: composition, decoding, and that a hybrid learns to recall."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from assocmem.nn import (
+    Block,
+    GatedDeltaNet,
+    GatedLinearAttention,
+    KimiDeltaAttention,
+    LinearAttention,
+    SequenceModel,
+    SoftmaxAttention,
+)
+from tests.nn.reference import rms_norm, silu
+from tests.ops.reference import relative_error
+
+HYBRID = [GatedDeltaNet, KimiDeltaAttention, partial(SoftmaxAttention, rotary=True)]
+
+
+def model(mixers=HYBRID, **options) -> SequenceModel:
+    torch.manual_seed(0)
+    return SequenceModel(11, 24, 3, mixers, **options).double()
+
+
+def some_tokens(B: int, T: int) -> Tensor:
+    return torch.randint(11, (B, T), generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_a_block_is_two_residual_steps():
+    torch.manual_seed(0)
+    block = Block(LinearAttention(24, 3)).double()
+    for norm in (block.mixer_norm, block.feed_forward_norm):
+        norm.weight.normal_()
+    x = torch.randn(2, 9, 24, dtype=torch.float64)
+    h = x + block.mixer(block.mixer_norm.weight * rms_norm(x))[0]
+    z = block.feed_forward_norm.weight * rms_norm(h)
+    f = block.feed_forward
+    assert f.up_proj.weight.shape == (64, 24)
+    hidden = silu(z @ f.gate_proj.weight.T) * (z @ f.up_proj.weight.T)
+    expected = h + hidden @ f.down_proj.weight.T
+    assert relative_error(block(x)[0], expected) <= 1e-13
+
+
+@pytest.mark.parametrize("tied_head", [True, False])
+@torch.no_grad()
+def test_logits_are_the_blocks_one_after_the_other(tied_head):
+    net, tokens = model(tied_head=tied_head, d_hidden=32), some_tokens(2, 20)
+    logits, _ = net(tokens)
+    x = net.embedding.weight[tokens]
+    for block in net.blocks:
+        x, _ = block(x)
+    head = net.embedding.weight if tied_head else net.head.weight
+    assert (net.head.weight is net.embedding.weight) == tied_head
+    assert net.blocks[0].feed_forward.up_proj.weight.shape == (32, 24)
+    assert logits.shape == (2, 20, 11)
+    assert relative_error(logits, rms_norm(x) @ head.T) <= 1e-13
+
+
+@torch.no_grad()
+def test_pieces_and_steps_equal_the_whole():
+    net, tokens = model(), some_tokens(2, 150)
+    whole, _ = net(tokens)
+    state, pieces = None, []
+    for piece in tokens.split([1, 80, 60, 9], 1)[:3]:
+        logits, state = net(piece, state)
+        pieces.append(logits)
+    for t in range(141, 150):
+        logits, state = net.step(tokens[:, t], state)
+        assert logits.shape == (2, 11)
+        pieces.append(logits[:, None])
+    assert relative_error(torch.cat(pieces, 1), whole) <= 1e-12
+
+
+@torch.no_grad()
+def test_decoding_holds_a_constant_memory():
+    net = model([GatedDeltaNet, GatedLinearAttention, LinearAttention])
+
+    def held(x) -> int:
+        if isinstance(x, Tensor):
+            return x.untyped_storage().nbytes()
+        return sum(held(part) for part in x)
+
+    sizes, state = [], None
+    for token in some_tokens(2, 70).T:
+        _, state = net.step(token, state)
+        sizes.append(held(state))
+    assert len(set(sizes)) == 1
+
+
+def test_embeddings_start_with_length_one():
+    net = SequenceModel(500, 64, 1, [])
+    assert abs(net.embedding.weight.square().sum(-1).mean() - 1) < 0.05
+
+
+@torch.no_grad()
+def test_torch_compile_takes_the_whole_graph():
+    net, tokens = model().float(), some_tokens(2, 20)
+    torch.compiler.reset()
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    assert relative_error(compiled(tokens)[0], net(tokens)[0]) <= 1e-5
+
+
+def recall(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Four pairs of a key (of 8) and a value (of 8), then a key again: what was its value?"""
+    keys = torch.rand(n, 8, generator=generator).argsort(1)[:, :4]
+    values = torch.randint(8, (n, 4), generator=generator)
+    asked = torch.randint(4, (n, 1), generator=generator)
+    pairs = torch.stack((keys, 8 + values), -1).flatten(1)
+    return torch.cat((pairs, keys.gather(1, asked)), 1), values.gather(1, asked)[:, 0]
+
+
+def test_a_hybrid_learns_to_recall():
+    torch.manual_seed(0)
+    net = SequenceModel(16, 32, 2, [GatedDeltaNet, SoftmaxAttention])
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(150):
+        tokens, answers = recall(64, generator)
+        loss = F.cross_entropy(net(tokens)[0][:, -1, 8:], answers)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert all(x.grad is not None and x.grad.norm() > 0 for x in net.parameters())
+    assert losses[0] > 0.8 * math.log(8)
+    assert sum(losses[-10:]) / 10 < 0.25 * math.log(8)
+
+
+def test_bad_input_is_named():
+    net = model()
+    with pytest.raises(ValueError, match=r"tokens must have shape \[B, T\], got \[5\]"):
+        net(some_tokens(1, 5)[0])
+    with pytest.raises(ValueError, match="state must have one entry a block, 3, got 2"):
+        net(some_tokens(1, 5), (None, None))
