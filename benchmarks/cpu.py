@@ -1,10 +1,11 @@
-"""How fast linear attention is on this CPU, as ratios within one run.
+"""How fast the scans are on this CPU, as ratios within one run.
 
-    python benchmarks/cpu.py            # print the table
-    python benchmarks/cpu.py --store    # and store it, with where it was measured
+    python benchmarks/cpu.py            # print the tables
+    python benchmarks/cpu.py --store    # and store them, with where they were measured
 
-B = 1, H = 8, K = V = 64, float32, causal. Each time is the median over calls that take turns
-through several sets of inputs, so that no length finds its inputs in the cache by luck.
+B = 1, H = 8, K = V = 64, float32, causal. A time is that of the fastest of several calls, as other
+processes only ever add to it. The calls take turns through several sets of inputs, so that no
+length finds its inputs in the cache by luck.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import argparse
 import datetime
 import itertools
 import json
+import multiprocessing
 import os
 import platform
-import statistics
+import resource
 import subprocess
 import time
 from collections.abc import Callable
@@ -23,7 +25,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, scaled_dot_product_attention
+from torch.nn.functional import logsigmoid, normalize, scaled_dot_product_attention
 from tqdm import tqdm
 
 from assocmem import ops
@@ -34,48 +36,46 @@ LENGTHS = (1024, 2048, 4096, 16384)
 H, D = 8, 64
 BYTES_IN_TURN = 400 * 2**20  # more than a last-level cache holds
 CALLS = {"recurrent": 3, "attention": 3}  # slow ones; 15 for the others
+MEGABYTE = 2**20
+
+# Operations a token and head: with the state 2 K V for a reading or a writing, with the chunk
+# 2 C K for scores and 2 C V for what they weigh.
+FLOPS = {"linear_attention": 4 * D * D + 4 * CHUNK * D, "delta_rule": 6 * D * D + 8 * CHUNK * D}
 
 
-def chunk(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """The chunk form without a decay."""
-    ops.linear_attention(q, k, v, backend="chunk")
+def arguments(operator: str, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+    """What an operator takes before its gate: for the delta rule keys of length 1, and β."""
+    if operator == "linear_attention":
+        return [q, k, v]
+    return [q, normalize(k, dim=-1), v, v[..., 0].sigmoid()]
 
 
-def chunk_head(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """The chunk form with a decay a head."""
-    ops.linear_attention(q, k, v, logsigmoid(q[..., 0]), backend="chunk")
+def variants(operator: str) -> dict[str, Callable[..., object]]:
+    """The forms of an operator by name, and PyTorch's softmax attention."""
+    function = getattr(ops, operator)
 
+    def attention(q: Tensor, k: Tensor, v: Tensor, *_: Tensor) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return scaled_dot_product_attention(q, k, v, is_causal=True)
 
-def chunk_channel(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """The chunk form with a decay a channel."""
-    ops.linear_attention(q, k, v, logsigmoid(q), backend="chunk")
-
-
-def recurrent(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """The recurrent form without a decay."""
-    ops.linear_attention(q, k, v, backend="recurrent")
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """Softmax attention by PyTorch."""
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    scaled_dot_product_attention(q, k, v, is_causal=True)
-
-
-OPERATORS: tuple[Callable[..., None], ...] = (
-    chunk, chunk_head, chunk_channel, recurrent, attention,
-)  # fmt: skip
+    return {
+        "chunk": lambda *x: function(*x, backend="chunk"),
+        "head decay": lambda *x: function(*x, logsigmoid(x[0][..., 0]), backend="chunk"),
+        "channel decay": lambda *x: function(*x, logsigmoid(x[0]), backend="chunk"),
+        "recurrent": lambda *x: function(*x, backend="recurrent"),
+        "attention": attention,
+    }
 
 
 def seconds(call: Callable[[], object], calls: int) -> float:
-    """Median time of a call, after one to warm up."""
+    """Time of the fastest call, after one to warm up."""
     call()
     times = []
     for _ in range(calls):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return min(times)
 
 
 def matmul_rate() -> float:
@@ -84,46 +84,60 @@ def matmul_rate() -> float:
     return 2 * 2048**3 / seconds(lambda: a @ a, 15)
 
 
-def flops(T: int) -> int:
-    """Of the chunk form without a decay: 4 K V + 2 C (K + V) a token and head."""
-    return H * T * (4 * D * D + 4 * CHUNK * D)
-
-
 @torch.no_grad()
-def measure() -> list[dict]:
+def measure(operator: str) -> list[dict]:
     """One row a length."""
     rows = []
     for T in LENGTHS:
         generator = torch.Generator().manual_seed(T)
         sets = [
-            [torch.randn(1, T, H, D, generator=generator) for _ in range(3)]
+            arguments(operator, *(torch.randn(1, T, H, D, generator=generator) for _ in range(3)))
             for _ in range(max(2, BYTES_IN_TURN // (12 * T * H * D)))
         ]
-        row: dict = {"T": T}
-        for operator in tqdm(OPERATORS, desc=f"T = {T}", unit="operator"):
+        row: dict = {"operator": operator, "T": T}
+        for name, call in tqdm(variants(operator).items(), desc=f"{operator}, T = {T}"):
             turn = itertools.cycle(sets)
-            row[operator.__name__] = seconds(
-                lambda operator=operator, turn=turn: operator(*next(turn)),
-                CALLS.get(operator.__name__, 15),
-            )
-        row["of_matmul_rate"] = flops(T) / row["chunk"] / matmul_rate()
+            row[name] = seconds(lambda call=call, turn=turn: call(*next(turn)), CALLS.get(name, 15))
+        row["of_matmul_rate"] = H * T * FLOPS[operator] / row["chunk"] / matmul_rate()
         rows.append(row)
     return rows
 
 
-def show(rows: list[dict]) -> None:
+def training_memory(operator: str, backend: str, T: int) -> int:
+    """Bytes by which forward and backward raise the peak memory of a process of their own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (operator, backend, T))
+
+
+def _peak(operator: str, backend: str, T: int) -> int:
+    inputs = arguments(operator, *(torch.randn(1, T, H, D) for _ in range(3)))
+    leaves = [x.requires_grad_() for x in inputs]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    o, _ = getattr(ops, operator)(*leaves, backend=backend)
+    o.sum().backward()
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:
     """Print the ratios."""
-    print("     T  chunk ms  recurrent  attention  head decay  channel decay  of matmul rate")
-    for row in rows:
-        ratios = "".join(
-            f"{row[name] / row['chunk']:{width}.1f}×"
-            for name, width in (
-                ("recurrent", 10), ("attention", 10), ("chunk_head", 11), ("chunk_channel", 14),
-            )
-        )  # fmt: skip
-        print(f"{row['T']:6d}{1e3 * row['chunk']:10.2f}{ratios}{row['of_matmul_rate']:15.0%}")
-    time_at = {row["T"]: row["chunk"] for row in rows}
-    print(f"from 4096 to 16384 tokens: {time_at[16384] / time_at[4096] / 4:.2f} × linear growth")
+    columns = (("recurrent", 10), ("attention", 10), ("head decay", 11), ("channel decay", 14))
+    for operator in FLOPS:
+        of_it = [row for row in rows if row["operator"] == operator]
+        print(f"\n{operator}: time of the chunk form, and how many times it the others take")
+        print(
+            "     T  chunk ms" + "".join(name.rjust(width + 1) for name, width in columns), end=""
+        )
+        print("  of matmul rate")
+        for row in of_it:
+            ratios = "".join(f"{row[name] / row['chunk']:{width}.1f}×" for name, width in columns)
+            print(f"{row['T']:6d}{1e3 * row['chunk']:10.2f}{ratios}{row['of_matmul_rate']:16.0%}")
+        at = {row["T"]: row["chunk"] for row in of_it}
+        print(f"from 4096 to 16384 tokens: {at[16384] / at[4096] / 4:.2f} × linear growth")
+        chunk, recurrent = (memory[operator][form] for form in ("chunk", "recurrent"))
+        print(
+            f"peak memory of training at T = 1024: {chunk / MEGABYTE:.0f} MB, recurrent form "
+            f"{recurrent / MEGABYTE:.0f} MB ({recurrent / chunk:.0f}×)"
+        )
 
 
 def provenance() -> dict:
@@ -149,10 +163,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--store", action="store_true", help=f"write {STORED.name}")
     store = parser.parse_args().store
-    rows = measure()
-    show(rows)
+    rows = [row for operator in FLOPS for row in measure(operator)]
+    memory = {
+        operator: {form: training_memory(operator, form, 1024) for form in ("chunk", "recurrent")}
+        for operator in FLOPS
+    }
+    show(rows, memory)
     if store:
-        STORED.write_text(json.dumps({**provenance(), "seconds": rows}, indent=1) + "\n")
+        stored = {**provenance(), "seconds": rows, "training_bytes": memory}
+        STORED.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 if __name__ == "__main__":

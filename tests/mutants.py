@@ -50,7 +50,9 @@ class Mutant:
     guards: tuple[str, ...]
 
 
-SIMILARITY = "src/assocmem/similarity.py"
+POLYNOMIALS = "src/assocmem/similarity/polynomials.py"
+EXPONENTIALS = "src/assocmem/similarity/exponentials.py"
+ACTIVATIONS = "src/assocmem/similarity/activations.py"
 MEMORY = "src/assocmem/memory.py"
 CLOSED_FORMS = "src/assocmem/capacity/closed_forms.py"
 RETRIEVAL = "src/assocmem/capacity/retrieval.py"
@@ -59,8 +61,18 @@ CLAIMS = "src/assocmem/book/claims.py"
 LINEAR_ATTENTION = "src/assocmem/ops/linear_attention.py"
 KERNEL = "kernels/assocmem_kernels/linear_attention.py"
 LAYER = "src/assocmem/nn/linear_attention.py"
-OPS_TEST = "tests/ops/test_linear_attention.py"
-KERNEL_TEST = "tests/kernels/test_linear_attention.py"
+DECAY = "src/assocmem/ops/decay.py"
+CHUNKS = "src/assocmem/ops/chunks.py"
+DELTA_RULE = "src/assocmem/ops/delta_rule.py"
+SOFTMAX_ATTENTION = "src/assocmem/ops/softmax_attention.py"
+DELTA_KERNEL = "kernels/assocmem_kernels/delta_rule.py"
+# Guards may narrow down what they run, in pytest's own words.
+OPS_TEST = "tests/ops/test_scans.py -k linear"
+DELTA_TEST = "tests/ops/test_scans.py -k delta"
+WORST_KEYS = "tests/ops/test_delta_rule.py"
+KERNEL_TEST = "tests/kernels/test_scans.py -k linear"
+DELTA_KERNEL_TEST = "tests/kernels/test_scans.py -k delta"
+DELTA_LAYERS = "tests/nn/test_delta_layers.py"
 
 MUTANTS = (
     # kernel functions
@@ -168,27 +180,27 @@ MUTANTS = (
     Mutant(
         "the chunk form forgets what earlier chunks wrote",
         LINEAR_ATTENTION,
-        "S if kept is None else kept * S, K_out.mT, X)",
-        "S * 0 if kept is None else kept * S, K_out.mT, X)",
+        "decay.over_chunk(S), decay.until_end(K).mT, X)",
+        "S * 0, decay.until_end(K).mT, X)",
         (OPS_TEST, "tests/nn/test_linear_attention.py", CHAPTER_1),
     ),
     Mutant(
         "the chunk form's mask is shifted by one",
-        LINEAR_ATTENTION,
-        "return (q @ k.mT).tril_(), q, k, None",
-        "return (q @ k.mT).tril_(-1), q, k, None",
+        DECAY,
+        "return (q @ k.mT).tril_()",
+        "return (q @ k.mT).tril_(-1)",
         (OPS_TEST, CHAPTER_1),
     ),
     Mutant(
         "the chunk form drops the scale",
         LINEAR_ATTENTION,
-        "torch.baddbmm(O, Q_in, S).mul_(scale)",
-        "torch.baddbmm(O, Q_in, S)",
+        "torch.baddbmm(O, decay.since_start(Q), S).mul_(scale)",
+        "torch.baddbmm(O, decay.since_start(Q), S)",
         (OPS_TEST, CHAPTER_1),
     ),
     Mutant(
         "the decay of a token acts on itself",
-        LINEAR_ATTENTION,
+        DECAY,
         "dtype=torch.bool, device=g.device).tril(-1)",
         "dtype=torch.bool, device=g.device).tril(0)",
         (OPS_TEST, CHAPTER_1),
@@ -196,7 +208,7 @@ MUTANTS = (
     Mutant(
         "a NaN is not taken out of the product",
         LINEAR_ATTENTION,
-        "A @ X if clean else product_without_poison(A, X)",
+        "A @ X if clean else masked_product(A, X)",
         "A @ X",
         (OPS_TEST,),
     ),
@@ -238,10 +250,124 @@ MUTANTS = (
     ),
     Mutant(
         "chunks of packed sequences share a number",
-        KERNEL,
+        "kernels/assocmem_kernels/chunks.py",
         "first = borders[:-1] // C + torch.arange(len(borders) - 1, device=borders.device)",
         "first = borders[:-1] // C",
         (KERNEL_TEST,),
+    ),
+    # the delta rule
+    Mutant(
+        "a write adds to what is recalled instead of correcting it",
+        DELTA_RULE,
+        "(v[:, t] - recalled)",
+        "(v[:, t] + recalled)",
+        (DELTA_TEST, WORST_KEYS),
+    ),
+    Mutant(
+        "the chunk form corrects what other chunks wrote the wrong way",
+        DELTA_RULE,
+        "decay.since_start(K), S, alpha=-1)",
+        "decay.since_start(K), S, alpha=1)",
+        (DELTA_TEST, WORST_KEYS),
+    ),
+    Mutant(
+        "writes within a chunk do not see each other",
+        DELTA_RULE,
+        "return torch.linalg.solve_triangular(L,",
+        "return torch.linalg.solve_triangular(0 * L,",
+        (DELTA_TEST, WORST_KEYS, DELTA_LAYERS),
+    ),
+    Mutant(
+        "the triangular system is solved in float32",
+        CHUNKS,
+        'return x if x.device.type == "mps" else x.double()',
+        "return x",
+        (WORST_KEYS,),
+    ),
+    Mutant(
+        "a NaN is not taken out of the triangular system",
+        DELTA_RULE,
+        "if clean:",
+        "if True:",
+        (DELTA_TEST,),
+    ),
+    Mutant(
+        "the kernel corrects the wrong way",
+        DELTA_KERNEL,
+        "D = (X - dot(K_in, S))",
+        "D = (X + dot(K_in, S))",
+        (DELTA_KERNEL_TEST,),
+    ),
+    Mutant(
+        "the kernel merges blocks of the inverse with the wrong sign",
+        DELTA_KERNEL,
+        "X -= dot(dot(X,",
+        "X += dot(dot(X,",
+        ("tests/kernels/test_delta_rule.py",),
+    ),
+    Mutant(
+        "the kernel's gradient of the keys' own scores has the wrong sign",
+        DELTA_KERNEL,
+        "dM -= dot(dV, tl.trans(U))",
+        "dM += dot(dV, tl.trans(U))",
+        (DELTA_KERNEL_TEST,),
+    ),
+    Mutant(
+        "the kernel's gradient of beta forgets earlier writes of the chunk",
+        DELTA_KERNEL,
+        "        E -= dot(own, U)",
+        "        E -= 0 * dot(own, U)",
+        (DELTA_KERNEL_TEST,),
+    ),
+    Mutant(
+        "the kernel lets a NaN reach earlier tokens",
+        DELTA_KERNEL,
+        "D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)",
+        "D = D.to(X.dtype)",
+        (DELTA_KERNEL_TEST,),
+    ),
+    Mutant(
+        "one token is not corrected",
+        "kernels/assocmem_kernels/step.py",
+        "u = (u - tl.sum(k_t[:, None] * S, 0))",
+        "u = (u - 0 * tl.sum(k_t[:, None] * S, 0))",
+        (DELTA_KERNEL_TEST,),
+    ),
+    # softmax attention and the layers
+    Mutant(
+        "softmax attention's decay counts the token itself",
+        SOFTMAX_ATTENTION,
+        "device=g.device).triu()  # s ≥ t",
+        "device=g.device).triu(1)  # s ≥ t",
+        ("tests/ops/test_softmax_attention.py", "tests/nn/test_softmax_attention.py"),
+    ),
+    Mutant(
+        "a step size stays below 1 where negative eigenvalues are allowed",
+        "src/assocmem/nn/delta_net.py",
+        "return 2 * beta if",
+        "return beta if",
+        (DELTA_LAYERS,),
+    ),
+    Mutant(
+        "keys are not normalised",
+        "src/assocmem/nn/delta_net.py",
+        "            l2_normalize(k),",
+        "            k,",
+        (DELTA_LAYERS,),
+    ),
+    Mutant(
+        "a decay above 1",
+        "src/assocmem/nn/softplus_decay.py",
+        "return -self.A_log.exp()",
+        "return self.A_log.exp()",
+        (DELTA_LAYERS,),
+    ),
+    Mutant(
+        "the short convolution sees the future",
+        "src/assocmem/nn/short_convolution.py",
+        "x[:, past - i : past - i + T]",
+        "x[:, past - i + 1 : past - i + 1 + T]",
+        ("tests/nn/test_short_convolution.py", "tests/nn/test_mixers.py"),
     ),
     # claims
     Mutant(
@@ -288,7 +414,7 @@ def environment(folder: Path, guard: str) -> dict[str, str]:
 
 def red(folder: Path, guard: str) -> bool:
     """Whether a test file or a chapter of a copy of the tree fails."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", guard]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *guard.split()]
     if guard.endswith(".ipynb"):
         command += ["-p", "tests.book.nbval_policy", "--nbval", "--nbval-current-env"]
         command += ["--nbval-cell-timeout=120"]

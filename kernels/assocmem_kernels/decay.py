@@ -32,19 +32,23 @@ def head_decay(g, row, ok, lower):
 
 
 @triton.jit
-def chunk_decay(g, row, ok, ok_next, col, H: tl.constexpr, K: tl.constexpr, GATE: tl.constexpr):
-    """γ and ρ as columns `[C, 1]` (GATE 1) or tiles `[C, BK]` (GATE 2), γ_C as a column.
-
-    Each is the exponential of a sum over its own terms, which loses no digits.
-    """
+def since_start(g, row, ok, col, K: tl.constexpr, GATE: tl.constexpr):
+    """γ and γ_C, as columns `[C, 1]`, `[1, 1]` (GATE 1) or tiles `[C, BK]`, `[BK, 1]` (GATE 2)."""
     if GATE == 1:
         x = tl.load(g + row, mask=ok, other=0.0).to(tl.float32)[:, None]
-        after = tl.load(g + row + H, mask=ok_next, other=0.0).to(tl.float32)[:, None]
     else:
         x = load(g, row, ok, col, K).to(tl.float32)
-        after = load(g, row + H, ok_next, col, K).to(tl.float32)
-    kept = tl.exp(tl.sum(x, 0))[:, None]
-    return tl.exp(tl.cumsum(x, 0)), tl.exp(tl.cumsum(after, 0, reverse=True)), kept
+    return tl.exp(tl.cumsum(x, 0)), tl.exp(tl.sum(x, 0))[:, None]
+
+
+@triton.jit
+def until_end(g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, GATE: tl.constexpr):
+    """ρ, a sum of its own over the log decays of the tokens that follow; shaped like γ."""
+    if GATE == 1:
+        x = tl.load(g + row + H, mask=ok_next, other=0.0).to(tl.float32)[:, None]
+    else:
+        x = load(g, row + H, ok_next, col, K).to(tl.float32)
+    return tl.exp(tl.cumsum(x, 0, reverse=True))
 
 
 @triton.jit

@@ -24,7 +24,7 @@ from torch import Tensor
 from assocmem_kernels import launch
 from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
 from assocmem_kernels.chunks import chunk_count, chunk_table, sequence_borders
-from assocmem_kernels.decay import chunk_decay, gate_kind, head_decay
+from assocmem_kernels.decay import gate_kind, head_decay, since_start, until_end
 from assocmem_kernels.step import step
 from assocmem_kernels.tiles import dot, load, padded, store
 
@@ -125,14 +125,10 @@ def delta_forward_kernel(
     for t in range(start, stop, C):
         row, ok = (t + r) * H + h, t + r < stop
         Q, Kc, X = load(q, row, ok, col, K), load(k, row, ok, col, K), load(v, row, ok, col_v, V)
-        K_in, K_out, ρ, kept = Kc, Kc, 1.0, 1.0
         if GATE:
-            ok_next = (t + r + 1 < stop) & (r < C - 1)
-            γ, ρ, kept = chunk_decay(g, row, ok, ok_next, col, H, K, GATE)
-            Q, K_in = (Q * γ).to(Q.dtype), (Kc * γ).to(Kc.dtype)
-        if GATE == 2:
-            K_out, ρ = (Kc * ρ).to(Kc.dtype), 1.0
-        D = (X - dot(K_in, S)) * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+            γ, kept = since_start(g, row, ok, col, K, GATE)
+            Q, Kc = (Q * γ).to(Q.dtype), (Kc * γ).to(Kc.dtype)
+        D = (X - dot(Kc, S)) * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
         # A NaN or infinity in row s times a masked 0 would reach the rows before s: it is taken out
         # of both products, and put back into every row from s on.
         lost = tl.cumsum(D - D, 0)
@@ -140,7 +136,16 @@ def delta_forward_kernel(
         U = times(load(inverse, row, ok, r, C), D)
         O = dot(Q, S) + dot(load(A, row, ok, r, C).to(X.dtype), U) + lost
         store(o, row, ok, col_v, V, O * scale)
-        S = S * kept + dot(tl.trans(K_out), (U + lost) * ρ)
+        U += lost
+        if GATE:
+            ok_next = (t + r + 1 < stop) & (r < C - 1)
+            S, ρ = S * kept, until_end(g, row, ok_next, col, H, K, GATE)
+            Kc = load(k, row, ok, col, K)  # again: two tiles of keys would not fit the registers
+        if GATE == 1:  # scaled values leave the keys as they are, to be read from shared memory
+            U *= ρ
+        if GATE == 2:
+            Kc = (Kc * ρ).to(Kc.dtype)
+        S += dot(tl.trans(Kc), U)
     store(ST, row_S, col < K, col_v, V, S)
 
 
@@ -161,16 +166,20 @@ def delta_states_kernel(
         store(S, ((start // C + n + j) * H + h) * K + col, col < K, col_v, V, X_S)
         row, ok = (t + r) * H + h, t + r < stop
         Kc, X = load(k, row, ok, col, K), load(v, row, ok, col_v, V)
-        K_in, K_out, ρ, kept = Kc, Kc, 1.0, 1.0
+        if GATE:
+            γ, kept = since_start(g, row, ok, col, K, GATE)
+            Kc = (Kc * γ).to(Kc.dtype)
+        D = (X - dot(Kc, X_S)) * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+        U = times(load(inverse, row, ok, r, C), D.to(X.dtype))
         if GATE:
             ok_next = (t + r + 1 < stop) & (r < C - 1)
-            γ, ρ, kept = chunk_decay(g, row, ok, ok_next, col, H, K, GATE)
-            K_in = (Kc * γ).to(Kc.dtype)
+            X_S, ρ = X_S * kept, until_end(g, row, ok_next, col, H, K, GATE)
+            Kc = load(k, row, ok, col, K)
+        if GATE == 1:
+            U *= ρ
         if GATE == 2:
-            K_out, ρ = (Kc * ρ).to(Kc.dtype), 1.0
-        D = (X - dot(K_in, X_S)) * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
-        U = times(load(inverse, row, ok, r, C), D.to(X.dtype))
-        X_S = X_S * kept + dot(tl.trans(K_out), U * ρ)
+            Kc = (Kc * ρ).to(Kc.dtype)
+        X_S += dot(tl.trans(Kc), U)
 
 
 @triton.jit
@@ -197,17 +206,21 @@ def delta_states_backward_kernel(
         store(dS, ((start // C + n + j) * H + h) * K + col, col < K, col_v, V, X_dS)
         row, ok = (t + r) * H + h, t + r < stop
         Q, Kc, dO = load(q, row, ok, col, K), load(k, row, ok, col, K), load(do, row, ok, col_v, V)
-        K_in, K_out, γ, kept = Kc, Kc, 1.0, 1.0
         if GATE:
             ok_next = (t + r + 1 < stop) & (r < C - 1)
-            γ, ρ, kept = chunk_decay(g, row, ok, ok_next, col, H, K, GATE)
-            K_out = (Kc * ρ).to(Kc.dtype)
-        if GATE == 2:
-            Q, K_in, γ = (Q * γ).to(Q.dtype), (Kc * γ).to(Kc.dtype), 1.0
-        dU = dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale + dot(K_out, X_dS)
+            Kc = (Kc * until_end(g, row, ok_next, col, H, K, GATE)).to(Kc.dtype)
+        dU = dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale + dot(Kc, X_dS)
         dV = times(tl.trans(load(inverse, row, ok, r, C)), dU.to(dO.dtype))
         dV *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
-        X_dS = X_dS * kept + dot(tl.trans(Q), dO * scale * γ) - dot(tl.trans(K_in), dV * γ)
+        dO = dO * scale
+        if GATE:
+            γ, kept = since_start(g, row, ok, col, K, GATE)
+            X_dS, Kc = X_dS * kept, load(k, row, ok, col, K)
+        if GATE == 1:
+            dO, dV = dO * γ, dV * γ
+        if GATE == 2:
+            Q, Kc = (Q * γ).to(Q.dtype), (Kc * γ).to(Kc.dtype)
+        X_dS += dot(tl.trans(Q), dO) - dot(tl.trans(Kc), dV)
     store(dS0, row_S, col < K, col_v, V, X_dS)
 
 
@@ -234,14 +247,14 @@ def delta_backward_kernel(
     ok_next, row_S = (start + r + 1 < stop) & (r < C - 1), (i * H + h) * K + col
     lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
     Kc, scores = load(k, row, ok, col, K), load(A, row, ok, r, C).to(k.dtype.element_ty)
-    K_in, K_out = Kc, Kc
-    if GATE:
-        γ, ρ, _kept = chunk_decay(g, row, ok, ok_next, col, H, K, GATE)
-        K_in, K_out = (Kc * γ).to(Kc.dtype), (Kc * ρ).to(Kc.dtype)
     own = load(M, row, ok, r, C) if GATE == 2 else dot(Kc, tl.trans(Kc))
     if GATE == 1:
         own *= head_decay(g, row, ok, lower)[0]
     own = tl.where(before, own, 0.0).to(Kc.dtype)
+    K_in, K_out = Kc, Kc
+    if GATE:
+        K_in = (Kc * since_start(g, row, ok, col, K, GATE)[0]).to(Kc.dtype)
+        K_out = (Kc * until_end(g, row, ok_next, col, H, K, GATE)).to(Kc.dtype)
     T, β = load(inverse, row, ok, r, C), tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)
     dβ, S_dS = tl.zeros((C,), tl.float32), tl.zeros((BK,), tl.float32)
     dA, dM = tl.zeros((C, C), tl.float32), tl.zeros((C, C), tl.float32)
@@ -273,8 +286,9 @@ def delta_backward_kernel(
     # Loaded and computed again: kept through the loop, they would not fit the registers.
     Q, Kc = load(q, row, ok, col, K), load(k, row, ok, col, K)
     if GATE:
-        γ, ρ, kept = chunk_decay(g, row, ok, ok_next, col, H, K, GATE)
-        dQ, dK_in, dK_out = dQ * γ, dK_in * γ, dK_out * ρ
+        γ, kept = since_start(g, row, ok, col, K, GATE)
+        dQ, dK_in = dQ * γ, dK_in * γ
+        dK_out *= until_end(g, row, ok_next, col, H, K, GATE)
         to_t, from_s = Q * dQ + Kc * dK_in, Kc * dK_out
     if GATE == 1:
         # Pairs after r cancel between rows and columns, down to the last bits of float64.
