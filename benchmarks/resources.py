@@ -100,7 +100,7 @@ def measure(case: Case) -> dict:
             signature[name] = "fp32"
         else:
             kind = "i64" if name in INT64 else "fp32" if name in float32 else case.dtype
-            if name == "inverse" and case.dtype == "fp32":
+            if name == "inverse" and case.dtype == "fp32" and case.gate != 2:
                 kind = "fp64"
             signature[name], attributes[(i,)] = f"*{kind}", [["tt.divisibility", 16]]
     amd = case.arch.startswith("gfx")

@@ -58,17 +58,19 @@ def unit_lower_inverse(L, C: tl.constexpr):
 
 
 @triton.jit
-def key_scores(k, row, ok, col, K: tl.constexpr, C: tl.constexpr):
-    """K Kᵀ of a chunk; of float32 keys in float64, one column at a time."""
-    Kc = load(k, row, ok, col, K)
-    if k.dtype.element_ty != tl.float32:
-        return dot(Kc, tl.trans(Kc))
-    r, M = tl.arange(0, C), tl.zeros((C, C), tl.float64)
-    for s in range(0, C):
-        k_s = tl.sum(tl.where((r == s)[:, None], Kc, 0.0), 0)
-        m = tl.sum(Kc.to(tl.float64) * k_s[None, :].to(tl.float64), 1)
-        M = tl.where((r == s)[None, :], m[:, None], M)
-    return M
+def plain_scores(q, k, row, ok, col, K: tl.constexpr, C: tl.constexpr):
+    """Q Kᵀ of a chunk; of float32 in float64, one column at a time."""
+    if q.dtype.element_ty != tl.float32:
+        scores = dot(load(q, row, ok, col, K), tl.trans(load(k, row, ok, col, K)))
+    else:
+        r, scores = tl.arange(0, C), tl.zeros((C, C), tl.float64)
+        Q = load(q, row, ok, col, K).to(tl.float64)
+        for s in range(0, C):
+            row_s, ok_s = tl.sum(tl.where(r == s, row, 0)), tl.sum(tl.where((r == s) & ok, 1, 0))
+            k_s = tl.load(k + row_s * K + col, mask=(ok_s > 0) & (col < K), other=0.0)
+            a = tl.sum(Q * k_s.to(tl.float64)[None, :], 1)
+            scores = tl.where((r == s)[None, :], a[:, None], scores)
+    return scores
 
 
 @triton.jit
@@ -97,8 +99,8 @@ def triangles_kernel(
     if GATE == 2:
         L = load(M, row, ok, r, C)
     else:
-        scores = dot(load(q, row, ok, col, K), tl.trans(load(k, row, ok, col, K)))
-        L = key_scores(k, row, ok, col, K, C)
+        scores = plain_scores(q, k, row, ok, col, K, C)
+        L = plain_scores(k, k, row, ok, col, K, C)
         if GATE == 1:
             Γ = head_decay(g, row, ok, lower)[0]
             scores, L = scores * Γ, L * Γ
@@ -205,22 +207,22 @@ def delta_states_backward_kernel(
         t = start + j * C
         store(dS, ((start // C + n + j) * H + h) * K + col, col < K, col_v, V, X_dS)
         row, ok = (t + r) * H + h, t + r < stop
-        Q, Kc, dO = load(q, row, ok, col, K), load(k, row, ok, col, K), load(do, row, ok, col_v, V)
+        Kc, dO = load(k, row, ok, col, K), load(do, row, ok, col_v, V)
         if GATE:
             ok_next = (t + r + 1 < stop) & (r < C - 1)
             Kc = (Kc * until_end(g, row, ok_next, col, H, K, GATE)).to(Kc.dtype)
         dU = dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale + dot(Kc, X_dS)
         dV = times(tl.trans(load(inverse, row, ok, r, C)), dU.to(dO.dtype))
         dV *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
-        dO = dO * scale
+        Q, dO, γ = load(q, row, ok, col, K), dO * scale, 1.0
         if GATE:
             γ, kept = since_start(g, row, ok, col, K, GATE)
-            X_dS, Kc = X_dS * kept, load(k, row, ok, col, K)
+            X_dS *= kept
         if GATE == 1:
-            dO, dV = dO * γ, dV * γ
-        if GATE == 2:
-            Q, Kc = (Q * γ).to(Q.dtype), (Kc * γ).to(Kc.dtype)
-        X_dS += dot(tl.trans(Q), dO) - dot(tl.trans(Kc), dV)
+            dO, dV, γ = dO * γ, dV * γ, 1.0
+        X_dS += dot(tl.trans((Q * γ).to(Q.dtype)), dO)
+        Kc = load(k, row, ok, col, K)  # after Q, as two tiles would not fit the registers
+        X_dS -= dot(tl.trans((Kc * γ).to(Kc.dtype)), dV)
     store(dS0, row_S, col < K, col_v, V, X_dS)
 
 
@@ -321,7 +323,8 @@ def triangles(
     cfg = launch.config("triangles_kernel", launch.architecture(q), q.dtype, gate)
     # Equal keys have equal scores, and with β near 2 nothing fades: the same rounding error in
     # every score would add up over the sequence, to far more than the recurrence's in float32.
-    dtype = torch.float64 if q.dtype == torch.float32 else q.dtype
+    exact = q.dtype == torch.float32 and gate != 2
+    dtype = torch.float64 if exact else q.dtype
     inverse = torch.empty(B, T, H, cfg.C, dtype=dtype, device=q.device)
     if g is not None and gate == 2:
         A, M = channel_scores(q, k, g, borders), channel_scores(k, k, g, borders)

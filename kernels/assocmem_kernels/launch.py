@@ -40,82 +40,67 @@ def architecture(x: Tensor) -> str:
 # lies in registers, which the assembler that Triton ships can miscompile; at 32 it does not.
 # float32 is not rounded to TF32, so its products run on ordinary cores and take more registers.
 # A decay a channel keeps whole tiles of decays, and its scores are summed 16 tokens at a time.
+KINDS = ("half", "half, channel", "float32", "float32, channel")
 TABLE = {
-    ("forward_kernel", "half"): Config(C=32, BV=16, num_warps=8, num_stages=2),
-    ("states_kernel", "half"): Config(C=32, BV=64, num_warps=8, num_stages=2),
-    ("backward_kernel", "half"): Config(C=32, BV=64, num_warps=8, num_stages=2),
-    ("forward_kernel", "half, channel"): Config(C=16, BV=32, num_warps=4, num_stages=2),
-    ("states_kernel", "half, channel"): Config(C=16, BV=32, num_warps=4, num_stages=2),
-    ("backward_kernel", "half, channel"): Config(C=16, BV=32, num_warps=4, num_stages=2),
-    ("forward_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=2),
-    ("states_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=2),
-    ("backward_kernel", "float32"): Config(C=16, BV=32, num_warps=8, num_stages=3),
-    ("forward_kernel", "float32, channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
-    ("states_kernel", "float32, channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
-    ("backward_kernel", "float32, channel"): Config(C=16, BV=32, num_warps=8, num_stages=3),
-    ("triangles_kernel", "half"): Config(C=32, BV=16, num_warps=4, num_stages=1),
-    ("delta_forward_kernel", "half"): Config(C=32, BV=16, num_warps=8, num_stages=2),
-    ("delta_states_kernel", "half"): Config(C=32, BV=16, num_warps=8, num_stages=2),
-    ("delta_states_backward_kernel", "half"): Config(C=32, BV=16, num_warps=8, num_stages=2),
-    ("delta_backward_kernel", "half"): Config(C=32, BV=16, num_warps=8, num_stages=2),
-    ("triangles_kernel", "half, channel"): Config(C=16, BV=16, num_warps=4, num_stages=1),
-    ("delta_forward_kernel", "half, channel"): Config(C=16, BV=16, num_warps=4, num_stages=1),
-    ("delta_states_kernel", "half, channel"): Config(C=16, BV=16, num_warps=4, num_stages=1),
-    ("delta_states_backward_kernel", "half, channel"): Config(
-        C=16, BV=16, num_warps=4, num_stages=1
+    "forward_kernel": ((32, 16, 8, 2), (16, 32, 4, 2), (16, 16, 8, 2), (16, 16, 8, 1)),
+    "states_kernel": ((32, 64, 8, 2), (16, 32, 4, 2), (16, 16, 8, 2), (16, 16, 8, 1)),
+    "backward_kernel": ((32, 64, 8, 2), (16, 32, 4, 2), (16, 32, 8, 3), (16, 32, 8, 3)),
+    "triangles_kernel": ((32, 16, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
+    "delta_forward_kernel": ((32, 32, 4, 2), (16, 32, 4, 2), (16, 16, 8, 1), (16, 16, 8, 2)),
+    "delta_states_kernel": ((32, 32, 4, 2), (16, 32, 4, 2), (16, 16, 8, 2), (16, 16, 8, 2)),
+    "delta_states_backward_kernel": (
+        (32, 32, 4, 2),
+        (16, 32, 4, 2),
+        (16, 16, 8, 1),
+        (16, 16, 8, 1),
     ),
-    ("delta_backward_kernel", "half, channel"): Config(C=16, BV=16, num_warps=4, num_stages=1),
-    ("triangles_kernel", "float32"): Config(C=16, BV=16, num_warps=4, num_stages=1),
-    ("delta_forward_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=1),
-    ("delta_states_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=1),
-    ("delta_states_backward_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=1),
-    ("delta_backward_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=1),
-    ("triangles_kernel", "float32, channel"): Config(C=16, BV=16, num_warps=4, num_stages=1),
-    ("delta_forward_kernel", "float32, channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
-    ("delta_states_kernel", "float32, channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
-    ("delta_states_backward_kernel", "float32, channel"): Config(
-        C=16, BV=16, num_warps=8, num_stages=1
-    ),
-    ("delta_backward_kernel", "float32, channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
-    ("step_kernel", "half"): Config(C=16, BV=32, num_warps=4, num_stages=1),
-    ("step_kernel", "half, channel"): Config(C=16, BV=32, num_warps=4, num_stages=1),
-    ("step_kernel", "float32"): Config(C=16, BV=32, num_warps=4, num_stages=1),
-    ("step_kernel", "float32, channel"): Config(C=16, BV=32, num_warps=4, num_stages=1),
-    ("channel_scores_kernel", "channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
-    ("channel_scores_backward_kernel", "channel"): Config(C=16, BV=16, num_warps=8, num_stages=1),
+    "delta_backward_kernel": ((32, 32, 8, 1), (16, 32, 4, 2), (16, 16, 8, 1), (16, 16, 8, 2)),
+    "step_kernel": ((1, 16, 4, 1),) * 4,
+    "channel_scores_kernel": ((16, 16, 8, 1),) * 4,
+    "channel_scores_backward_kernel": ((16, 16, 8, 1),) * 4,
 }
 EXCEPTIONS = {
-    ("sm_90", "forward_kernel", "half"): Config(C=32, BV=64, num_warps=8, num_stages=2),
-    ("sm_100", "forward_kernel", "half"): Config(C=32, BV=64, num_warps=8, num_stages=2),
-    ("sm_90", "forward_kernel", "half, channel"): Config(C=16, BV=16, num_warps=2, num_stages=1),
-    ("sm_90", "states_kernel", "half, channel"): Config(C=16, BV=32, num_warps=2, num_stages=2),
-    ("sm_90", "backward_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=3),
-    ("sm_100", "states_kernel", "half"): Config(C=16, BV=32, num_warps=8, num_stages=2),
-    ("sm_100", "backward_kernel", "half"): Config(C=16, BV=32, num_warps=8, num_stages=2),
-    ("sm_100", "states_kernel", "float32, channel"): Config(C=16, BV=16, num_warps=8, num_stages=2),
-    ("sm_120", "states_kernel", "half"): Config(C=16, BV=32, num_warps=8, num_stages=2),
-    ("sm_120", "backward_kernel", "half"): Config(C=16, BV=32, num_warps=8, num_stages=2),
-    ("sm_120", "forward_kernel", "float32"): Config(C=16, BV=16, num_warps=8, num_stages=3),
-    ("gfx942", "forward_kernel", "half"): Config(C=32, BV=32, num_warps=4, num_stages=2),
-    ("gfx942", "states_kernel", "half"): Config(C=32, BV=32, num_warps=4, num_stages=2),
-    ("gfx942", "backward_kernel", "half"): Config(C=32, BV=32, num_warps=4, num_stages=2),
-    ("gfx942", "backward_kernel", "float32"): Config(C=16, BV=16, num_warps=4, num_stages=1),
-    ("gfx942", "backward_kernel", "float32, channel"): Config(
-        C=16, BV=16, num_warps=4, num_stages=1
-    ),
-    ("sm_100", "channel_scores_backward_kernel", "channel"): Config(
-        C=16, BV=16, num_warps=16, num_stages=1
-    ),
-    ("sm_120", "channel_scores_backward_kernel", "channel"): Config(
-        C=16, BV=16, num_warps=16, num_stages=1
-    ),
+    ("sm_80", "delta_forward_kernel", "half"): (32, 32, 8, 2),
+    ("sm_80", "delta_forward_kernel", "half, channel"): (16, 16, 4, 2),
+    ("sm_86", "delta_states_backward_kernel", "half, channel"): (16, 32, 4, 1),
+    ("sm_89", "delta_states_backward_kernel", "half, channel"): (16, 32, 4, 1),
+    ("sm_90", "forward_kernel", "half"): (32, 64, 8, 2),
+    ("sm_90", "forward_kernel", "half, channel"): (16, 16, 2, 1),
+    ("sm_90", "states_kernel", "half, channel"): (16, 32, 2, 2),
+    ("sm_90", "backward_kernel", "float32"): (16, 16, 8, 3),
+    ("sm_90", "delta_forward_kernel", "half, channel"): (16, 16, 2, 2),
+    ("sm_90", "delta_states_kernel", "half, channel"): (16, 32, 2, 1),
+    ("sm_90", "delta_states_backward_kernel", "half, channel"): (16, 16, 2, 2),
+    ("sm_90", "delta_backward_kernel", "float32, channel"): (16, 16, 8, 1),
+    ("sm_100", "forward_kernel", "half"): (32, 64, 8, 2),
+    ("sm_100", "states_kernel", "half"): (16, 32, 8, 2),
+    ("sm_100", "states_kernel", "float32, channel"): (16, 16, 8, 2),
+    ("sm_100", "backward_kernel", "half"): (16, 32, 8, 2),
+    ("sm_100", "delta_backward_kernel", "float32, channel"): (16, 16, 8, 1),
+    ("sm_100", "channel_scores_backward_kernel", "half, channel"): (16, 16, 16, 1),
+    ("sm_100", "channel_scores_backward_kernel", "float32, channel"): (16, 16, 16, 1),
+    ("sm_120", "forward_kernel", "float32"): (16, 16, 8, 3),
+    ("sm_120", "states_kernel", "half"): (16, 32, 8, 2),
+    ("sm_120", "backward_kernel", "half"): (16, 32, 8, 2),
+    ("sm_120", "delta_forward_kernel", "half"): (32, 32, 4, 1),
+    ("sm_120", "delta_backward_kernel", "half"): (32, 16, 8, 1),
+    ("sm_120", "delta_backward_kernel", "float32, head"): (16, 16, 8, 2),
+    ("sm_120", "delta_backward_kernel", "float32, channel"): (16, 16, 8, 1),
+    ("sm_120", "channel_scores_backward_kernel", "half, channel"): (16, 16, 16, 1),
+    ("sm_120", "channel_scores_backward_kernel", "float32, channel"): (16, 16, 16, 1),
+    ("gfx942", "forward_kernel", "half"): (32, 32, 4, 2),
+    ("gfx942", "states_kernel", "half"): (32, 32, 4, 2),
+    ("gfx942", "backward_kernel", "half"): (32, 32, 4, 2),
+    ("gfx942", "backward_kernel", "float32"): (16, 16, 4, 1),
+    ("gfx942", "backward_kernel", "float32, channel"): (16, 16, 4, 1),
+    ("gfx942", "delta_backward_kernel", "half"): (32, 32, 4, 2),
 }
 # Turing's tensor cores are out of Triton's reach: small tiles on ordinary cores.
-TURING = Config(C=16, BV=16, num_warps=8, num_stages=1)
+TURING = (16, 16, 8, 1)
 
 
 def config(kernel: str, arch: str, dtype: torch.dtype, gate: int) -> Config:
-    """The configuration of a kernel of `linear_attention.py`.
+    """The configuration of a kernel.
 
     Args:
         kernel: the kernel's name.
@@ -124,8 +109,10 @@ def config(kernel: str, arch: str, dtype: torch.dtype, gate: int) -> Config:
         gate: 0 for no decay, 1 for one a head, 2 for one a channel.
     """
     if arch == "sm_75":
-        return TURING
-    kind = "float32" if dtype == torch.float32 else "half"
-    if gate == 2:
-        kind = "channel" if kernel.startswith("channel_scores") else f"{kind}, channel"
-    return EXCEPTIONS.get((arch, kernel, kind), TABLE[kernel, kind])
+        return Config(*TURING)
+    base = "float32" if dtype == torch.float32 else "half"
+    kinds = ((base,), (f"{base}, head", base), (f"{base}, channel",))[gate]
+    for kind in kinds:
+        if (arch, kernel, kind) in EXCEPTIONS:
+            return Config(*EXCEPTIONS[arch, kernel, kind])
+    return Config(*TABLE[kernel][KINDS.index(kinds[-1])])

@@ -109,7 +109,7 @@ def delta_rule(
     """Read, at every token, a memory in which each write corrects what its key recalls.
 
     S_t = (I − β_t k_t k_tᵀ) Diag(exp g_t) S_{t-1} + β_t k_t v_tᵀ,  o_t = scale · S_tᵀ q_t
-    (arXiv:2406.06484, Eq. 5; with g arXiv:2412.06464, Eq. 10, and arXiv:2510.26692, Eq. 1).
+    (arXiv:2406.06484; with g arXiv:2412.06464 and arXiv:2510.26692).
 
     Args:
         q: queries `[B, T, H, K]`.
