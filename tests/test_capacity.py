@@ -5,10 +5,12 @@ import math
 import pytest
 import scipy.integrate
 import scipy.special
+import scipy.stats
 import torch
 
 from assocmem import capacity, similarity
-from assocmem.capacity.closed_forms import log_0f1
+from assocmem.capacity.exponential_forms import log_0f1
+from assocmem.similarity import GELU, RBF, Exponential, Polynomial, ReLU, Round, SiLU, SoLU, Taylor
 
 
 def generator(seed=0):
@@ -147,17 +149,44 @@ FORMS = [
     ("relu", lambda N, d, keys: capacity.snr_relu(N, d, 1, keys)),
     (similarity.ReLU(2), lambda N, d, keys: capacity.snr_relu(N, d, 2, keys)),
     (similarity.Exponential(12.0), lambda N, d, keys: capacity.snr_exponential(N, d, 12.0, keys)),
+    (SoLU(12.0), lambda N, d, keys: capacity.snr_solu(N, d, 12.0, keys)),
+    (RBF(3.5), lambda N, d, keys: capacity.snr_rbf(N, d, 3.5, keys)),
 ]
 
 
 @pytest.mark.parametrize("keys", ["gaussian", "gaussian-random", "sphere"])
-@pytest.mark.parametrize(("kappa", "form"), FORMS, ids=["lin", "z2", "z3", "relu", "relu2", "exp"])
+@pytest.mark.parametrize(("kappa", "form"), FORMS, ids=[str(kappa) for kappa, _ in FORMS])
 def test_closed_form_against_monte_carlo(kappa, form, keys):
     # Small N, so that N − 1 against N is 11 standard errors or more for the linear form.
     N, d = 10, 20
     drawn = capacity.monte_carlo(N, d, kappa, keys=keys, d_v=32, draws=6000, generator=generator(1))
     assert abs(drawn.mean - 1 / form(N, d, keys)) < 4.5 * drawn.standard_error
     assert drawn.standard_error < 0.12 * drawn.mean
+
+
+FORMS_OF_TWO_KINDS = [
+    (Taylor(), lambda N, d, keys: capacity.snr_taylor(N, d, keys=keys)),
+    (Taylor(3, 6.0), lambda N, d, keys: capacity.snr_taylor(N, d, 3, 6.0, keys)),
+    (GELU(), lambda N, d, keys: capacity.snr_by_quadrature(N, d, GELU(), keys)),
+    (SiLU(3.0), lambda N, d, keys: capacity.snr_by_quadrature(N, d, SiLU(3.0), keys)),
+]
+
+
+@pytest.mark.parametrize("keys", ["gaussian", "sphere"])
+@pytest.mark.parametrize(
+    ("kappa", "form"), FORMS_OF_TWO_KINDS, ids=[str(x) for x, _ in FORMS_OF_TWO_KINDS]
+)
+def test_other_forms_against_monte_carlo(kappa, form, keys):
+    N, d = 10, 20
+    drawn = capacity.monte_carlo(N, d, kappa, keys=keys, d_v=32, draws=6000, generator=generator(1))
+    assert abs(drawn.mean - 1 / form(N, d, keys)) < 4.5 * drawn.standard_error
+    assert drawn.standard_error < 0.05 * drawn.mean
+
+
+def test_rounding_against_monte_carlo():
+    N, d = 60, 8
+    drawn = capacity.monte_carlo(N, d, Round(8.0), keys="sphere", draws=4000)
+    assert abs(drawn.mean - 1 / capacity.snr_round(N, d)) < 4.5 * drawn.standard_error
 
 
 def test_n_minus_one_is_told_from_n():
@@ -176,6 +205,10 @@ def on_the_sphere(f, d):
     return top / scipy.integrate.quad(weight, 0, math.pi, epsabs=0)[0]
 
 
+def taylor_3(u):
+    return 1 + u + u**2 / 2 + u**3 / 6
+
+
 @pytest.mark.parametrize("d", [2, 3, 8, 33])
 def test_sphere_forms_against_quadrature(d):
     N, tau = 7, 1.7
@@ -184,6 +217,15 @@ def test_sphere_forms_against_quadrature(d):
         (capacity.snr_polynomial(N, d, 3, "sphere"), lambda c: c**6),
         (capacity.snr_relu(N, d, 2, "sphere"), lambda c: max(c, 0) ** 4),
         (capacity.snr_exponential(N, d, tau, "sphere"), lambda c: math.exp(2 * d / tau * (c - 1))),
+        (capacity.snr_rbf(N, d, 1.3, "sphere"), lambda c: math.exp(2 * d / 1.69 * (c - 1))),
+        (
+            capacity.snr_solu(N, d, tau, "sphere"),
+            lambda c: c**2 * math.exp(2 * d / tau * (c - 1)),
+        ),
+        (
+            capacity.snr_taylor(N, d, 3, tau, "sphere"),
+            lambda c: (taylor_3(c * d / tau) / taylor_3(d / tau)) ** 2,
+        ),
     ]
     for snr, squared in cases:
         assert 1 / snr == pytest.approx((N - 1) * on_the_sphere(squared, d), rel=1e-7)
@@ -198,6 +240,164 @@ def test_exponential_gaussian_against_quadrature(s2):
     )[0]
     expected = 4 * mean / math.exp(2 * s2 / tau)
     assert 1 / capacity.snr_exponential(5, int(s2), tau) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("tau", [3.0, 9.0])
+def test_gaussian_forms_against_quadrature(tau):
+    N, d = 5, 8
+    density = lambda z: math.exp(-z * z / (2 * d)) / math.sqrt(2 * math.pi * d)  # noqa: E731
+    cases = [
+        (capacity.snr_solu(N, d, tau), lambda z: z * math.exp(z / tau)),
+        (capacity.snr_taylor(N, d, 3, tau), lambda z: taylor_3(z / tau)),
+        (capacity.snr_taylor(N, d, 2, tau), lambda z: 1 + z / tau + (z / tau) ** 2 / 2),
+    ]
+    for snr, f in cases:
+        squared = lambda z, f=f: f(z) ** 2 * density(z)  # noqa: E731
+        mean = scipy.integrate.quad(squared, -60, 60, points=[0.0, 2 * d / tau])[0]
+        assert 1 / snr == pytest.approx((N - 1) * mean / f(d) ** 2, rel=1e-8)
+
+
+@pytest.mark.parametrize("sigma", [1.5, 4.0])
+def test_rbf_form_against_one_dimension_at_a_time(sigma):
+    # ‖k_j − k_i‖² is a sum over coordinates: one is N(0, 1) − √d, the others N(0, 1).
+    d = 5
+    along = lambda shift: scipy.integrate.quad(  # noqa: E731
+        lambda x: math.exp(-((x - shift) ** 2) / sigma**2 - x * x / 2) / math.sqrt(2 * math.pi),
+        -20,
+        20,
+    )[0]
+    expected = 6 * along(0.0) ** (d - 1) * along(math.sqrt(d))
+    assert 1 / capacity.snr_rbf(7, d, sigma) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("d", [2, 3, 8, 16, 32, 257])
+def test_rounding_form_against_the_incomplete_beta_function(d):
+    expected = 6 * (1 - scipy.special.betainc(0.5, (d - 1) / 2, 0.25))
+    if expected > 1e-12:
+        assert 1 / capacity.snr_round(7, d) == pytest.approx(expected, rel=1e-9)
+    else:
+        assert capacity.snr_round(7, d) > 1e11
+
+
+def test_quadrature_against_closed_forms():
+    N, d = 40, 16
+    for keys in ("gaussian", "sphere"):
+        for kappa, form in FORMS[:6]:
+            got = capacity.snr_by_quadrature(N, d, similarity.get(kappa), keys)
+            assert got == pytest.approx(form(N, d, keys), rel=1e-6)
+    gelu = float(GELU().profile(torch.tensor(16.0, dtype=torch.float64), 16))
+    expected = 39 * (1 / 3 + 1 / (2 * math.pi * math.sqrt(3))) / gelu**2
+    assert 1 / capacity.snr_by_quadrature(N, d, GELU()) == pytest.approx(expected, rel=1e-6)
+
+
+# --- mean and typical value ---
+
+
+@pytest.mark.parametrize("keys", ["gaussian", "sphere"])
+@pytest.mark.parametrize("tau", [1.0, 2.5, 4.0, 10.0])
+def test_typical_snr_against_the_median(tau, keys):
+    drawn = capacity.monte_carlo(400, 20, Exponential(tau), keys=keys, draws=1000, d_v=16)
+    low, high = drawn.median_range
+    typical = 1 / capacity.snr_typical(400, 20, Exponential(tau), keys)
+    assert low / 1.5 < typical < high * 1.5
+
+
+def test_typical_and_mean_part_at_the_freezing_temperature():
+    N, d = 10_000, 64
+    tau_c = capacity.freezing_temperature(N, d)
+    ratios = [
+        capacity.snr_typical(N, d, Exponential(x * tau_c))
+        / capacity.snr_exponential(N, d, x * tau_c)
+        for x in (2.0, 1.0, 0.5)
+    ]
+    assert ratios[0] == pytest.approx(1, abs=0.02)
+    assert 1.5 < ratios[1] < 20
+    assert ratios[2] > 1e4
+
+
+def test_typical_snr_is_the_median_of_one_key():
+    # With one other key the noise is w(z) itself, and half of all z lie above 0.
+    assert capacity.snr_typical(2, 9, Exponential(3.0)) < math.exp(6)
+    linear = capacity.snr_typical(2, 9, Polynomial(1))
+    median = 0.6744897501960817**2 / 9  # of z²/d², z ~ N(0, d)
+    quiet = scipy.integrate.quad(
+        lambda x: x * x / 9 * math.exp(-x * x / 2) / math.sqrt(2 * math.pi), -0.67449, 0.67449
+    )[0]
+    assert 1 / linear == pytest.approx(median + quiet, rel=4e-3)
+
+
+def test_freezing_on_the_sphere_is_where_the_saddle_meets_the_largest_cosine():
+    N, d = 5000, 24
+    tau = capacity.freezing_temperature(N, d, "sphere")
+    largest = math.sqrt(1 - N ** (-2 / d))
+    # The exponent 2(d/τ) t + (d/2) ln(1 − t²) is stationary at the largest cosine.
+    assert 2 * d / tau == pytest.approx(d * largest / (1 - largest**2))
+    wide = capacity.freezing_temperature(N, 10**6, "sphere")
+    assert wide == pytest.approx(capacity.freezing_temperature(N, 10**6), rel=1e-4)
+
+
+def test_median_range_holds_the_median_at_its_level():
+    # Squared cosines with one other key: the median of a known law, once in 2,000 outside.
+    median = scipy.stats.beta(0.5, 7.5).ppf(0.5)
+    draws = [
+        capacity.monte_carlo(2, 16, keys="sphere", d_v=1, draws=401, generator=generator(seed))
+        for seed in range(50)
+    ]
+    assert all(x.median_range[0] <= median <= x.median_range[1] for x in draws)
+    assert all(x.median_range[0] < x.median < x.median_range[1] for x in draws)
+    narrow = sum(abs(x.median / median - 1) > 0.05 for x in draws)
+    assert narrow > 10  # the range is not idle: medians do stray
+
+
+# --- dilution by the normaliser ---
+
+
+def softmax_readings(N, d, tau, memories, seed=0):
+    """Mean weight of the right key, and mean relative error, of one reading a memory."""
+    g = generator(seed)
+    weights, errors = [], []
+    for _ in range(memories):
+        k, v = d**0.5 * capacity.sphere(N, d, g), capacity.sphere(N, 32, g)
+        p = torch.softmax(k[:1] @ k.T / tau, -1)[0]
+        weights.append(p[0])
+        errors.append((p @ v - v[0]).square().sum())
+    return torch.stack(weights), torch.stack(errors)
+
+
+@pytest.mark.parametrize("beta", [2.0, 6.0, 10.0])
+def test_softmax_weight_and_error_against_measurement(beta):
+    N, d = 600, 32
+    weights, errors = softmax_readings(N, d, d / beta, 200)
+    expected = capacity.softmax_weight(N, d, d / beta)
+    assert weights.mean().item() == pytest.approx(expected, rel=0.02)
+    snr = capacity.snr_exponential(N, d, d / beta, "sphere")
+    error = capacity.softmax_error(weights.mean().item(), snr)
+    assert abs(errors.mean().item() - error) < 4.5 * errors.std().item() / 200**0.5 + 0.02 * error
+
+
+def test_softmax_weight_by_quadrature():
+    N, d, tau = 50, 7, 2.0
+    mean = on_the_sphere(lambda c: math.exp(d / tau * (c - 1)), d)
+    assert capacity.softmax_weight(N, d, tau) == pytest.approx(1 / (1 + 49 * mean), rel=1e-8)
+
+
+def test_softmax_error_by_hand():
+    # p = 3/4 and a crosstalk of power 1/9 of the signal: (1/4)² + (3/4)²/9.
+    assert capacity.softmax_error(0.75, 9.0) == pytest.approx(1 / 16 + 1 / 16)
+    assert capacity.softmax_error(1.0, math.inf) == 0
+
+
+@pytest.mark.parametrize("weight", [0.3, 0.5, 0.99])
+def test_softmax_temperature_inverts_the_weight(weight):
+    for N, d in ((10, 4), (4096, 64), (10**6, 16)):
+        tau = capacity.softmax_temperature(N, d, weight)
+        assert capacity.softmax_weight(N, d, tau) == pytest.approx(weight, rel=1e-9)
+
+
+def test_log_length_law():
+    # For d without bound a random key has weight e^{−β}, and half the weight needs β = ln(N − 1).
+    beta = 10**7 / capacity.softmax_temperature(1001, 10**7)
+    assert beta == pytest.approx(math.log(1000), rel=1e-4)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 16, 257, 4096])
@@ -240,7 +440,11 @@ def test_mean_noise_of_random_keys_is_infinite_for_few_dimensions():
 @pytest.mark.parametrize("keys", ["gaussian", "gaussian-random", "sphere"])
 def test_one_pair_has_no_noise(keys):
     assert capacity.snr_linear(1, 8, keys) == math.inf
-    assert capacity.snr_exponential(1, 8, keys=keys) == math.inf
+    for form in (capacity.snr_exponential, capacity.snr_solu, capacity.snr_rbf):
+        assert form(1, 8, keys=keys) == math.inf
+    assert capacity.snr_round(1, 8) == capacity.snr_taylor(1, 8) == math.inf
+    assert capacity.snr_typical(1, 8, Exponential()) == math.inf
+    assert capacity.snr_by_quadrature(1, 8, Exponential()) == math.inf
 
 
 # --- keys and values with a mean, forgetting ---
@@ -370,6 +574,35 @@ def test_decoding_has_nothing_to_confuse_with_one_pair():
             lambda: capacity.snr_exponential(8, 8, math.nan),
             ValueError,
             "tau must be finite and > 0",
+        ),
+        (lambda: capacity.snr_taylor(8, 8, 0), ValueError, "degree must be at least 1"),
+        (lambda: capacity.snr_taylor(8, 8, 2, 0.0), ValueError, "tau must be finite and > 0"),
+        (
+            lambda: capacity.snr_taylor(8, 8, keys="gaussian-random"),
+            ValueError,
+            r"keys must be one of \['gaussian', 'sphere'\]",
+        ),
+        (lambda: capacity.snr_solu(8, 8, 0.0), ValueError, "tau must be finite and > 0"),
+        (lambda: capacity.snr_rbf(8, 8, -1.0), ValueError, "sigma must be finite and > 0"),
+        (lambda: capacity.snr_round(8, 1), ValueError, "d must be at least 2, got 1"),
+        (
+            lambda: capacity.snr_by_quadrature(8, 8, RBF()),  # pyright: ignore
+            TypeError,
+            "similarity must be a function of the dot product, got RBF",
+        ),
+        (
+            lambda: capacity.snr_typical(8, 8, ReLU(), "gaussian-random"),
+            ValueError,
+            "keys must be one of",
+        ),
+        (lambda: capacity.freezing_temperature(1, 8), ValueError, "N must be at least 2, got 1"),
+        (lambda: capacity.softmax_weight(8, 8, 0.0), ValueError, "tau must be finite and > 0"),
+        (lambda: capacity.softmax_error(1.5, 1.0), ValueError, "weight must be at most 1, got 1.5"),
+        (lambda: capacity.softmax_error(0.5, 0.0), ValueError, "snr must be > 0, got 0.0"),
+        (
+            lambda: capacity.softmax_temperature(8, 8, 0.1),
+            ValueError,
+            "weight must lie between 1/N = 0.125 and 1, got 0.1",
         ),
         (lambda: capacity.snr_cone(8, 8, 1.5), ValueError, r"key_cosine must lie in \[0, 1\]"),
         (lambda: capacity.snr_decay(9, 8, 0.9, 9), ValueError, "N must be at least 10, got 9"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from assocmem import AssociativeMemory, ops, similarity
-from assocmem.similarity import Exponential, Polynomial, ReLU, Similarity
+from assocmem.similarity import DotProduct, Exponential, Polynomial, ReLU
 
 FINITE = ["linear", "polynomial", Polynomial(3)]
 INFINITE = ["exponential", Exponential(2.0), "relu", ReLU(2)]
@@ -140,7 +140,7 @@ def test_the_delta_rule_written_out():
 
 
 def test_both_representations_follow_the_same_delta_rule():
-    class Square(Similarity):
+    class Square(DotProduct):
         """Polynomial(2), for a memory that does not know of φ."""
 
         def profile(self, z: torch.Tensor, d: int) -> torch.Tensor:

@@ -6,9 +6,40 @@ import pytest
 import torch
 
 from assocmem import similarity
-from assocmem.similarity import Exponential, Linear, Polynomial, ReLU, Similarity
+from assocmem.similarity import (
+    DPFP,
+    GELU,
+    RBF,
+    EluPlusOne,
+    Exponential,
+    Linear,
+    Polynomial,
+    PositiveRandomFeatures,
+    ReLU,
+    Round,
+    SiLU,
+    Similarity,
+    SoLU,
+    Taylor,
+)
 
-EVERY = [Linear(), Polynomial(2), Polynomial(3), Exponential(), Exponential(2.5), ReLU(), ReLU(2)]
+# Those with a feature map, and its size for d = 6.
+FINITE = {
+    Linear(): 6,
+    Polynomial(2): 36,
+    Polynomial(3): 216,
+    Taylor(2): 1 + 6 + 36,
+    Taylor(3, 1.5): 1 + 6 + 36 + 216,
+    EluPlusOne(): 6,
+    DPFP(1): 12,
+    DPFP(3): 36,
+    PositiveRandomFeatures(50): 50,
+    PositiveRandomFeatures(7, 2.0, seed=3): 7,
+}
+# Those with features without end, and those with none at all.
+INFINITE = [Exponential(), Exponential(2.5), RBF(), RBF(1.5), SoLU(3.0)]
+INDEFINITE = [ReLU(), ReLU(2), GELU(), SiLU(0.5), Round(3.0)]
+EVERY = [*FINITE, *INFINITE, *INDEFINITE]
 
 
 def vectors(*shape, seed=0):
@@ -16,22 +47,62 @@ def vectors(*shape, seed=0):
     return torch.randn(*shape, generator=g, dtype=torch.float64)
 
 
+def logistic(u):
+    return 1 / (1 + math.exp(-u))
+
+
+def normal(u):
+    return 0.5 * math.erfc(-u / math.sqrt(2))
+
+
+def dot(f):
+    """A kernel function of the dot product, pair by pair in plain Python."""
+    return lambda x, y: f(sum(a * b for a, b in zip(x, y, strict=True)))
+
+
+def through(phi):
+    """A kernel function by its features."""
+    return lambda x, y: sum(a * b for a, b in zip(phi(x), phi(y), strict=True))
+
+
+def dpfp(nu):
+    def phi(x):
+        r = [max(0.0, a) for a in x] + [max(0.0, -a) for a in x]
+        return [r[i] * r[i - j] for j in range(1, nu + 1) for i in range(len(r))]
+
+    return phi
+
+
 FORMULAS = [
-    (Linear(), lambda z, d: z),
-    (Polynomial(3), lambda z, d: z * z * z),
-    (Exponential(), lambda z, d: math.exp(z / math.sqrt(d))),
-    (Exponential(2.5), lambda z, d: math.exp(z / 2.5)),
-    (ReLU(), lambda z, d: max(0.0, z)),
-    (ReLU(2), lambda z, d: max(0.0, z) ** 2),
+    (Linear(), dot(lambda z: z)),
+    (Polynomial(3), dot(lambda z: z * z * z)),
+    (Taylor(), dot(lambda z: 1 + z / math.sqrt(6) + z * z / 12)),
+    (Taylor(3, 2.0), dot(lambda z: 1 + z / 2 + z**2 / 8 + z**3 / 48)),
+    (Exponential(), dot(lambda z: math.exp(z / math.sqrt(6)))),
+    (Exponential(2.5), dot(lambda z: math.exp(z / 2.5))),
+    (SoLU(), dot(lambda z: z * math.exp(z / math.sqrt(6)))),
+    (SoLU(2.5), dot(lambda z: z * math.exp(z / 2.5))),
+    (RBF(), lambda x, y: math.exp(-(math.dist(x, y) ** 2) / (2 * math.sqrt(6)))),
+    (RBF(1.5), lambda x, y: math.exp(-(math.dist(x, y) ** 2) / 4.5)),
+    (ReLU(), dot(lambda z: max(0.0, z))),
+    (ReLU(2), dot(lambda z: max(0.0, z) ** 2)),
+    (GELU(), dot(lambda z: z / math.sqrt(6) * normal(z / math.sqrt(6)))),
+    (GELU(0.5), dot(lambda z: z / 0.5 * normal(z / 0.5))),
+    (SiLU(), dot(lambda z: z / math.sqrt(6) * logistic(z / math.sqrt(6)))),
+    (Round(), dot(lambda z: float(round(z)))),
+    (Round(0.7), dot(lambda z: float(round(z / 0.7)))),
+    (EluPlusOne(), through(lambda x: [a + 1 if a > 0 else math.exp(a) for a in x])),
+    (DPFP(), through(dpfp(1))),
+    (DPFP(3), through(dpfp(3))),
 ]
 
 
 @pytest.mark.parametrize(("kappa", "f"), FORMULAS, ids=[str(kappa) for kappa, _ in FORMULAS])
 def test_scores_are_the_formula_of_every_pair(kappa, f):
     q, k = vectors(3, 6), vectors(4, 6, seed=1)
-    expected = [[f(sum(a * b for a, b in zip(x, y, strict=True)), 6) for y in k] for x in q]
+    expected = [[f(x, y) for y in k.tolist()] for x in q.tolist()]
     got = kappa(q, k)
-    torch.testing.assert_close(got, torch.tensor(expected, dtype=got.dtype), rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(got, torch.tensor(expected, dtype=got.dtype), rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize("kappa", EVERY, ids=str)
@@ -41,18 +112,23 @@ def test_scores_of_a_batch(kappa):
 
 
 @pytest.mark.parametrize("kappa", EVERY, ids=str)
+def test_the_dtype_is_that_of_the_keys(kappa):
+    assert kappa(vectors(3, 6).float(), vectors(4, 6).float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kappa", FINITE, ids=str)
 def test_the_feature_map_gives_the_kernel_function(kappa):
-    phi = kappa.feature_map
-    if phi is None:
-        assert isinstance(kappa, Exponential | ReLU)
-        return
-    q, k = vectors(2, 3, 6), vectors(2, 4, 6, seed=1)
-    m = 6 ** getattr(kappa, "degree", 1)
-    assert phi(q).shape == (2, 3, m)
+    phi, q, k = kappa.feature_map, vectors(2, 3, 6), vectors(2, 4, 6, seed=1)
+    assert phi(q).shape == (2, 3, FINITE[kappa])
     torch.testing.assert_close(phi(q) @ phi(k).mT, kappa(q, k), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kappa", EVERY[:5], ids=str)
+@pytest.mark.parametrize("kappa", [*INFINITE, *INDEFINITE], ids=str)
+def test_without_a_finite_feature_map_there_is_none(kappa):
+    assert kappa.feature_map is None
+
+
+@pytest.mark.parametrize("kappa", [*FINITE, *INFINITE], ids=str)
 def test_with_a_feature_map_of_any_size_no_eigenvalue_is_negative(kappa):
     x = vectors(12, 6)
     eigenvalues = torch.linalg.eigvalsh(kappa(x, x))
@@ -67,6 +143,53 @@ def test_relu_is_not_positive_definite():
     assert eigenvalues.min().item() == pytest.approx(1 - math.sqrt(2), rel=1e-12)
 
 
+@pytest.mark.parametrize("kappa", INDEFINITE, ids=str)
+def test_activations_are_not_positive_definite(kappa):
+    angles = torch.arange(16, dtype=torch.float64) * math.pi / 8
+    x = 2 * torch.stack((angles.cos(), angles.sin()), -1)
+    eigenvalues = torch.linalg.eigvalsh(kappa(x, x))
+    assert eigenvalues.min() < -1e-3 * eigenvalues.max()
+
+
+def test_on_a_sphere_the_rbf_is_the_exponential():
+    x = vectors(7, 6)
+    x = 1.7 * x / x.norm(dim=1, keepdim=True)
+    ratio = RBF(1.3)(x, x) / Exponential(1.3**2)(x, x)
+    torch.testing.assert_close(ratio, torch.full_like(ratio, math.exp(-((1.7 / 1.3) ** 2))))
+
+
+def test_the_rbf_does_not_exceed_one():
+    x = 1e4 * vectors(50, 6)
+    assert RBF()(x, x).max() <= 1
+
+
+def test_positive_random_features_are_unbiased_with_the_variance_of_the_book():
+    q, k = 0.3 * vectors(1, 6), 0.3 * vectors(1, 6, seed=1)
+    estimates = torch.stack(
+        [PositiveRandomFeatures(40, 1.3, seed)(q, k).squeeze() for seed in range(3000)]
+    )
+    q, k = q / 1.3**0.5, k / 1.3**0.5
+    exact = math.exp((q * k).sum())
+    variance = (math.exp((q + k).square().sum()) - 1) * exact**2 / 40
+    assert abs(estimates.mean().item() - exact) < 4 * (variance / 3000) ** 0.5
+    # The variance of a variance: heavy tails make it larger than a Gaussian's 2/3000.
+    assert estimates.var().item() == pytest.approx(variance, rel=0.25)
+
+
+def test_random_features_are_the_same_at_every_call_and_others_for_another_seed():
+    x = vectors(2, 6)
+    first = PositiveRandomFeatures(9, seed=1)
+    assert torch.equal(first.features(x), PositiveRandomFeatures(9, seed=1).features(x))
+    assert not torch.equal(first.features(x), PositiveRandomFeatures(9, seed=2).features(x))
+
+
+def test_taylor_approaches_the_exponential():
+    q, k = vectors(3, 6), vectors(4, 6, seed=1)
+    errors = [(Taylor(p)(q, k) - Exponential()(q, k)).abs().max().item() for p in (2, 6, 20)]
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
+    assert errors[2] < 1e-10
+
+
 def test_the_exponential_is_the_sum_of_the_polynomials():
     q, k = vectors(3, 6), vectors(4, 6, seed=1)
     series = sum(
@@ -78,7 +201,8 @@ def test_the_exponential_is_the_sum_of_the_polynomials():
 def test_names():
     for name, kappa in similarity.SIMILARITIES.items():
         assert similarity.get(name) is kappa
-        assert getattr(similarity, name) is kappa
+    for name in ("linear", "polynomial", "exponential", "relu"):
+        assert getattr(similarity, name) is similarity.get(name)
     assert similarity.get(ReLU(3)) == ReLU(3)
 
 
@@ -87,6 +211,20 @@ def test_names():
     [
         (lambda: Polynomial(0), ValueError, "degree must be an integer >= 1, got 0"),
         (lambda: Polynomial(1.5), ValueError, "degree must be an integer >= 1, got 1.5"),  # pyright: ignore[reportArgumentType]
+        (lambda: Taylor(0), ValueError, "degree must be an integer >= 1, got 0"),
+        (lambda: Taylor(2, 0.0), ValueError, "tau must be > 0, got 0.0"),
+        (lambda: SoLU(-1.0), ValueError, "tau must be > 0, got -1.0"),
+        (lambda: GELU(0.0), ValueError, "tau must be > 0, got 0.0"),
+        (lambda: SiLU(0.0), ValueError, "tau must be > 0, got 0.0"),
+        (lambda: Round(0.0), ValueError, "tau must be > 0, got 0.0"),
+        (lambda: RBF(0.0), ValueError, "sigma must be > 0, got 0.0"),
+        (lambda: DPFP(0), ValueError, "nu must be an integer >= 1, got 0"),
+        (lambda: PositiveRandomFeatures(0), ValueError, "m must be an integer >= 1, got 0"),
+        (
+            lambda: PositiveRandomFeatures(4, 0.0),
+            ValueError,
+            "tau must be > 0, got 0.0",
+        ),
         (lambda: ReLU(0), ValueError, "power must be an integer >= 1, got 0"),
         (lambda: Exponential(0.0), ValueError, "tau must be > 0, got 0.0"),
         (lambda: Exponential(float("nan")), ValueError, "tau must be > 0, got nan"),
@@ -104,6 +242,9 @@ def test_bad_input_is_named(call, error, message):
         call()
 
 
-def test_a_kernel_function_without_a_profile_is_incomplete():
+@pytest.mark.parametrize(
+    "kappa", [Similarity(), similarity.DotProduct(), similarity.Featured()], ids=str
+)
+def test_a_kernel_function_without_its_formula_is_incomplete(kappa):
     with pytest.raises(NotImplementedError):
-        Similarity()(torch.zeros(1, 2), torch.zeros(1, 2))
+        kappa(torch.zeros(1, 2), torch.zeros(1, 2))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from assocmem.nn import LinearAttention
-from assocmem.nn.linear_attention import elu_plus_one
+from assocmem.similarity import elu_plus_one
 from tests.ops.reference import relative_error
 
 

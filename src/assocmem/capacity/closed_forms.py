@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 
-import torch
+import numpy as np
 
 from assocmem.capacity.inputs import check_count, check_fraction, check_keys, check_positive
 
@@ -89,44 +89,67 @@ def snr_relu(N: int, d: int, power: int = 1, keys: str = "gaussian") -> float:
     return 2 * snr_polynomial(N, d, power, keys)
 
 
-def snr_exponential(N: int, d: int, tau: float | None = None, keys: str = "gaussian") -> float:
-    """SNR of κ(q, k) = exp(qᵀk/τ), τ = √d when None (we derive).
+def snr_taylor(
+    N: int, d: int, degree: int = 2, tau: float | None = None, keys: str = "gaussian"
+) -> float:
+    """SNR of κ(q, k) = Σ_{p ≤ degree} (qᵀk/τ)^p / p!, τ = √d when None (we derive).
 
-    Given k_i, with s² = ‖k_i‖²: E e^{2z/τ} = e^{2s²/τ²} against c² = e^{2s²/τ}. With s² = d that
-    is SNR = exp(2d(τ − 1)/τ²)/(N − 1). With s² ~ χ²_d, SNR = (1 − 4a)^{d/2}/(N − 1) where
-    a = (1 − τ)/τ², and 0 where 4a ≥ 1 (τ ≤ 2√2 − 2). On the sphere, with β = d/τ,
+        SNR⁻¹ = (N − 1) Σ_{p+r even} E z^{p+r} / (p! r! τ^{p+r}) / (Σ_p (d/τ)^p / p!)²
 
-        SNR = e^{2β} / ((N − 1) · ₀F₁(; d/2; β²)),    E e^{2β cos θ} = ₀F₁(; d/2; β²).
-
-    These are means over draws. For τ well below √(2d/ln N) rare draws carry the mean, and a
-    typical memory does better by orders of magnitude.
+    with the even moments E z^{2n} of z = k_iᵀk_j: (2n − 1)!! d^n for Gaussian keys, and
+    (2n − 1)!! d^{2n} / (d(d + 2)…(d + 2n − 2)) on the sphere. With degree 2, Gaussian keys and
+    ς = d/τ², the sum is 1 + 2ς + ¾ς².
 
     Args:
         N: stored pairs.
         d: size of a key.
+        degree: of the polynomial, at least 1.
         tau: temperature τ, in units of qᵀk.
-        keys: "gaussian", "gaussian-random" or "sphere".
+        keys: "gaussian" or "sphere".
 
     Raises:
-        TypeError, ValueError: when N or d is no integer >= 1, tau is not finite and > 0, or keys
-            is unknown.
+        TypeError, ValueError: when N, d or degree is no integer >= 1, tau is not finite and > 0,
+            or keys is unknown.
     """
-    check_count("N", N)
-    check_count("d", d)
-    check_keys(keys)
+    for name, count in (("N", N), ("d", d), ("degree", degree)):
+        check_count(name, count)
+    check_keys(keys, ("gaussian", "sphere"))
     if tau is None:
         tau = math.sqrt(d)
     check_positive("tau", tau)
-    if N == 1:
-        return math.inf
-    if keys == "gaussian":
-        log_gain = 2 * d * (tau - 1) / tau**2
-    elif keys == "sphere":
-        log_gain = 2 * d / tau - log_0f1(d / 2, d / tau)
-    else:
-        inside = 1 - 4 * (1 - tau) / tau**2
-        log_gain = d / 2 * math.log(inside) if inside > 0 else -math.inf
-    return exp(log_gain - math.log(N - 1))
+    step = 2 if keys == "sphere" else 0
+    noise = 0.0
+    for p in range(degree + 1):
+        for r in range(p % 2, degree + 1, 2):
+            n = (p + r) // 2
+            moment = math.prod((2 * m + 1) * d * d / (d + step * m) for m in range(n))
+            noise += moment / (math.factorial(p) * math.factorial(r) * tau ** (2 * n))
+    signal = sum((d / tau) ** p / math.factorial(p) for p in range(degree + 1))
+    return math.inf if N == 1 else signal**2 / ((N - 1) * noise)
+
+
+def snr_round(N: int, d: int) -> float:
+    """SNR of κ(q, k) = cos θ rounded to an integer, for keys uniform on a sphere (we derive).
+
+        SNR⁻¹ = (N − 1) P(|cos θ| ≥ ½) = (N − 1) I_{3/4}((d − 1)/2, ½)
+
+    with I the regularised incomplete beta function. κ is 1, 0 or −1, and 1 for the key itself.
+
+    Args:
+        N: stored pairs.
+        d: size of a key, at least 2.
+
+    Raises:
+        TypeError, ValueError: when N is no integer >= 1, or d none >= 2.
+    """
+    check_count("N", N)
+    check_count("d", d, at_least=2)
+    # θ has density sin^{d−2} θ; by Gauss and Legendre on [0, π/3] and on [π/3, π/2].
+    x, weight = np.polynomial.legendre.leggauss(200)
+    near = weight @ np.sin(np.pi / 6 * (1 + x)) ** (d - 2) * np.pi / 6
+    far = weight @ np.sin(np.pi / 3 + np.pi / 12 * (1 + x)) ** (d - 2) * np.pi / 12
+    share = float(near / (near + far))
+    return math.inf if N == 1 or share == 0 else 1 / ((N - 1) * share)
 
 
 def snr_cone(N: int, d: int, key_cosine: float, value_cosine: float = 0.0) -> float:
@@ -188,29 +211,3 @@ def snr_decay(age: int, d: int, decay: float, N: int | None = None) -> float:
     signal = decay ** (2 * age)
     noise = effective - signal
     return math.inf if noise <= 0 else d * signal / noise
-
-
-def log_0f1(b: float, beta: float) -> float:
-    """ln ₀F₁(; b; β²) = ln Σ_n β^{2n} / (n! (b)_n), for b > 0 and β > 0.
-
-    All terms are positive and log-concave in n, so that nothing cancels, and the sum is its
-    largest term and those within a few widths of it, however large β is. With b = d/2 this is
-    Γ(b) β^{1−b} I_{b−1}(2β), the Bessel form, without its overflow.
-    """
-    # Neighbouring terms are equal where β² = n(b + n − 1); the curvature there gives the width.
-    peak = (math.sqrt((b - 1) ** 2 + 4 * beta**2) - (b - 1)) / 2
-    width = 12 * math.sqrt(peak) + 60
-    n = torch.arange(max(0, math.floor(peak - width)), math.ceil(peak + width), dtype=torch.float64)
-    b_tensor = torch.tensor(b, dtype=torch.float64)
-    terms = (
-        2 * n * math.log(beta)
-        - torch.lgamma(n + 1)
-        - torch.lgamma(n + b_tensor)
-        + torch.lgamma(b_tensor)
-    )
-    return terms.logsumexp(0).item()
-
-
-def exp(x: float) -> float:
-    """e^x, inf beyond the range of a float."""
-    return math.exp(x) if x < 709 else math.inf

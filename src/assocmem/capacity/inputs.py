@@ -29,10 +29,10 @@ def check_fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
 
 
-def check_keys(keys: str) -> None:
-    """Raise unless `keys` names a distribution of keys."""
-    if keys not in KEYS:
-        raise ValueError(f"keys must be one of {list(KEYS)}, got {keys!r}")
+def check_keys(keys: str, known: tuple[str, ...] = KEYS) -> None:
+    """Raise unless `keys` names one of the known distributions of keys."""
+    if keys not in known:
+        raise ValueError(f"keys must be one of {list(known)}, got {keys!r}")
 
 
 def check_pairs(keys: Tensor, values: Tensor, queries: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ c_i = κ(q_i, k_i) is the scale of the signal and r_i the crosstalk of all other
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -93,13 +94,16 @@ def retrieval_snr(
 class MonteCarlo:
     """Noise-to-signal ratios of independent memories: their mean, its standard error, the median.
 
-    A median far below the mean says that rare draws carry the mean, and that the standard error
-    cannot be trusted.
+    The median is the typical value. Far below the mean, it says that rare draws carry the mean,
+    and that the standard error cannot be trusted. `median_range` holds the median of the law that
+    is sampled whatever that law is, but for once in 2,000 times: the order statistics 3.5
+    standard deviations of a binomial count to either side.
     """
 
     mean: float
     standard_error: float
     median: float
+    median_range: tuple[float, float]
 
     @property
     def snr(self) -> float:
@@ -150,7 +154,10 @@ def monte_carlo(
         ]
     )
     error = ratios.std() / draws**0.5
-    return MonteCarlo(ratios.mean().item(), error.item(), ratios.median().item())
+    ordered, aside = ratios.sort().values.tolist(), math.ceil(3.5 * draws**0.5 / 2)
+    low, high = max(0, draws // 2 - aside), min(draws - 1, draws // 2 + aside)
+    median = ratios.median().item()
+    return MonteCarlo(ratios.mean().item(), error.item(), median, (ordered[low], ordered[high]))
 
 
 def one_reading_each(

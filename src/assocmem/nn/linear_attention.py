@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem import ops
 from assocmem.nn.mixer import Mixer
-
-
-def elu_plus_one(x: Tensor) -> Tensor:
-    """φ(x) = elu(x) + 1, a positive feature of every number (arXiv:2006.16236, Eq. 7)."""
-    return F.elu(x) + 1
+from assocmem.similarity import elu_plus_one
 
 
 class LinearAttention(Mixer):

@@ -1,0 +1,89 @@
+"""What the normaliser of softmax does to the signal: weights that have to add up to 1.
+
+A reading o = Σ_j p_j v_j with Σ_j p_j = 1 gives the right value the weight p_i < 1. The SNR does
+not see it, because it divides by the signal; whoever takes o as it is does. Keys are uniform on
+the sphere of radius √d, and the query is the key itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+from assocmem.capacity.exponential_forms import log_0f1
+from assocmem.capacity.inputs import check_count, check_positive
+
+
+def softmax_weight(N: int, d: int, tau: float) -> float:
+    """The weight that softmax attention gives the right one of N keys (we derive).
+
+        p = 1 / (1 + (N − 1) e^{−β} ₀F₁(; d/2; β²/4)),    β = d/τ        (book, eq-weight)
+
+    with the crosstalk of the normaliser at its mean, E e^{β cos θ} = ₀F₁(; d/2; β²/4) ≈ e^{β²/2d}.
+    By Jensen's inequality the mean of p is not below it; close to it where many keys have a say.
+
+    Args:
+        N: stored pairs.
+        d: size of a key.
+        tau: temperature τ, in units of qᵀk.
+
+    Raises:
+        TypeError, ValueError: when N or d is no integer >= 1, or tau is not finite and > 0.
+    """
+    check_count("N", N)
+    check_positive("tau", tau)
+    return 1 / (1 + (N - 1) / gain(d, d / tau))
+
+
+def softmax_error(weight: float, snr: float) -> float:
+    """Mean of ‖o − v_i‖² / ‖v_i‖² for a normalised reading (we derive; book, eq-dilution).
+
+        (1 − p)² + p² SNR⁻¹
+
+    given the keys, for values as in `closed_forms`.
+
+    Args:
+        weight: p in (0, 1], the share of the right value.
+        snr: the retrieval SNR of the same memory.
+
+    Raises:
+        ValueError: when an argument is not > 0, or weight is above 1.
+    """
+    check_positive("weight", weight)
+    if weight > 1:
+        raise ValueError(f"weight must be at most 1, got {weight!r}")
+    if not snr > 0:
+        raise ValueError(f"snr must be > 0, got {snr!r}")
+    return (1 - weight) ** 2 + weight**2 / snr
+
+
+def softmax_temperature(N: int, d: int, weight: float = 0.5) -> float:
+    """The temperature at which the right one of N keys has that weight: `softmax_weight` inverted.
+
+    For ln N well below d it is the log-length law, β = d/τ ≈ ln(N p/(1 − p)) (book, eq-log-length).
+
+    Args:
+        N: stored pairs, at least 2.
+        d: size of a key, at least 2.
+        weight: p, above 1/N and below 1.
+
+    Raises:
+        TypeError, ValueError: when N or d is no integer or too small, or weight out of range.
+    """
+    check_count("N", N, at_least=2)
+    check_count("d", d, at_least=2)
+    if not 1 / N < weight < 1:
+        raise ValueError(f"weight must lie between 1/N = {1 / N:.3g} and 1, got {weight!r}")
+    wanted = (N - 1) * weight / (1 - weight)
+    low, high = 0.0, 1.0
+    while gain(d, high) < wanted:
+        high *= 2
+    for _ in range(60):  # bisection: the gain grows with β
+        middle = (low + high) / 2
+        low, high = (middle, high) if gain(d, middle) < wanted else (low, middle)
+    return d / high
+
+
+def gain(d: int, beta: float) -> float:
+    """e^β / E e^{β cos θ}: how much more weight the key has than a random one."""
+    check_count("d", d)
+    return math.exp(min(beta - log_0f1(d / 2, beta / 2), 700.0))

@@ -1,0 +1,63 @@
+"""The modern Hopfield network: a state that is pulled to the stored pattern most like it.
+
+Its update is one read of softmax attention, with the patterns as keys and as values (Ramsauer et
+al., arXiv:2008.02217). Patterns are the rows of a matrix here; there they are its columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def energy(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
+    """The energy of a state (arXiv:2008.02217, up to a constant; book, eq-energy).
+
+        E(x) = −β⁻¹ ln Σ_i e^{β k_iᵀx} + ½‖x‖²
+
+    Args:
+        x: states `[..., d]`.
+        patterns: stored patterns k_i `[N, d]`.
+        beta: inverse temperature β > 0.
+
+    Returns:
+        Energies `[...]`.
+
+    Raises:
+        ValueError: when patterns is not `[N, d]` with N ≥ 1 and the d of x, or beta not > 0.
+    """
+    check(x, patterns, beta)
+    return x.square().sum(-1) / 2 - torch.logsumexp(beta * x @ patterns.T, -1) / beta
+
+
+def update(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
+    """One step of the network, which is one read of softmax attention (arXiv:2008.02217, Eq. 3).
+
+        x ← x − ∇E(x) = Σ_i softmax(β k_iᵀx)_i k_i                        (book, thm-hopfield)
+
+    E falls by at least ½‖step‖², so it never rises.
+
+    Args:
+        x: states `[..., d]`.
+        patterns: stored patterns k_i `[N, d]`.
+        beta: inverse temperature β > 0.
+
+    Returns:
+        New states `[..., d]`.
+
+    Raises:
+        ValueError: as `energy`.
+    """
+    check(x, patterns, beta)
+    return (beta * x @ patterns.T).softmax(-1) @ patterns
+
+
+def check(x: Tensor, patterns: Tensor, beta: float) -> None:
+    """Raise unless states, patterns and β go together."""
+    if patterns.ndim != 2 or len(patterns) == 0 or patterns.shape[1] != x.shape[-1]:
+        raise ValueError(
+            f"patterns must have shape [N, d] with N >= 1 and d = {x.shape[-1]} like x, "
+            f"got {list(patterns.shape)}"
+        )
+    if not beta > 0:
+        raise ValueError(f"beta must be > 0, got {beta!r}")

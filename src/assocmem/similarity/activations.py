@@ -1,0 +1,78 @@
+"""Kernel functions that cut or bend qᵀk, as the activations of a feed-forward layer do.
+
+None of them is positive definite, so no feature map exists: a memory with one keeps its keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from assocmem.similarity.base import (
+    DotProduct,
+    check_integer,
+    check_positive_or_none,
+    temperature,
+)
+
+
+@dataclass(frozen=True)
+class ReLU(DotProduct):
+    """κ(q, k) = max(0, qᵀk)^power, the kernel function of a ReLU feed-forward layer."""
+
+    power: int = 1
+
+    def __post_init__(self) -> None:
+        check_integer("power", self.power)
+
+    def profile(self, z: Tensor, d: int) -> Tensor:
+        """f(z) = max(0, z)^power."""
+        return z.clamp_min(0) ** self.power
+
+
+@dataclass(frozen=True)
+class GELU(DotProduct):
+    """κ(q, k) = u Φ(u), u = qᵀk / τ, with Φ the normal distribution function (τ = √d when None)."""
+
+    tau: float | None = None
+
+    def __post_init__(self) -> None:
+        check_positive_or_none("tau", self.tau)
+
+    def profile(self, z: Tensor, d: int) -> Tensor:
+        """f(z) = u Φ(u), u = z / τ (arXiv:1606.08415)."""
+        return F.gelu(z / temperature(self.tau, d))
+
+
+@dataclass(frozen=True)
+class SiLU(DotProduct):
+    """κ(q, k) = u σ(u), u = qᵀk / τ, with σ the logistic function (τ = √d when None)."""
+
+    tau: float | None = None
+
+    def __post_init__(self) -> None:
+        check_positive_or_none("tau", self.tau)
+
+    def profile(self, z: Tensor, d: int) -> Tensor:
+        """f(z) = u σ(u), u = z / τ."""
+        return F.silu(z / temperature(self.tau, d))
+
+
+@dataclass(frozen=True)
+class Round(DotProduct):
+    """κ(q, k) = qᵀk / τ rounded to the nearest integer (τ = 1, for keys of norm 1).
+
+    Keys whose cosines stay below ½ do not see each other at all, and are read without crosstalk.
+    Its gradient is zero almost everywhere: it is for constructions, not for training.
+    """
+
+    tau: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive_or_none("tau", self.tau)
+
+    def profile(self, z: Tensor, d: int) -> Tensor:
+        """f(z) = z / τ, rounded; halves go to the even neighbour."""
+        return (z / self.tau).round()

@@ -1,0 +1,90 @@
+"""What all kernel functions have in common, and the two ways in which one is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A kernel function κ(q, k): how alike a query and a key are."""
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """κ of every query `[..., T, d]` with every key `[..., N, d]`, `[..., T, N]`."""
+        raise NotImplementedError
+
+    @property
+    def feature_map(self) -> Callable[[Tensor], Tensor] | None:
+        """φ with κ(q, k) = φ(q)ᵀφ(k), from `[..., d]` to `[..., m]`; None where m is not finite."""
+        return None
+
+    def __call__(self, q: Tensor, k: Tensor) -> Tensor:
+        """Scores κ(q_t, k_i) of every query with every key.
+
+        Args:
+            q: queries `[..., T, d]`.
+            k: keys `[..., N, d]`.
+
+        Returns:
+            Scores `[..., T, N]`.
+
+        Raises:
+            ValueError: when the last sizes of q and k differ.
+        """
+        if q.shape[-1] != k.shape[-1]:
+            raise ValueError(
+                f"k must have last size {q.shape[-1]} like q, got shape {list(k.shape)}"
+            )
+        return self.scores(q, k)
+
+
+@dataclass(frozen=True)
+class DotProduct(Similarity):
+    """A kernel function of the dot product alone, κ(q, k) = f(qᵀk), given by its `profile` f."""
+
+    def profile(self, z: Tensor, d: int) -> Tensor:
+        """f(z), elementwise, for dot products z of vectors of size d."""
+        raise NotImplementedError
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """f(qᵀk)."""
+        return self.profile(q @ k.transpose(-1, -2), q.shape[-1])
+
+
+@dataclass(frozen=True)
+class Featured(Similarity):
+    """A kernel function that is given by its features, κ(q, k) = φ(q)ᵀφ(k)."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """φ(x), from `[..., d]` to `[..., m]`."""
+        raise NotImplementedError
+
+    @property
+    def feature_map(self) -> Callable[[Tensor], Tensor]:
+        """φ, which is `features`."""
+        return self.features
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """φ(q)ᵀφ(k)."""
+        return self.features(q) @ self.features(k).transpose(-1, -2)
+
+
+def temperature(tau: float | None, d: int) -> float:
+    """τ, √d when None: the temperature of attention."""
+    return math.sqrt(d) if tau is None else tau
+
+
+def check_positive_or_none(name: str, value: float | None) -> None:
+    """Raise unless `value` is None or above 0."""
+    if value is not None and not value > 0:
+        raise ValueError(f"{name} must be > 0, got {value!r}")
+
+
+def check_integer(name: str, value: int) -> None:
+    """Raise unless `value` is an integer of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")

@@ -1,0 +1,83 @@
+"""Kernel functions that are made from a feature map of finite size, so that a matrix can be S."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from assocmem.similarity.base import (
+    Featured,
+    check_integer,
+    check_positive_or_none,
+    temperature,
+)
+
+
+def elu_plus_one(x: Tensor) -> Tensor:
+    """φ(x) = elu(x) + 1, a positive feature of every number (arXiv:2006.16236, Eq. 7)."""
+    return F.elu(x) + 1
+
+
+@dataclass(frozen=True)
+class EluPlusOne(Featured):
+    """κ(q, k) = φ(q)ᵀφ(k) with φ(x) = elu(x) + 1 of size d (arXiv:2006.16236, Eq. 7)."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """φ(x) = elu(x) + 1."""
+        return elu_plus_one(x)
+
+
+@dataclass(frozen=True)
+class DPFP(Featured):
+    """Deterministic parameter-free projection, of size 2dν (Schlag et al., arXiv:2102.11174).
+
+        φ(x) = concat_{j=1..ν} r ⊙ roll(r, j),    r = (max(0, x), max(0, −x))
+
+    Each feature is the product of two coordinates of r, at distance j around its circle of 2d.
+    """
+
+    nu: int = 1
+
+    def __post_init__(self) -> None:
+        check_integer("nu", self.nu)
+
+    def features(self, x: Tensor) -> Tensor:
+        """φ(x), of size 2dν."""
+        r = torch.cat((x, -x), -1).clamp_min(0)
+        return torch.cat([r * r.roll(j, -1) for j in range(1, self.nu + 1)], -1)
+
+
+@dataclass(frozen=True)
+class PositiveRandomFeatures(Featured):
+    """The positive random features of FAVOR+ (Choromanski et al., arXiv:2009.14794).
+
+        φ_l(x) = exp(w_lᵀx/√τ − ‖x‖²/2τ) / √m,    E φ(q)ᵀφ(k) = exp(qᵀk/τ)
+
+    with w_l ~ N(0, I) independent, fixed by the seed, and τ = √d when None. FAVOR+ also makes the
+    w_l orthogonal, which lowers the variance a little; it is not done here.
+    """
+
+    m: int = 64
+    tau: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("m", self.m)
+        check_positive_or_none("tau", self.tau)
+
+    def features(self, x: Tensor) -> Tensor:
+        """φ(x), of size m."""
+        x = x / temperature(self.tau, x.shape[-1]) ** 0.5
+        w = directions(self.m, x.shape[-1], self.seed).to(x)
+        return torch.exp(x @ w.T - x.square().sum(-1, keepdim=True) / 2) / self.m**0.5
+
+
+@lru_cache
+def directions(m: int, d: int, seed: int) -> Tensor:
+    """m Gaussian vectors `[m, d]`, the same for equal arguments."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(m, d, generator=generator, dtype=torch.float64)

@@ -1,0 +1,94 @@
+"""Kernel functions that are polynomials of qᵀk: their features are tensor powers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from assocmem.similarity.base import (
+    DotProduct,
+    check_integer,
+    check_positive_or_none,
+    temperature,
+)
+
+
+@dataclass(frozen=True)
+class Linear(DotProduct):
+    """κ(q, k) = qᵀk, with φ(x) = x: linear attention (arXiv:2505.19488, Eq. 1)."""
+
+    def profile(self, z: Tensor, d: int) -> Tensor:
+        """f(z) = z."""
+        return z
+
+    @property
+    def feature_map(self) -> Callable[[Tensor], Tensor]:
+        """φ(x) = x, of size d."""
+        return lambda x: x
+
+
+@dataclass(frozen=True)
+class Polynomial(DotProduct):
+    """κ(q, k) = (qᵀk)^degree, with φ(x) = x ⊗ … ⊗ x of size d^degree (arXiv:1606.01164)."""
+
+    degree: int = 2
+
+    def __post_init__(self) -> None:
+        check_integer("degree", self.degree)
+
+    def profile(self, z: Tensor, d: int) -> Tensor:
+        """f(z) = z^degree."""
+        return z**self.degree
+
+    @property
+    def feature_map(self) -> Callable[[Tensor], Tensor]:
+        """φ(x) = the degree-fold tensor power of x, flattened to size d^degree."""
+        return lambda x: tensor_powers(x, self.degree)[-1]
+
+
+@dataclass(frozen=True)
+class Taylor(DotProduct):
+    """κ(q, k) = Σ_{p ≤ degree} (qᵀk/τ)^p / p!, the exponential cut off (τ = √d when None).
+
+    Degree 2 is the feature map of Based (arXiv:2402.18668), of size 1 + d + d². For odd degrees κ
+    turns negative where qᵀk/τ is well below −1.
+    """
+
+    degree: int = 2
+    tau: float | None = None
+
+    def __post_init__(self) -> None:
+        check_integer("degree", self.degree)
+        check_positive_or_none("tau", self.tau)
+
+    def profile(self, z: Tensor, d: int) -> Tensor:
+        """f(z) = Σ_{p ≤ degree} (z/τ)^p / p!."""
+        u = z / temperature(self.tau, d)
+        total = torch.ones_like(u)
+        for p in range(self.degree, 0, -1):  # Horner's scheme
+            total = 1 + total * u / p
+        return total
+
+    @property
+    def feature_map(self) -> Callable[[Tensor], Tensor]:
+        """φ(x) = all tensor powers x^{⊗p} / √(τ^p p!) up to the degree, of size Σ_p d^p."""
+
+        def phi(x: Tensor) -> Tensor:
+            scaled = x / temperature(self.tau, x.shape[-1]) ** 0.5
+            powers = tensor_powers(scaled, self.degree)
+            parts = [y / math.factorial(p) ** 0.5 for p, y in enumerate(powers, 1)]
+            return torch.cat([torch.ones_like(x[..., :1]), *parts], -1)
+
+        return phi
+
+
+def tensor_powers(x: Tensor, degree: int) -> list[Tensor]:
+    """x, x ⊗ x, … up to the degree, each flattened to `[..., d^p]`."""
+    powers = [x]
+    for _ in range(degree - 1):
+        powers.append((powers[-1].unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2))
+    return powers
