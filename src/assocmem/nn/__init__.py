@@ -1,12 +1,17 @@
-"""Layers made of the sequence operators: `forward(x, state=None) -> (y, state)`."""
+"""Layers. Those that mix tokens take `forward(x, state=None) -> (y, state)`; those that change each
+token by itself, the feed-forward memories, take `forward(x) -> y`.
+"""
 
-from assocmem.nn.block import Block, SwiGLU
+from assocmem.nn.block import Block
 from assocmem.nn.delta_net import DeltaNet, DeltaState
+from assocmem.nn.feed_forward_memory import KERNEL_FUNCTIONS, FeedForwardMemory
 from assocmem.nn.gated_delta_net import GatedDeltaNet
 from assocmem.nn.gated_linear_attention import GatedLinearAttention
 from assocmem.nn.kimi_delta_attention import KimiDeltaAttention
 from assocmem.nn.linear_attention import LinearAttention
 from assocmem.nn.mixer import Mixer
+from assocmem.nn.mixture_of_experts import MixtureOfExperts
+from assocmem.nn.product_key_memory import ProductKeyMemory
 from assocmem.nn.sequence_model import SequenceModel
 from assocmem.nn.short_convolution import ShortConvolution
 from assocmem.nn.softmax_attention import KVCache, SoftmaxAttention
@@ -14,19 +19,22 @@ from assocmem.nn.softplus_decay import SoftplusDecay
 from assocmem.nn.streaming import Streaming
 
 __all__ = [
+    "KERNEL_FUNCTIONS",
     "Block",
     "DeltaNet",
     "DeltaState",
+    "FeedForwardMemory",
     "GatedDeltaNet",
     "GatedLinearAttention",
     "KVCache",
     "KimiDeltaAttention",
     "LinearAttention",
     "Mixer",
+    "MixtureOfExperts",
+    "ProductKeyMemory",
     "SequenceModel",
     "ShortConvolution",
     "SoftmaxAttention",
     "SoftplusDecay",
     "Streaming",
-    "SwiGLU",
 ]

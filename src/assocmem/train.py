@@ -1,0 +1,58 @@
+"""One small training loop, for models that fit on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from tqdm import trange
+
+from assocmem.capacity.inputs import check_count, check_positive
+
+
+def train(
+    model: nn.Module,
+    loss: Callable[[torch.Generator], Tensor],
+    steps: int,
+    *,
+    lr: float = 3e-3,
+    seed: int = 0,
+    silent: bool = False,
+) -> list[float]:
+    """Minimise a loss with AdamW, a learning rate that falls as a cosine, and clipped gradients.
+
+    Step s of S has the learning rate lr · (1 + cos(πs/S))/2; gradients longer than 1 are scaled
+    to length 1. The model starts from the weights that it has, so seed torch before making it.
+
+    Args:
+        model: what is trained, in place.
+        loss: draws a batch from the generator that it is given, and returns the model's loss on
+            it, a scalar with a gradient.
+        steps: how many steps S to take.
+        lr: learning rate of the first step.
+        seed: of the generator, so that equal calls see equal batches.
+        silent: show no progress bar.
+
+    Returns:
+        The loss at each step, before it is taken.
+
+    Raises:
+        TypeError, ValueError: when steps is no integer >= 1, or lr not finite and > 0.
+    """
+    check_count("steps", steps)
+    check_positive("lr", lr)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    losses: list[float] = []
+    for _ in (bar := trange(steps, desc="training", disable=silent)):
+        value = loss(generator)
+        optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(value.item())
+        bar.set_postfix(loss=f"{losses[-1]:.3f}")
+    return losses
