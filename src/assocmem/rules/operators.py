@@ -1,0 +1,260 @@
+"""Rules as sequence operators, in recurrent form: DeltaProduct, Longhorn, Titans and Mesa.
+
+They take q, k, v as the operators of `assocmem.ops` do, and give back the output and the state. The
+first two are the delta rule with other keys or step sizes, and run as `ops.delta_rule` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from assocmem import ops
+from assocmem.ops import inputs
+from assocmem.rules.solving import proximal_rate
+
+
+def delta_product(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    g: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Read, at every token, a memory that n corrections have changed since the last.
+
+    S ← (I − β_tj k_tj k_tjᵀ) S + β_tj k_tj v_tjᵀ for j = 1 … n,  o_t = scale · S_tᵀ q_t
+    (DeltaProduct, arXiv:2502.10297). It is `ops.delta_rule` on a sequence n times as long.
+
+    Args:
+        q: queries `[B, T, H, K]`.
+        k: keys `[B, T, n, H, K]`.
+        v: values `[B, T, n, H, V]`.
+        beta: step sizes `[B, T, n, H]`.
+        g: natural log of the decay before a token's first correction, `[B, T, H]` or
+            `[B, T, H, K]`, or None.
+        scale: factor on the output, K ** -0.5 when None.
+        initial_state: S before the first token, `[B, H, K, V]`; zero when None.
+        backend: as in `ops.delta_rule`.
+
+    Returns:
+        o `[B, T, H, V]`, and the final state `[B, H, K, V]`.
+
+    Raises:
+        TypeError: an argument is no tensor, or has the wrong dtype.
+        ValueError: an argument has the wrong shape, device or content, or n = 0.
+    """
+    for name, x, rank in (("k", k, 5), ("v", v, 5), ("beta", beta, 4)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+        if x.ndim != rank or x.shape[2] != k.shape[2] or x.shape[2] == 0:
+            raise ValueError(
+                f"{name} must have shape [B, T, n, H{', ·' * (rank - 4)}] with the same n >= 1 as "
+                f"k, got {list(x.shape)}"
+            )
+    if not isinstance(q, Tensor):
+        raise TypeError(f"q must be a torch.Tensor, got {type(q).__name__}")
+    n = k.shape[2]
+    if g is not None:
+        inputs.check_gate(g, q)
+        later = g.new_zeros(*g.shape[:2], n - 1, *g.shape[2:])
+        g = torch.cat((g[:, :, None], later), 2).flatten(1, 2)
+    o, S = ops.delta_rule(
+        q.repeat_interleave(n, 1),
+        k.flatten(1, 2),
+        v.flatten(1, 2),
+        beta.flatten(1, 2),
+        g,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=True,
+        backend=backend,
+    )
+    assert S is not None  # asked for above
+    return o[:, n - 1 :: n], S
+
+
+def longhorn(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    *,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Read, at every token, a memory that each write changes by an implicit step.
+
+    S_t = argmin_X ‖X − S_{t-1}‖² + β_t ‖Xᵀk_t − v_t‖²,  o_t = scale · S_tᵀ q_t
+    (arXiv:2407.14207, with k kᵀ in full, where the released model keeps its diagonal). It is
+    `ops.delta_rule` with the step sizes δ_t = β_t/(1 + β_t ‖k_t‖²).
+
+    Args:
+        q: queries `[B, T, H, K]`.
+        k: keys `[B, T, H, K]`, of any length.
+        v: values `[B, T, H, V]`.
+        beta: step sizes `[B, T, H]`, at least 0.
+        scale: factor on the output, K ** -0.5 when None.
+        initial_state: S before the first token, `[B, H, K, V]`; zero when None.
+        backend: as in `ops.delta_rule`.
+
+    Returns:
+        o `[B, T, H, V]`, and the final state `[B, H, K, V]`.
+
+    Raises:
+        TypeError: an argument is no tensor, or has the wrong dtype.
+        ValueError: an argument has the wrong shape, device or content.
+    """
+    inputs.check_qkv(q, k, v)
+    inputs.check_beta(beta, q)
+    o, S = ops.delta_rule(
+        q,
+        k,
+        v,
+        proximal_rate(beta, k),
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=True,
+        backend=backend,
+    )
+    assert S is not None  # asked for above
+    return o, S
+
+
+def titans(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    momentum: Tensor,
+    g: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    initial_state: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Read, at every token, a memory that follows its error's gradient with momentum.
+
+    M_t = μ_t M_{t-1} + 2 β_t k_t (v_t − S_{t-1}ᵀ k_t)ᵀ,  S_t = exp(g_t) S_{t-1} + M_t,
+    o_t = scale · S_tᵀ q_t  (Titans with a linear memory, arXiv:2501.00663).
+
+    Args:
+        q: queries `[B, T, H, K]`.
+        k: keys `[B, T, H, K]`.
+        v: values `[B, T, H, V]`.
+        beta: step sizes `[B, T, H]`.
+        momentum: factor μ on the last step, `[B, T, H]`.
+        g: natural log of the decay `[B, T, H]`, or None (no decay).
+        scale: factor on the output, K ** -0.5 when None.
+        initial_state: (S, M) before the first token, each `[B, H, K, V]`; zeros when None.
+
+    Returns:
+        o `[B, T, H, V]` in v's dtype, and the final (S, M).
+
+    Raises:
+        TypeError: an argument is no tensor, or has the wrong dtype.
+        ValueError: an argument has the wrong shape or device.
+    """
+    inputs.check_qkv(q, k, v)
+    inputs.check_beta(beta, q)
+    if not isinstance(momentum, Tensor):
+        raise TypeError(f"momentum must be a torch.Tensor, got {type(momentum).__name__}")
+    if momentum.shape != beta.shape:
+        raise ValueError(
+            f"momentum must have shape [B, T, H] = {list(beta.shape)} like beta, "
+            f"got {list(momentum.shape)}"
+        )
+    inputs.check_head_gate(g, q)
+    inputs.check_scale(scale)
+    S, M = initial_state or (inputs.empty_state(q, v.shape[-1], None),) * 2
+    for x in (S, M):
+        inputs.check_initial_state(x, q, v.shape[-1], None)
+    gate = torch.zeros_like(beta) if g is None else g
+    outputs = []
+    for q_t, k_t, v_t, b, mu, g_t in tokens(S, q, k, v, beta, momentum, gate):
+        error = v_t - torch.einsum("bhk,bhkv->bhv", k_t, S)
+        M = mu[..., None, None] * M
+        M = M + 2 * b[..., None, None] * k_t[..., :, None] * error[..., None, :]
+        S = g_t.exp()[..., None, None] * S + M
+        outputs.append(torch.einsum("bhk,bhkv->bhv", q_t, S))
+    return joined(outputs, q, v, scale), (S, M)
+
+
+def mesa(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ridge: Tensor,
+    g: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    initial_state: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Read, at every token, the memory that fits all pairs so far the best.
+
+    G_t = exp(g_t) G_{t-1} + k_t v_tᵀ,  H_t = exp(g_t) H_{t-1} + k_t k_tᵀ,
+    o_t = scale · G_tᵀ (H_t + Λ)⁻¹ q_t  (MesaNet, arXiv:2506.05233).
+
+    Args:
+        q: queries `[B, T, H, K]`.
+        k: keys `[B, T, H, K]`.
+        v: values `[B, T, H, V]`.
+        ridge: Λ, one positive number a channel, `[H, K]`.
+        g: natural log of the decay `[B, T, H]`, or None (no decay).
+        scale: factor on the output, 1 when None: the reading is a fit, not a sum.
+        initial_state: (G, H) before the first token, `[B, H, K, V]` and `[B, H, K, K]`; zeros when
+            None.
+
+    Returns:
+        o `[B, T, H, V]` in v's dtype, and the final (G, H).
+
+    Raises:
+        TypeError: an argument is no tensor, or has the wrong dtype.
+        ValueError: an argument has the wrong shape, device or content.
+    """
+    inputs.check_qkv(q, k, v)
+    inputs.check_head_gate(g, q)
+    inputs.check_scale(scale)
+    if not isinstance(ridge, Tensor):
+        raise TypeError(f"ridge must be a torch.Tensor, got {type(ridge).__name__}")
+    if ridge.shape != q.shape[2:]:
+        raise ValueError(
+            f"ridge must have shape [H, K] = {list(q.shape[2:])} like q, got {list(ridge.shape)}"
+        )
+    if not (ridge > 0).all():
+        raise ValueError(f"ridge must be positive, got a minimum of {ridge.min().item()}")
+    G, H = initial_state or (
+        inputs.empty_state(q, v.shape[-1], None),
+        inputs.empty_state(q, q.shape[-1], None),
+    )
+    inputs.check_initial_state(G, q, v.shape[-1], None)
+    inputs.check_initial_state(H, q, q.shape[-1], None)
+    gate = q.new_zeros(q.shape[:3]) if g is None else g
+    Lambda = torch.diag_embed(ridge.to(G))
+    outputs = []
+    for q_t, k_t, v_t, g_t in tokens(G, q, k, v, gate):
+        kept = g_t.exp()[..., None, None]
+        G = kept * G + k_t[..., :, None] * v_t[..., None, :]
+        H = kept * H + k_t[..., :, None] * k_t[..., None, :]
+        x = torch.linalg.solve(H + Lambda, q_t[..., None])  # H + Λ is symmetric
+        outputs.append((G.mT @ x)[..., 0])
+    return joined(outputs, q, v, 1.0 if scale is None else scale), (G, H)
+
+
+def tokens(S: Tensor, *sequences: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The sequences `[B, T, …]` token by token, in the state's dtype."""
+    yield from zip(*(x.to(S).unbind(1) for x in sequences), strict=True)
+
+
+def joined(outputs: list[Tensor], q: Tensor, v: Tensor, scale: float | None) -> Tensor:
+    """The outputs of all tokens, scaled, `[B, T, H, V]` in v's dtype."""
+    if not outputs:
+        return v
+    factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    return (factor * torch.stack(outputs, 1)).to(v.dtype)

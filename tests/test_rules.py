@@ -1,0 +1,568 @@
+"""Every rule of the table against its recurrence written out, and against its objective.
+
+The recurrences are written down again as the book has them, with S as d_v × d_k.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from assocmem import ops, rules
+from assocmem.rules import RULES, Write
+
+K, V, T, N, B = 6, 5, 12, 3, 4  # N corrections a token (DeltaProduct), B pairs a batch (TTT-Linear)
+EXACT = 1e-12
+I = torch.eye(K, dtype=torch.float64)
+
+
+def numbers(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def between(low, high, *shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def unit(*shape, seed):
+    return torch.nn.functional.normalize(numbers(*shape, seed=seed), dim=-1)
+
+
+CHANNEL_DECAY = {"gla", "rwkv6", "hgrn2", "kda", "rwkv7"}
+
+
+def writes(name):
+    """T tokens with every gate drawn at random: a rule must leave out what it does not have."""
+    pairs = {"deltaproduct": (N,), "ttt_linear": (B,)}.get(name, ())
+    shape = {"deltaproduct": (N,), "rwkv7": (K,)}.get(name, ())
+    return [
+        Write(
+            k=unit(*pairs, K, seed=8 * t),
+            v=numbers(*pairs, V, seed=8 * t + 1),
+            beta=between(0.1, 0.5 if name == "ttt_linear" else 1.8, *shape, seed=8 * t + 2),
+            decay=between(0.5, 1, *((K,) if name in CHANNEL_DECAY else ()), seed=8 * t + 3),
+            momentum=between(0, 0.9, seed=8 * t + 4),
+            ridge=between(0.5, 1.5, K, seed=7),
+            q=numbers(K, seed=8),
+            write_key=unit(K, seed=8 * t + 5),
+        )
+        for t in range(T)
+    ]
+
+
+def states(name):
+    """The states before each write, and the one after the last."""
+    state = RULES[name].empty(writes(name)[0])
+    found = [state]
+    for write in writes(name):
+        state = RULES[name].step(state, write)
+        found.append(state)
+    return found
+
+
+def outer(v, k):
+    return v[:, None] * k[None, :]
+
+
+def householder(k, beta):
+    return I - beta * outer(k, k)
+
+
+def product(S, w):
+    for k, v, beta in zip(w.k, w.v, w.beta, strict=True):
+        S = S @ householder(k, beta) + beta * outer(v, k)
+    return S
+
+
+def implicit(S, w):
+    # Solve the normal equations of the minimiser: X (I + β k kᵀ) = S + β v kᵀ.
+    A = I + w.beta * outer(w.k, w.k)
+    return torch.linalg.solve(A, (S + w.beta * outer(w.v, w.k)).T).T
+
+
+# S_{t-1} [V, K], write → S_t, as the table says it.
+RECURRENCES = {
+    "linear_attention": lambda S, w: S + outer(w.v, w.k),
+    "retnet": lambda S, w: w.decay * S + outer(w.v, w.k),
+    "mamba2": lambda S, w: w.decay * S + w.beta * outer(w.v, w.k),
+    "gla": lambda S, w: S @ torch.diag(w.decay) + outer(w.v, w.k),
+    "rwkv6": lambda S, w: S @ torch.diag(w.decay) + outer(w.v, w.k),
+    "hgrn2": lambda S, w: S @ torch.diag(w.decay) + outer(w.v, 1 - w.decay),
+    "deltanet": lambda S, w: S @ householder(w.k, w.beta) + w.beta * outer(w.v, w.k),
+    "gated_deltanet": lambda S, w: (
+        w.decay * S @ householder(w.k, w.beta) + w.beta * outer(w.v, w.k)
+    ),
+    "kda": lambda S, w: (
+        S @ torch.diag(w.decay) @ householder(w.k, w.beta) + w.beta * outer(w.v, w.k)
+    ),
+    "comba": lambda S, w: S @ (w.decay * I - w.beta * outer(w.k, w.k)) + w.beta * outer(w.v, w.k),
+    "rwkv7": lambda S, w: (
+        S @ (torch.diag(w.decay) - outer(w.k, w.beta * w.k)) + outer(w.v, w.beta * w.k)
+    ),
+    "deltaproduct": product,
+    "longhorn": implicit,
+    "ttt_linear": lambda S, w: S + w.beta * (w.v - w.k @ S.T).T @ w.k,
+}
+
+
+def test_there_are_nineteen_rules():
+    assert len(RULES) == 19
+    assert len({rule.name for rule in RULES.values()}) == 19
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_recurrence_is_the_step_on_the_objective(name):
+    before = states(name)
+    for state, write in zip(before, writes(name), strict=False):
+        assert RULES[name].residual(state, write) < EXACT
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_residual_notices_a_wrong_recurrence(name):
+    rule, state, write = RULES[name], states(name)[3], writes(name)[3]
+    wrong = replace(rule, step=lambda S, w: rule.step(S, replace(w, v=1.1 * w.v)))
+    assert wrong.residual(state, write) > 1e-3
+
+
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_the_recurrence_is_the_one_of_the_table(name):
+    S = torch.zeros(V, K, dtype=torch.float64)
+    for write, state in zip(writes(name), states(name)[1:], strict=True):
+        S = RECURRENCES[name](S, write)
+        torch.testing.assert_close(state.T, S, rtol=EXACT, atol=EXACT)
+
+
+def descend(loss, X):
+    X = X.clone().requires_grad_(True)
+    return torch.autograd.grad(loss(X), X)[0]
+
+
+# The objective, written down again: L(S) for S [V, K]. Steps on these are taken by autograd.
+OBJECTIVES = {
+    "linear_attention": lambda S, w: -(S @ w.k) @ w.v,
+    "retnet": lambda S, w: -(S @ w.k) @ w.v + (1 - w.decay) / 2 * (S * S).sum(),
+    "mamba2": lambda S, w: -w.beta * (S @ w.k) @ w.v + (1 - w.decay) / 2 * (S * S).sum(),
+    "gla": lambda S, w: -(S @ w.k) @ w.v + ((1 - w.decay) * S * S).sum() / 2,
+    "rwkv6": lambda S, w: -(S @ w.k) @ w.v + ((1 - w.decay) * S * S).sum() / 2,
+    "hgrn2": lambda S, w: ((1 - w.decay) * (S - w.v[:, None]) ** 2).sum() / 2,
+    "deltanet": lambda S, w: ((S @ w.k - w.v) ** 2).sum() / 2,
+    "gated_deltanet": lambda S, w: ((S @ w.k - w.v) ** 2).sum() / 2,
+    "kda": lambda S, w: ((S @ w.k - w.v) ** 2).sum() / 2,
+    "comba": lambda S, w: (
+        ((S @ w.k - w.v) ** 2).sum() / 2 + (1 - w.decay) / (2 * w.beta) * (S * S).sum()
+    ),
+    "rwkv7": lambda S, w: (
+        ((S @ w.k - w.v) ** 2).sum() / 2 + ((1 - w.decay) / w.beta * S * S).sum() / 2
+    ),
+    "ttt_linear": lambda S, w: ((S @ w.k.T - w.v.T) ** 2).sum() / 2,
+}
+ADDING = ("linear_attention", "retnet", "mamba2", "gla", "rwkv6", "hgrn2")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_step_of_autograd_on_the_objective_written_out(name):
+    before = states(name)
+    for write, state, after in zip(writes(name), before, before[1:], strict=False):
+        S = state.T * write.decay if name in ("gated_deltanet", "kda") else state.T
+        rate = 1.0 if name in ADDING else write.beta
+        S = S - rate * descend(lambda X, w=write: OBJECTIVES[name](X, w), S)
+        torch.testing.assert_close(after.T, S, rtol=EXACT, atol=EXACT)
+
+
+def test_deltaproduct_takes_a_step_on_each_of_its_objectives():
+    before = states("deltaproduct")
+    for write, state, after in zip(writes("deltaproduct"), before, before[1:], strict=False):
+        S = state.T
+        for k, v, beta in zip(write.k, write.v, write.beta, strict=True):
+            S = S - beta * descend(lambda X, k=k, v=v: ((X @ k - v) ** 2).sum() / 2, S)
+        torch.testing.assert_close(after.T, S, rtol=EXACT, atol=EXACT)
+
+
+def test_longhorn_minimises_its_objective():
+    before = states("longhorn")
+    for write, state, after in zip(writes("longhorn"), before, before[1:], strict=False):
+
+        def loss(X, S=state.T, w=write):
+            return ((X - S) ** 2).sum() + w.beta * ((X @ w.k - w.v) ** 2).sum()
+
+        assert descend(loss, after.T).abs().max() < EXACT
+
+
+def test_titans_is_gradient_descent_with_momentum():
+    S = M = torch.zeros(V, K, dtype=torch.float64)
+    for write, state in zip(writes("titans"), states("titans")[1:], strict=True):
+        gradient = descend(lambda X, w=write: ((X @ w.k - w.v) ** 2).sum(), S)
+        M = write.momentum * M - write.beta * gradient
+        S = write.decay * S + M
+        torch.testing.assert_close(state.S.T, S, rtol=EXACT, atol=EXACT)
+
+
+def test_mesa_minimises_the_error_of_all_pairs_so_far():
+    all_writes = writes("mesanet")
+    for t, state in enumerate(states("mesanet")[1:]):
+
+        def loss(X, t=t):
+            total = ((X * all_writes[0].ridge) * X).sum() / 2
+            for j, w in enumerate(all_writes[: t + 1]):
+                kept = math.prod(x.decay for x in all_writes[j + 1 : t + 1])
+                total = total + kept * ((X @ w.k - w.v) ** 2).sum() / 2
+            return total
+
+        assert descend(loss, RULES["mesanet"].memory(state).T).abs().max() < EXACT
+
+
+def test_mesa_without_decay_is_a_delta_rule_with_a_matrix_of_step_sizes():
+    rule = RULES["mesanet"]
+    state = rule.empty(writes("mesanet")[0])
+    for write in writes("mesanet"):
+        write = replace(write, decay=1.0)
+        S, P = rule.memory(state), rule.learning_rate(state, write)
+        state = rule.step(state, write)
+        corrected = S + P @ torch.outer(write.k, write.v - write.k @ S)
+        torch.testing.assert_close(rule.memory(state), corrected, rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.parametrize("name", ["softmax_attention", "fox"])
+def test_attention_reads_a_weighted_average(name):
+    all_writes, q = writes(name), writes(name)[0].q
+    g = torch.stack([w.decay for w in all_writes]).log()
+    for t, state in enumerate(states(name)[1:]):
+        k = torch.stack([w.k for w in all_writes[: t + 1]])
+        v = torch.stack([w.v for w in all_writes[: t + 1]])
+        D = torch.stack([g[s + 1 : t + 1].sum() for s in range(t + 1)])
+        p = torch.softmax(k @ q + (D if name == "fox" else 0), 0)
+        torch.testing.assert_close(state.o, p @ v, rtol=EXACT, atol=EXACT)
+        scores = torch.exp(k @ q + (D if name == "fox" else 0))
+        left = descend(lambda o, c=scores, v=v: (c[:, None] * (v - o) ** 2).sum(), state.o)
+        assert left.abs().max() < 1e-11  # the scores add up to some 50
+
+
+def test_attention_is_what_the_operator_computes():
+    all_writes = writes("fox")
+    k, v = (torch.stack([getattr(w, x) for w in all_writes])[None, :, None] for x in "kv")
+    q = all_writes[0].q.expand(1, T, 1, K)
+    g = torch.stack([w.decay for w in all_writes]).log()[None, :, None]
+    for name, gate in (("softmax_attention", None), ("fox", g)):
+        o = ops.softmax_attention(q, k, v, gate, scale=1.0, backend="recurrent")[0, :, 0]
+        ours = torch.stack([state.o for state in states(name)[1:]])
+        torch.testing.assert_close(ours, o, rtol=EXACT, atol=EXACT)
+
+
+def test_deltaformer_is_a_delta_rule_on_features():
+    """The features of T keys, from the eigenvectors of their scores: φ_iᵀφ_j = exp(k_iᵀk_j)."""
+    all_writes = writes("deltaformer")
+    k = torch.stack([w.k for w in all_writes])
+    eigenvalues, vectors = torch.linalg.eigh(torch.exp(k @ k.T))
+    phi = vectors * eigenvalues.sqrt()
+    S = torch.zeros(V, T, dtype=k.dtype)
+    for t, (w, state) in enumerate(zip(all_writes, states("deltaformer")[1:], strict=True)):
+        S = S - w.beta * descend(lambda X, w=w, t=t: ((X @ phi[t] - w.v) ** 2).sum() / 2, S)
+        stored = state.u.T @ phi[: t + 1]
+        torch.testing.assert_close(stored, S, rtol=EXACT, atol=EXACT * S.abs().max().item())
+
+
+def test_deltaformer_solves_a_triangular_system():
+    all_writes, state = writes("deltaformer"), states("deltaformer")[-1]
+    k, v = (torch.stack([getattr(w, x) for w in all_writes]) for x in "kv")
+    beta = torch.stack([w.beta for w in all_writes])[:, None]
+    A = torch.eye(T, dtype=k.dtype) + beta * torch.exp(k @ k.T).tril(-1)
+    U = torch.linalg.solve(A, beta * v)
+    torch.testing.assert_close(state.u, U, rtol=1e-10, atol=1e-10 * U.abs().max().item())
+
+
+AFFINE = ("linear_attention", "retnet", "mamba2", "gla", "rwkv6", "hgrn2", "deltanet",
+          "gated_deltanet", "kda", "comba", "rwkv7", "deltaproduct", "longhorn",
+          "ttt_linear")  # fmt: skip
+
+
+def transition(name, write):
+    """The matrix A [K, K] with S_t = A S_{t-1} + …, found by writing into the identity."""
+    write = replace(write, v=write.v.new_zeros(*write.v.shape[:-1], K))
+    return RULES[name].step(I, write)
+
+
+def spectrum(name, write):
+    return torch.linalg.eigvals(transition(name, write))
+
+
+def even(name, write):
+    """The same gates in all channels, and orthogonal keys for DeltaProduct."""
+    if name in ("kda", "rwkv7"):
+        write = replace(write, decay=write.decay[0].expand(K))
+    if name == "rwkv7":
+        write = replace(write, beta=write.beta[0].expand(K))
+    if name == "deltaproduct":
+        write = replace(write, k=1.3 * torch.linalg.qr(numbers(K, N, seed=3)).Q.T)
+    return write
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_the_eigenvalues_are_in_the_spectrum(name):
+    for state, write in zip(states(name), writes(name), strict=False):
+        write = even(name, write)
+        found = spectrum(name, write)
+        for x in RULES[name].eigenvalue(state, write):
+            assert (found - x).abs().min() < 1e-10
+
+
+def test_the_eigenvalues_of_titans():
+    write = replace(writes("titans")[0], k=1.3 * unit(K, seed=5))
+    rule, zero = RULES["titans"], torch.zeros(K, 2 * K, dtype=torch.float64)
+    blank = replace(write, v=torch.zeros(2 * K, dtype=torch.float64))
+    start = rule.empty(blank)._replace(S=zero.clone(), M=zero.clone())
+    start.S[:, :K], start.M[:, K:] = I, I
+    A = torch.cat(rule.step(start, blank))
+    for x in rule.eigenvalue(start, write):
+        assert (torch.linalg.eigvals(A) - x).abs().min() < 1e-10
+
+
+def test_the_eigenvalue_of_mesa():
+    rule, state = RULES["mesanet"], states("mesanet")[3]
+    write = replace(writes("mesanet")[3], decay=1.0)
+    S = rule.memory(state)
+    kept = write.k @ rule.memory(rule.step(state, replace(write, v=torch.zeros_like(write.v))))
+    torch.testing.assert_close(kept, rule.eigenvalue(state, write) * (write.k @ S))
+
+
+def test_the_eigenvalue_of_deltaformer():
+    rule, state, write = RULES["deltaformer"], states("deltaformer")[4], writes("deltaformer")[4]
+
+    def read(cache):
+        return torch.exp(write.k @ cache.k.T) @ cache.u
+
+    kept = read(rule.step(state, replace(write, v=torch.zeros_like(write.v))))
+    torch.testing.assert_close(kept, rule.eigenvalue(state, write) * read(state))
+
+
+@pytest.mark.parametrize("name", ["softmax_attention", "fox"])
+def test_the_eigenvalue_of_attention(name):
+    rule, state, write = RULES[name], states(name)[4], writes(name)[4]
+    kept = rule.step(state, replace(write, v=torch.zeros_like(write.v))).o
+    torch.testing.assert_close(kept, rule.eigenvalue(state, write) * state.o)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_limit_is_where_a_factor_reaches_one(name):
+    rule = RULES[name]
+    for state, write in zip(states(name), writes(name), strict=False):
+        write = even(name, write)
+        write = replace(write, k=1.7 * write.k)
+        limit = rule.limit(state, write)
+        if math.isinf(limit):
+            far = replace(write, beta=1e6 * torch.ones_like(write.beta))
+            assert rule.eigenvalue(state, far).abs().max() <= 1
+            continue
+        at = [
+            rule.eigenvalue(state, replace(write, beta=x * limit * torch.ones_like(write.beta)))
+            for x in (1 - 1e-6, 1 + 1e-6)
+        ]
+        assert at[0].abs().max() < 1 < at[1].abs().max()
+
+
+def test_released_models_depart_from_their_objectives():
+    for name, smallest in (("rwkv7", 0.3), ("longhorn", 0.1), ("deltaformer", 0.3)):
+        gaps = [
+            RULES[name].departure(state, write)
+            for state, write in zip(states(name)[1:], writes(name)[1:], strict=False)
+        ]
+        assert sum(gaps) / len(gaps) > smallest, (name, gaps)
+    assert RULES["deltanet"].departure(states("deltanet")[1], writes("deltanet")[1]) == 0
+
+
+def test_released_rwkv7_follows_its_objective_with_the_same_key():
+    for state, write in zip(states("rwkv7")[1:], writes("rwkv7")[1:], strict=False):
+        together = replace(write, write_key=write.beta * write.k)
+        assert RULES["rwkv7"].departure(state, together) < EXACT
+        S, w = state.T, write  # and by how much it departs: the difference of the two keys
+        gap = outer(w.v, w.write_key - w.beta * w.k)
+        expected = gap.norm() / RECURRENCES["rwkv7"](S, w).norm()
+        assert RULES["rwkv7"].departure(state, write) == pytest.approx(expected.item(), rel=1e-10)
+
+
+def test_released_longhorn_is_exact_for_keys_along_an_axis():
+    state, write = states("longhorn")[3], writes("longhorn")[3]
+    assert RULES["longhorn"].departure(state, replace(write, k=I[2])) < EXACT
+    delta = write.beta / (1 + write.beta * write.k @ write.k)
+    off_diagonal = outer(write.k, write.k) - torch.diag(write.k**2)
+    gap = (delta * state.T @ off_diagonal).norm()
+    expected = gap / implicit(state.T, write).norm()
+    assert RULES["longhorn"].departure(state, write) == pytest.approx(expected.item(), rel=1e-10)
+
+
+def test_an_empty_memory_has_no_departure():
+    write = replace(writes("longhorn")[0], v=torch.zeros(V, dtype=torch.float64))
+    with pytest.raises(ValueError, match="must leave a memory that is not zero"):
+        RULES["longhorn"].departure(RULES["longhorn"].empty(write), write)
+
+
+@pytest.mark.parametrize("name", ["softmax_attention", "fox"])
+def test_attention_needs_a_query(name):
+    write = replace(writes(name)[0], q=None)
+    with pytest.raises(ValueError, match="must have a query q"):
+        RULES[name].step(RULES[name].empty(write), write)
+
+
+def test_released_rwkv7_needs_its_key():
+    write = replace(writes("rwkv7")[0], write_key=None)
+    with pytest.raises(ValueError, match="must have a write_key"):
+        RULES["rwkv7"].departure(states("rwkv7")[1], write)
+
+
+# Against the operators.
+
+
+def sequence(name):
+    """q, k, v, β and g of the writes as operators take them."""
+    ws = writes(name)
+    k, v = (torch.stack([getattr(w, x) for w in ws])[None, :, None] for x in "kv")
+    beta, g = (torch.stack([getattr(w, x) for w in ws]) for x in ("beta", "decay"))
+    g = g.log()
+    return numbers(1, T, 1, K, seed=9), k, v, beta[None, :, None], g[None, :, None]
+
+
+@pytest.mark.parametrize("name", ["linear_attention", "retnet", "mamba2", "gla"])
+def test_rules_that_add_are_linear_attention(name):
+    q, k, v, beta, g = sequence(name)
+    v = beta[..., None] * v if name == "mamba2" else v
+    g = None if name == "linear_attention" else g
+    _, S = ops.linear_attention(q, k, v, g, output_final_state=True)
+    torch.testing.assert_close(states(name)[-1], S[0, 0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["deltanet", "gated_deltanet", "kda"])
+def test_rules_that_correct_are_the_delta_rule(name):
+    q, k, v, beta, g = sequence(name)
+    g = None if name == "deltanet" else g
+    _, S = ops.delta_rule(q, k, v, beta, g, output_final_state=True)
+    torch.testing.assert_close(states(name)[-1], S[0, 0], rtol=1e-12, atol=1e-12)
+
+
+# Sequence operators, against the recurrences written out.
+
+
+def read(S, q, scale):
+    return scale * (S @ q)
+
+
+def test_delta_product():
+    ws, q = writes("deltaproduct"), numbers(T, K, seed=9)
+    k, v, beta = (torch.stack([getattr(w, x) for w in ws]) for x in ("k", "v", "beta"))
+    g = between(-1, 0, T, seed=4)
+    S, expected = torch.zeros(V, K, dtype=k.dtype), []
+    for t, w in enumerate(ws):
+        S = product(g[t].exp() * S, w)
+        expected.append(read(S, q[t], 0.5))
+    args = (q[None, :, None], k[None, :, :, None], v[None, :, :, None], beta[None, ..., None])
+    o, state = rules.delta_product(*args, g[None, :, None], scale=0.5)
+    torch.testing.assert_close(o[0, :, 0], torch.stack(expected), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(state[0, 0].T, S, rtol=1e-11, atol=1e-11)
+
+
+def test_longhorn():
+    ws, q = writes("longhorn"), numbers(T, K, seed=9)
+    k, v, beta = (torch.stack([getattr(w, x) for w in ws]) for x in ("k", "v", "beta"))
+    S, expected = torch.zeros(V, K, dtype=k.dtype), []
+    for t, w in enumerate(ws):
+        S = implicit(S, replace(w, k=1.7 * w.k))
+        expected.append(read(S, q[t], K**-0.5))
+    o, state = rules.longhorn(*(x[None, :, None] for x in (q, 1.7 * k, v, beta)))
+    torch.testing.assert_close(o[0, :, 0], torch.stack(expected), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(state[0, 0].T, S, rtol=1e-11, atol=1e-11)
+
+
+def test_titans():
+    ws, q = writes("titans"), numbers(T, K, seed=9)
+    names = ("k", "v", "beta", "momentum", "decay")
+    k, v, beta, mu, decay = (torch.stack([getattr(w, x) for w in ws]) for x in names)
+    S = M = torch.zeros(V, K, dtype=k.dtype)
+    expected = []
+    for t in range(T):
+        M = mu[t] * M + 2 * beta[t] * outer(v[t] - S @ k[t], k[t])
+        S = decay[t] * S + M
+        expected.append(read(S, q[t], K**-0.5))
+    o, (S_end, M_end) = rules.titans(*(x[None, :, None] for x in (q, k, v, beta, mu, decay.log())))
+    torch.testing.assert_close(o[0, :, 0], torch.stack(expected), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(S_end[0, 0].T, S, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(M_end[0, 0].T, M, rtol=1e-11, atol=1e-11)
+
+
+def test_mesa():
+    ws, q = writes("mesanet"), numbers(T, K, seed=9)
+    k, v, decay = (torch.stack([getattr(w, x) for w in ws]) for x in ("k", "v", "decay"))
+    ridge, expected = ws[0].ridge, []
+    for t in range(T):
+        kept = torch.stack([decay[j + 1 : t + 1].prod() for j in range(t + 1)])[:, None].sqrt()
+        # Ridge regression as least squares: the ridge as K further rows.
+        A = torch.cat((kept * k[: t + 1], torch.diag(ridge.sqrt())))
+        b = torch.cat((kept * v[: t + 1], torch.zeros(K, V, dtype=v.dtype)))
+        expected.append(q[t] @ torch.linalg.lstsq(A, b).solution)
+    args = [x[None, :, None] for x in (q, k, v)]
+    o, (G, H) = rules.mesa(*args, ridge[None], decay.log()[None, :, None])
+    torch.testing.assert_close(o[0, :, 0], torch.stack(expected), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(G[0, 0], states("mesanet")[-1].G, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(H[0, 0], states("mesanet")[-1].H, rtol=1e-11, atol=1e-11)
+
+
+def inputs(n=None):
+    """Two sequences of two heads, T tokens, as the operators take them."""
+    pairs = () if n is None else (n,)
+    q = numbers(2, T, 2, K, seed=1)
+    k, v = unit(2, T, *pairs, 2, K, seed=2), numbers(2, T, *pairs, 2, V, seed=3)
+    return q, k, v, between(0, 1, 2, T, *pairs, 2, seed=4)
+
+
+def run(name, piece, state):
+    q, k, v, beta = (x[:, piece] for x in inputs(2 if name == "delta_product" else None))
+    gate = -between(0, 1, 2, T, 2, seed=5)[:, piece]
+    if name == "titans":
+        return rules.titans(q, k, v, beta, beta / 2, gate, initial_state=state)
+    if name == "mesa":
+        ridge = between(0.5, 1, 2, K, seed=6)
+        return rules.mesa(q, k, v, ridge, gate, initial_state=state)
+    return getattr(rules, name)(q, k, v, beta, initial_state=state)
+
+
+@pytest.mark.parametrize("name", ["delta_product", "longhorn", "titans", "mesa"])
+def test_pieces_give_what_the_whole_gives(name):
+    whole, _ = run(name, slice(None), None)
+    first, state = run(name, slice(0, 5), None)
+    second, _ = run(name, slice(5, T), state)
+    torch.testing.assert_close(torch.cat((first, second), 1), whole, rtol=1e-11, atol=1e-11)
+    assert run(name, slice(0, 0), None)[0].shape == (2, 0, 2, V)
+
+
+def test_operators_check_what_they_are_given():
+    q, k, v, beta = inputs()
+    with pytest.raises(ValueError, match="k must have shape"):
+        rules.delta_product(q, k, v, beta)
+    with pytest.raises(TypeError, match="beta must be a torch"):
+        rules.delta_product(q, k[:, :, None], v[:, :, None], 1.0)
+    with pytest.raises(ValueError, match="beta must have shape"):
+        rules.longhorn(q, k, v, beta[:, :-1])
+    with pytest.raises(TypeError, match="k must be a torch"):
+        rules.longhorn(q, None, v, beta)
+    with pytest.raises(ValueError, match="momentum must have shape"):
+        rules.titans(q, k, v, beta, beta[..., :1])
+    with pytest.raises(ValueError, match="ridge must have shape"):
+        rules.mesa(q, k, v, torch.ones(K))
+    with pytest.raises(ValueError, match="ridge must be positive"):
+        rules.mesa(q, k, v, torch.zeros(2, K))
+
+
+def test_the_table_has_a_row_for_every_rule():
+    text = rules.table("objective", "recurrence")
+    lines = text.splitlines()
+    assert len(lines) == 2 + 19
+    assert all(line.count("|") == 4 for line in lines)
+    for rule, line in zip(RULES.values(), lines[2:], strict=True):
+        assert rule.name in line
+        assert rule.source in line
+        assert rule.tex.recurrence in line
+    assert text._repr_markdown_() == text
+    assert repr(text) == "Table of 19 rules"
+    with pytest.raises(ValueError, match="columns must be some of"):
+        rules.table("colour")
