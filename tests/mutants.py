@@ -37,6 +37,9 @@ AHEAD_OF_TIME = "tests/kernels/test_resources.py"  # compiles, and so runs witho
 
 CHAPTER_1 = "book/01_linear_attention.ipynb"
 CHAPTER_2 = "book/02_memory_capacity.ipynb"
+CHAPTER_3 = "book/03_kernel_view.ipynb"
+CHAPTER_4 = "book/04_feed_forward_memory.ipynb"
+CHAPTER_5 = "book/05_update_rules.ipynb"
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,13 @@ class Mutant:
 POLYNOMIALS = "src/assocmem/similarity/polynomials.py"
 EXPONENTIALS = "src/assocmem/similarity/exponentials.py"
 ACTIVATIONS = "src/assocmem/similarity/activations.py"
+FEATURES = "src/assocmem/similarity/features.py"
 MEMORY = "src/assocmem/memory.py"
 CLOSED_FORMS = "src/assocmem/capacity/closed_forms.py"
+EXPONENTIAL_FORMS = "src/assocmem/capacity/exponential_forms.py"
+QUADRATURE = "src/assocmem/capacity/quadrature.py"
+DILUTION = "src/assocmem/capacity/dilution.py"
+HOPFIELD = "src/assocmem/hopfield.py"
 RETRIEVAL = "src/assocmem/capacity/retrieval.py"
 FRAMES = "src/assocmem/capacity/frames.py"
 CLAIMS = "src/assocmem/book/claims.py"
@@ -66,6 +74,13 @@ CHUNKS = "src/assocmem/ops/chunks.py"
 DELTA_RULE = "src/assocmem/ops/delta_rule.py"
 SOFTMAX_ATTENTION = "src/assocmem/ops/softmax_attention.py"
 DELTA_KERNEL = "kernels/assocmem_kernels/delta_rule.py"
+FEED_FORWARD = "src/assocmem/nn/feed_forward_memory.py"
+FEED_FORWARD_TEST = "tests/nn/test_feed_forward_memory.py"
+ADDING = "src/assocmem/rules/adding.py"
+CORRECTING = "src/assocmem/rules/correcting.py"
+SOLVING = "src/assocmem/rules/solving.py"
+ATTENTION_RULES = "src/assocmem/rules/attention.py"
+RULE_OPERATORS = "src/assocmem/rules/operators.py"
 # Guards may narrow down what they run, in pytest's own words.
 OPS_TEST = "tests/ops/test_scans.py -k linear"
 DELTA_TEST = "tests/ops/test_scans.py -k delta"
@@ -73,36 +88,65 @@ WORST_KEYS = "tests/ops/test_delta_rule.py"
 KERNEL_TEST = "tests/kernels/test_scans.py -k linear"
 DELTA_KERNEL_TEST = "tests/kernels/test_scans.py -k delta"
 DELTA_LAYERS = "tests/nn/test_delta_layers.py"
+RULES_TEST = "tests/test_rules.py"
 
 MUTANTS = (
     # kernel functions
     Mutant(
         "ReLU forgets to cut",
-        SIMILARITY,
+        ACTIVATIONS,
         "return z.clamp_min(0) ** self.power",
         "return z ** self.power",
-        ("tests/test_similarity.py", "tests/test_capacity.py", CHAPTER_2),
+        ("tests/test_similarity.py", "tests/test_capacity.py", CHAPTER_2, CHAPTER_3),
     ),
     Mutant(
         "wrong degree of the polynomial",
-        SIMILARITY,
+        POLYNOMIALS,
         "return z**self.degree",
         "return z ** (self.degree + 1)",
-        ("tests/test_similarity.py", "tests/test_capacity.py", CHAPTER_2),
+        ("tests/test_similarity.py", "tests/test_capacity.py", CHAPTER_2, CHAPTER_3),
     ),
     Mutant(
-        "the exponential's default temperature is d instead of √d",
-        SIMILARITY,
-        "d**0.5 if self.tau is None",
-        "d if self.tau is None",
-        ("tests/test_similarity.py",),
+        "the default temperature is d instead of √d",
+        "src/assocmem/similarity/base.py",
+        "return math.sqrt(d) if tau is None",
+        "return float(d) if tau is None",
+        ("tests/test_similarity.py", CHAPTER_3),
     ),
     Mutant(
         "a feature map of one degree too many",
-        SIMILARITY,
-        "range(self.degree - 1)",
-        "range(self.degree)",
+        POLYNOMIALS,
+        "range(degree - 1)",
+        "range(degree)",
         ("tests/test_similarity.py", "tests/test_memory.py"),
+    ),
+    Mutant(
+        "Taylor's series without its factorials",
+        POLYNOMIALS,
+        "total = 1 + total * u / p",
+        "total = 1 + total * u",
+        ("tests/test_similarity.py", "tests/test_capacity.py", CHAPTER_3),
+    ),
+    Mutant(
+        "SoLU without its score",
+        EXPONENTIALS,
+        "return z * torch.exp(z / temperature(self.tau, d))",
+        "return torch.exp(z / temperature(self.tau, d))",
+        ("tests/test_similarity.py", "tests/test_capacity.py", CHAPTER_3),
+    ),
+    Mutant(
+        "random features that forget the length of the key",
+        FEATURES,
+        "x.square().sum(-1, keepdim=True) / 2)",
+        "0 * x.square().sum(-1, keepdim=True) / 2)",
+        ("tests/test_similarity.py", CHAPTER_3),
+    ),
+    Mutant(
+        "DPFP multiplies each feature by itself",
+        FEATURES,
+        "r * r.roll(j, -1)",
+        "r * r.roll(0 * j, -1)",
+        ("tests/test_similarity.py",),
     ),
     # the memory as an object
     Mutant(
@@ -150,10 +194,59 @@ MUTANTS = (
     ),
     Mutant(
         "a wrong temperature in the exponential's SNR",
-        CLOSED_FORMS,
-        "log_gain = 2 * d * (tau - 1) / tau**2",
-        "log_gain = 2 * d * (tau - 1) / tau",
-        ("tests/test_capacity.py", CHAPTER_2),
+        EXPONENTIAL_FORMS,
+        "return 2 * d * (1 - tau) / tau**2",
+        "return 2 * d * (1 - tau) / tau",
+        ("tests/test_capacity.py", CHAPTER_2, CHAPTER_3),
+    ),
+    Mutant(
+        "the sphere's exponential forgets its own signal",
+        EXPONENTIAL_FORMS,
+        "return log_0f1(d / 2, d / tau) - 2 * d / tau",
+        "return log_0f1(d / 2, d / tau) - d / tau",
+        ("tests/test_capacity.py", CHAPTER_2, CHAPTER_3),
+    ),
+    Mutant(
+        "freezing at twice the temperature",
+        EXPONENTIAL_FORMS,
+        "return math.sqrt(2 * d / math.log(N))",
+        "return 2 * math.sqrt(2 * d / math.log(N))",
+        ("tests/test_capacity.py", CHAPTER_3),
+    ),
+    Mutant(
+        "the typical memory hears the loudest key alone",
+        QUADRATURE,
+        "torch.logaddexp(loudest, rest)",
+        "loudest",
+        ("tests/test_capacity.py", CHAPTER_3),
+    ),
+    Mutant(
+        "the normaliser sees keys twice as sharp",
+        DILUTION,
+        "beta - log_0f1(d / 2, beta / 2)",
+        "beta - log_0f1(d / 2, beta)",
+        ("tests/test_capacity.py", CHAPTER_3),
+    ),
+    Mutant(
+        "dilution is not an error",
+        DILUTION,
+        "return (1 - weight) ** 2 + weight**2 / snr",
+        "return weight**2 / snr",
+        ("tests/test_capacity.py", CHAPTER_3),
+    ),
+    Mutant(
+        "the Hopfield energy without the state's own length",
+        HOPFIELD,
+        "return x.square().sum(-1) / 2 - ",
+        "return x.square().sum(-1) - ",
+        ("tests/test_hopfield.py", CHAPTER_3),
+    ),
+    Mutant(
+        "the Hopfield step at temperature 1",
+        HOPFIELD,
+        "return (beta * x @ patterns.T).softmax(-1) @ patterns",
+        "return (x @ patterns.T).softmax(-1) @ patterns",
+        ("tests/test_hopfield.py", CHAPTER_3),
     ),
     Mutant(
         "the item's own score counts as noise",
@@ -368,6 +461,141 @@ MUTANTS = (
         "x[:, past - i : past - i + T]",
         "x[:, past - i + 1 : past - i + 1 + T]",
         ("tests/nn/test_short_convolution.py", "tests/nn/test_mixers.py"),
+    ),
+    # feed-forward memories, tasks, training
+    Mutant(
+        "ReLU² is not squared",
+        FEED_FORWARD,
+        "return F.relu(z).square()",
+        "return F.relu(z)",
+        (FEED_FORWARD_TEST, CHAPTER_4),
+    ),
+    Mutant(
+        "the softmax is over the tokens instead of the units",
+        FEED_FORWARD,
+        "return z.softmax(-1)",
+        "return z.softmax(0)",
+        (FEED_FORWARD_TEST, CHAPTER_4),
+    ),
+    Mutant(
+        "a written fact is added to the old answer",
+        FEED_FORWARD,
+        "torch.outer(y - self(x), u)",
+        "torch.outer(y, u)",
+        (FEED_FORWARD_TEST, CHAPTER_4),
+    ),
+    Mutant(
+        "a sparing edit moves the others most",
+        FEED_FORWARD,
+        "u = torch.linalg.solve(C, a)",
+        "u = C @ a",
+        (FEED_FORWARD_TEST, CHAPTER_4),
+    ),
+    Mutant(
+        "experts answer without their gates",
+        "src/assocmem/nn/mixture_of_experts.py",
+        "answer = gates[token, place, None] * expert(tokens[token])",
+        "answer = expert(tokens[token])",
+        ("tests/nn/test_mixture_of_experts.py", CHAPTER_4),
+    ),
+    Mutant(
+        "product keys read the transposed value",
+        "src/assocmem/nn/product_key_memory.py",
+        "i * self.n_keys + j",
+        "j * self.n_keys + i",
+        ("tests/nn/test_product_key_memory.py", CHAPTER_4),
+    ),
+    Mutant(
+        "the value that was written first is the answer",
+        "src/assocmem/tasks.py",
+        "torch.arange(1, n_writes + 1)",
+        "torch.arange(n_writes, 0, -1)",
+        ("tests/test_tasks.py",),
+    ),
+    Mutant(
+        "a fact is answered by the least similar answer",
+        "src/assocmem/tasks.py",
+        "self.answers.mT).argmax(-1)",
+        "self.answers.mT).argmin(-1)",
+        ("tests/test_tasks.py", CHAPTER_4),
+    ),
+    Mutant(
+        "the learning rate does not fall",
+        "src/assocmem/train.py",
+        "        schedule.step()\n",
+        "",
+        ("tests/test_train.py",),
+    ),
+    Mutant(
+        "units are counted without the square",
+        "src/assocmem/book/fact_learning.py",
+        "return c.sum(dim).square() /",
+        "return c.sum(dim) /",
+        ("tests/book/test_fact_learning.py", CHAPTER_4),
+    ),
+    # update rules
+    Mutant(
+        "a rule that adds does not fade",
+        ADDING,
+        "return channels(write.decay) * S + write.beta",
+        "return S + write.beta",
+        (RULES_TEST, CHAPTER_5),
+    ),
+    Mutant(
+        "a correction adds what is recalled",
+        CORRECTING,
+        "k.mT @ (v - k @ S)",
+        "k.mT @ (v + k @ S)",
+        (RULES_TEST, CHAPTER_5),
+    ),
+    Mutant(
+        "Gated DeltaNet corrects before it fades",
+        CORRECTING,
+        "return correct(fade(S, write), write)",
+        "return fade(correct(S, write), write)",
+        (RULES_TEST, CHAPTER_5),
+    ),
+    Mutant(
+        "the implicit step forgets the key's length",
+        SOLVING,
+        "return beta / (1 + beta * k.square().sum(-1))",
+        "return beta / (1 + beta)",
+        (RULES_TEST, CHAPTER_5),
+    ),
+    Mutant(
+        "Titans' step is that of a halved loss",
+        SOLVING,
+        "M = write.momentum * M + 2 * (correct(S, write) - S)",
+        "M = write.momentum * M + (correct(S, write) - S)",
+        (RULES_TEST, CHAPTER_5),
+    ),
+    Mutant(
+        "Mesa does not remember which keys it has seen",
+        SOLVING,
+        "write.decay * state.H + torch.outer(write.k, write.k)",
+        "write.decay * state.H",
+        (RULES_TEST, CHAPTER_5),
+    ),
+    Mutant(
+        "the newest pair counts twice in softmax attention",
+        ATTENTION_RULES,
+        "return score / Z",
+        "return 2 * score / (Z + score)",
+        (RULES_TEST, CHAPTER_5),
+    ),
+    Mutant(
+        "DeltaProduct reads after its first correction",
+        RULE_OPERATORS,
+        "return o[:, n - 1 :: n], S",
+        "return o[:, ::n], S",
+        (RULES_TEST,),
+    ),
+    Mutant(
+        "the Mesa operator without its ridge",
+        RULE_OPERATORS,
+        "torch.linalg.solve(H + Lambda, q_t[..., None])",
+        "torch.linalg.solve(H + 1e-6 * Lambda, q_t[..., None])",
+        (RULES_TEST,),
     ),
     # claims
     Mutant(

@@ -1,6 +1,16 @@
 """Transformers as associative memory: sequence operators, layers and the theory behind them."""
 
-from assocmem import capacity, nn, ops, similarity
+from assocmem import capacity, hopfield, nn, ops, rules, similarity, tasks, train
 from assocmem.memory import AssociativeMemory
 
-__all__ = ["AssociativeMemory", "capacity", "nn", "ops", "similarity"]
+__all__ = [
+    "AssociativeMemory",
+    "capacity",
+    "hopfield",
+    "nn",
+    "ops",
+    "rules",
+    "similarity",
+    "tasks",
+    "train",
+]

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import nbformat
+from bs4 import BeautifulSoup, Tag
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +105,17 @@ class Chapter:
     def figures(self) -> list[NotebookNode]:
         """The cells that show a picture."""
         return [cell for cell in self.code if pictures(cell)]
+
+    @cached_property
+    def interactives(self) -> list[Tag]:
+        """The elements that the site turns into figures that move."""
+        pages = [
+            BeautifulSoup(output.data["text/html"], "html.parser")
+            for cell in self.code
+            for output in cell.outputs
+            if "text/html" in output.get("data", {})
+        ]
+        return [tag for page in pages for tag in page.select("div.interactive")]
 
     def named(self, *names: str) -> list[Directive]:
         """The directives with one of these names."""

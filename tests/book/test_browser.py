@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -11,21 +9,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from tests.book.browser import MISSING, WHY, launched
 from tests.book.chapter import CHAPTERS, Chapter
 from tests.book.site import DOCUMENTS, SITE, built
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-    "--no-first-run",
-]
 DESKTOP, TELEPHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 # What sphinx-book-theme 1.1.4 does wrong on every page: the search button is named otherwise than
 # it is labelled, and parts of the page lie outside any landmark.
@@ -35,8 +24,8 @@ PAGES = [*DOCUMENTS, "genindex", "search"]
 AXE = {"resultTypes": ["violations"], "preload": False}
 TYPESET = "async () => { if (window.MathJax) await MathJax.startup.promise; }"
 
-if CHROMIUM is None and not os.environ.get("CI"):
-    pytest.skip("no chromium here: install it or set CHROMIUM", allow_module_level=True)
+if MISSING:
+    pytest.skip(WHY, allow_module_level=True)
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -58,11 +47,8 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "CI needs a browser: install chromium or set CHROMIUM"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 class Visit:
@@ -172,6 +158,22 @@ def test_solutions_open_by_click(visit: Visit, chapter: Chapter) -> None:
         # The middle of a long title is a link to its exercise.
         solution.locator("button.toggle-button").click()
         code.wait_for(state="visible", timeout=2000)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
+def test_figures_that_move_stand_in_for_their_pictures(visit: Visit, chapter: Chapter) -> None:
+    page = visit.open(f"book/{chapter.name}.html")
+    names = page.locator("div.interactive").evaluate_all("all => all.map(a => a.dataset.for)")
+    assert names == [html["data-for"] for html in chapter.interactives]
+    for name in names:
+        figure = page.locator(f"figure#{name}")
+        assert figure.locator("svg").count() > 0
+        assert not figure.locator("img").is_visible()
+        slider, says = figure.get_by_role("slider"), figure.locator(".says")
+        before = says.inner_text()
+        slider.press("End")
+        assert says.inner_text() != before
+    assert visit.complaints == []
 
 
 def test_search_finds_what_the_book_is_about(visit: Visit) -> None:

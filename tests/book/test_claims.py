@@ -10,7 +10,13 @@ from assocmem.book.claims import PRINTED
 from tests.book.chapter import BOOK, CHAPTERS, ROLE, Chapter
 from tests.book.miniature import miniature
 
-PREFIXES = {"01_linear_attention": "lin-", "02_memory_capacity": "cap-"}
+PREFIXES = {
+    "01_linear_attention": "lin-",
+    "02_memory_capacity": "cap-",
+    "03_kernel_view": "ker-",
+    "04_feed_forward_memory": "ffn-",
+    "05_update_rules": "upd-",
+}
 STATEMENTS = ("prf:theorem", "prf:proposition", "prf:lemma", "prf:corollary")
 
 

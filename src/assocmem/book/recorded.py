@@ -1,0 +1,53 @@
+"""Results of experiments that are too long for a chapter: stored once, with where they come from.
+
+A result is a JSON file in `results/` beside this file, written by a script in `benchmarks/`. It
+holds the command that repeats it, the date, the machine and the versions.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """Where and how a result comes about: the command, the date, the processor, the versions."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "command": command,
+        "date": datetime.date.today().isoformat(),
+        "cpu": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def store(name: str, command: str, **results: Any) -> None:
+    """Write results to `results/name.json`, together with their provenance."""
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps({**provenance(command), **results}, indent=1)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+
+
+def read(name: str) -> dict[str, Any]:
+    """What `store` has written.
+
+    Raises:
+        ValueError: when there is no result of that name.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        names = sorted(path.stem for path in RESULTS.glob("*.json"))
+        raise ValueError(f"name must be one of {names}, got {name!r}")
+    return json.loads(path.read_text())
