@@ -15,7 +15,6 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
-from assocmem_kernels.chunks import chunk_count, chunk_table
 from assocmem_kernels.tiles import load, padded, store
 
 
@@ -78,27 +77,23 @@ def channel_scores_backward_kernel(
     store(dg, row, ok, col, K, dG)
 
 
-def channel_scores(q: Tensor, k: Tensor, g: Tensor, borders: Tensor) -> Tensor:
+def channel_scores(q: Tensor, k: Tensor, g: Tensor, chunks: Tensor) -> Tensor:
     """A `[B, T, H, C]` in float32, its columns the tokens s of t's chunk."""
     B, T, H, K = q.shape
     cfg = launch.config("channel_scores_kernel", launch.architecture(q), q.dtype, 2)
-    count = chunk_count(B * T, len(borders) - 1, cfg.C)
     A = torch.empty(B, T, H, cfg.C, dtype=torch.float32, device=q.device)
-    channel_scores_kernel[(count * H,)](
-        q, k, g, A, chunk_table(borders, count, cfg.C), H, K, cfg.C, padded(K),
-        num_warps=cfg.num_warps,
-    )  # fmt: skip
+    channel_scores_kernel[(len(chunks) * H,)](
+        q, k, g, A, chunks, H, K, cfg.C, padded(K), num_warps=cfg.num_warps
+    )
     return A
 
 
 def channel_scores_backward(
-    q: Tensor, k: Tensor, g: Tensor, dA: Tensor, dq: Tensor, dk: Tensor, dg: Tensor, borders: Tensor
+    q: Tensor, k: Tensor, g: Tensor, dA: Tensor, dq: Tensor, dk: Tensor, dg: Tensor, chunks: Tensor
 ) -> None:
     """Add the gradients that come through A to dq, dk and dg, all in float32."""
-    B, T, H, K = q.shape
+    H, K = q.shape[2:]
     cfg = launch.config("channel_scores_backward_kernel", launch.architecture(q), q.dtype, 2)
-    count = chunk_count(B * T, len(borders) - 1, cfg.C)
-    channel_scores_backward_kernel[(count * H,)](
-        q, k, g, dA, dq, dk, dg, chunk_table(borders, count, cfg.C), H, K, cfg.C, padded(K),
-        num_warps=cfg.num_warps,
-    )  # fmt: skip
+    channel_scores_backward_kernel[(len(chunks) * H,)](
+        q, k, g, dA, dq, dk, dg, chunks, H, K, cfg.C, padded(K), num_warps=cfg.num_warps
+    )

@@ -14,17 +14,13 @@ def sequence_borders(q: Tensor, cu_seqlens: Tensor | None) -> Tensor:
     return torch.arange(B + 1, device=q.device) * T
 
 
-def chunk_count(rows: int, sequences: int, C: int) -> int:
-    """Places for chunks: chunk j of sequence n has number borders[n] // C + n + j."""
-    return rows // C + sequences
+def chunk_table(borders: Tensor, rows: int, C: int) -> Tensor:
+    """First token and end of the sequence for every chunk number, `[rows // C + N, 2]`.
 
-
-def chunk_table(borders: Tensor, count: int, C: int) -> Tensor:
-    """First token and end of the sequence for every chunk number, `[count, 2]`.
-
-    A number without a chunk begins at or after its end. Nothing is read back from the device.
+    Chunk j of sequence n has number borders[n] // C + n + j. A number without a chunk begins at or
+    after its end.
     """
     first = borders[:-1] // C + torch.arange(len(borders) - 1, device=borders.device)
-    number = torch.arange(count, device=borders.device)
+    number = torch.arange(rows // C + len(borders) - 1, device=borders.device)
     n = torch.searchsorted(first, number, right=True) - 1
     return torch.stack((borders[n] + (number - first[n]) * C, borders[n + 1]), 1)

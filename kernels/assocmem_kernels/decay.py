@@ -51,20 +51,6 @@ def until_end(g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, GATE: tl.c
     return tl.exp(tl.cumsum(x, 0, reverse=True))
 
 
-@triton.jit
-def channel_decay(g, row, ok, col, K: tl.constexpr):
-    """γ and γ_C of a chunk from one log decay a channel."""
-    x = load(g, row, ok, col, K).to(tl.float32)
-    return tl.exp(tl.cumsum(x, 0)), tl.exp(tl.sum(x, 0))
-
-
-@triton.jit
-def channel_decay_after(g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr):
-    """ρ of a chunk: a sum of its own, over the log decays of the tokens that follow."""
-    x = load(g, row + H, ok_next, col, K).to(tl.float32)
-    return tl.exp(tl.cumsum(x, 0, reverse=True))
-
-
 def gate_kind(g: Tensor | None) -> int:
     """0 for no decay, 1 for one a head, 2 for one a channel: the kernels' GATE."""
     return 0 if g is None else g.ndim - 2

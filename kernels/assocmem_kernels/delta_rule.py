@@ -23,7 +23,7 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
-from assocmem_kernels.chunks import chunk_count, chunk_table, sequence_borders
+from assocmem_kernels.chunks import chunk_table, sequence_borders
 from assocmem_kernels.decay import gate_kind, head_decay, since_start, until_end
 from assocmem_kernels.step import step
 from assocmem_kernels.tiles import dot, load, padded, store
@@ -315,7 +315,7 @@ def delta_backward_kernel(
 
 
 def triangles(
-    q: Tensor, k: Tensor, beta: Tensor, g: Tensor | None, borders: Tensor
+    q: Tensor, k: Tensor, beta: Tensor, g: Tensor | None, chunks: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A, M (with a decay a channel, else unused) and T of every chunk, each `[B, T, H, C]`."""
     B, T, H, K = q.shape
@@ -327,13 +327,12 @@ def triangles(
     dtype = torch.float64 if exact else q.dtype
     inverse = torch.empty(B, T, H, cfg.C, dtype=dtype, device=q.device)
     if g is not None and gate == 2:
-        A, M = channel_scores(q, k, g, borders), channel_scores(k, k, g, borders)
+        A, M = channel_scores(q, k, g, chunks), channel_scores(k, k, g, chunks)
     else:
         A, M = torch.empty_like(inverse, dtype=q.dtype), q
-    count = chunk_count(B * T, len(borders) - 1, cfg.C)
-    triangles_kernel[(count * H,)](
-        q, k, beta, g, A, M, inverse, chunk_table(borders, count, cfg.C),
-        H, K, cfg.C, padded(K), gate, num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+    triangles_kernel[(len(chunks) * H,)](
+        q, k, beta, g, A, M, inverse, chunks, H, K, cfg.C, padded(K), gate,
+        num_warps=cfg.num_warps, num_stages=cfg.num_stages,
     )  # fmt: skip
     return A, M, inverse
 
@@ -365,13 +364,13 @@ def delta_rule(
     g = None if g is None else g.contiguous()
     if q.shape[1] == 1 and cu_seqlens is None:
         return step(q, k, v, beta, g, scale, S0, v.dtype)
-    (_, _, H, K), V = q.shape, v.shape[-1]
+    (B, T, H, K), V = q.shape, v.shape[-1]
     gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
     cfg = launch.config("delta_forward_kernel", launch.architecture(q), q.dtype, gate)
     o, ST = torch.empty_like(v), torch.empty_like(S0)
     grid = (S0.shape[0] * H, triton.cdiv(V, cfg.BV))
     if grid[0]:
-        A, _M, inverse = triangles(q, k, beta, g, borders)
+        A, _M, inverse = triangles(q, k, beta, g, chunk_table(borders, B * T, cfg.C))
         delta_forward_kernel[grid](
             q, k, v, beta, g, A, inverse, o, S0, ST, borders, scale,
             H, K, V, cfg.C, padded(K), cfg.BV, gate,
@@ -413,10 +412,12 @@ def delta_rule_backward(
     dg = torch.empty(0 if g is None else g.shape, dtype=torch.float32, device=q.device)
     heads = S0.shape[0] * H
     if heads:
-        A, M, inverse = triangles(q, k, beta, g, borders)
         cfg = launch.config("delta_states_kernel", arch, q.dtype, gate)
-        count = chunk_count(B * T, S0.shape[0], cfg.C)
-        S, dS = (torch.empty(count, H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
+        chunks = chunk_table(borders, B * T, cfg.C)
+        A, M, inverse = triangles(q, k, beta, g, chunks)
+        S, dS = (
+            torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2)
+        )
         delta_states_kernel[(heads, triton.cdiv(V, cfg.BV))](
             k, v, beta, g, inverse, S, S0, borders, H, K, V, cfg.C, padded(K), cfg.BV, gate,
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
@@ -428,16 +429,15 @@ def delta_rule_backward(
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip
         cfg = launch.config("delta_backward_kernel", arch, q.dtype, gate)
-        delta_backward_kernel[(count * H,)](
-            q, k, v, beta, g, A, M, inverse, do, S, dS, dq, dk, dv, dbeta, dg,
-            chunk_table(borders, count, cfg.C), scale,
+        delta_backward_kernel[(len(chunks) * H,)](
+            q, k, v, beta, g, A, M, inverse, do, S, dS, dq, dk, dv, dbeta, dg, chunks, scale,
             H, K, V, cfg.C, padded(K), cfg.BV, gate,
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip
-        if gate == 2:
-            channel_scores_backward(q, k, g, A, dq, dk, dg, borders)
+        if g is not None and gate == 2:
+            channel_scores_backward(q, k, g, A, dq, dk, dg, chunks)
             dk_as_query = torch.zeros_like(dk)
-            channel_scores_backward(k, k, g, M, dk_as_query, dk, dg, borders)
+            channel_scores_backward(k, k, g, M, dk_as_query, dk, dg, chunks)
             dk += dk_as_query
     dg = dg if g is None else dg.to(g.dtype)
     return dq.to(q.dtype), dk.to(k.dtype), dv, dbeta.to(beta.dtype), dg, dS0

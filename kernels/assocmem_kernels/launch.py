@@ -60,12 +60,14 @@ TABLE = {
     "channel_scores_backward_kernel": ((16, 16, 8, 1),) * 4,
 }
 EXCEPTIONS = {
+    ("sm_80", "forward_kernel", "float32, channel"): (16, 16, 8, 2),
     ("sm_80", "delta_forward_kernel", "half"): (32, 32, 8, 2),
     ("sm_80", "delta_forward_kernel", "half, channel"): (16, 16, 4, 2),
     ("sm_86", "delta_states_backward_kernel", "half, channel"): (16, 32, 4, 1),
     ("sm_89", "delta_states_backward_kernel", "half, channel"): (16, 32, 4, 1),
     ("sm_90", "forward_kernel", "half"): (32, 64, 8, 2),
     ("sm_90", "forward_kernel", "half, channel"): (16, 16, 2, 1),
+    ("sm_90", "forward_kernel", "float32, channel"): (16, 16, 8, 2),
     ("sm_90", "states_kernel", "half, channel"): (16, 32, 2, 2),
     ("sm_90", "backward_kernel", "float32"): (16, 16, 8, 3),
     ("sm_90", "delta_forward_kernel", "half, channel"): (16, 16, 2, 2),

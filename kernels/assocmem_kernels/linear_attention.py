@@ -23,8 +23,8 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
-from assocmem_kernels.chunks import chunk_count, chunk_table, sequence_borders
-from assocmem_kernels.decay import channel_decay, channel_decay_after, gate_kind, head_decay
+from assocmem_kernels.chunks import chunk_table, sequence_borders
+from assocmem_kernels.decay import gate_kind, head_decay, since_start, until_end
 from assocmem_kernels.step import step
 from assocmem_kernels.tiles import dot, load, padded, store
 
@@ -47,9 +47,9 @@ def forward_kernel(
         row, ok = (t + r) * H + h, t + r < stop
         Q, Kc, X = load(q, row, ok, col, K), load(k, row, ok, col, K), load(v, row, ok, col_v, V)
         if GATE == 2:
-            γ, kept = channel_decay(g, row, ok, col, K)
+            γ, kept = since_start(g, row, ok, col, K, GATE)
             O = dot((Q * γ).to(Q.dtype), S)
-            scores, S = load(A, row, ok, r, C), S * kept[:, None]
+            scores, S = load(A, row, ok, r, C), S * kept
         else:
             O = dot(Q, S)
             scores = tl.where(lower, dot(Q, tl.trans(Kc)), 0.0)
@@ -65,7 +65,7 @@ def forward_kernel(
             X = (X * ρ[:, None]).to(X.dtype)
         if GATE == 2:
             ok_next = (t + r + 1 < stop) & (r < C - 1)
-            Kc = (Kc * channel_decay_after(g, row, ok_next, col, H, K)).to(Kc.dtype)
+            Kc = (Kc * until_end(g, row, ok_next, col, H, K, GATE)).to(Kc.dtype)
         S += dot(tl.trans(Kc), X)
     store(ST, row_S, col < K, col_v, V, S)
 
@@ -100,11 +100,11 @@ def states_kernel(
             X_S = X_S * kept
             X = (X * (γ if REVERSE else ρ)[:, None]).to(X.dtype)
         elif GATE == 2:
-            γ, kept = channel_decay(g, row, ok, col, K)
+            γ, kept = since_start(g, row, ok, col, K, GATE)
             if not REVERSE:
                 ok_next = (t + r + 1 < stop) & (r < C - 1)
-                γ = channel_decay_after(g, row, ok_next, col, H, K)
-            X_S, Kc = X_S * kept[:, None], (Kc * γ).to(Kc.dtype)
+                γ = until_end(g, row, ok_next, col, H, K, GATE)
+            X_S, Kc = X_S * kept, (Kc * γ).to(Kc.dtype)
         X_S += dot(tl.trans(Kc), X) * scale
     store(ST, row_S, col < K, col_v, V, X_S)
 
@@ -134,7 +134,7 @@ def backward_kernel(
     if GATE == 2:
         scores = load(A, row, ok, r, C)
         ok_next = (start + r + 1 < stop) & (r < C - 1)
-        K_out = (Kc * channel_decay_after(g, row, ok_next, col, H, K)).to(Kc.dtype)
+        K_out = (Kc * until_end(g, row, ok_next, col, H, K, GATE)).to(Kc.dtype)
     else:
         scores = tl.where(lower, dot(Q, tl.trans(Kc)), 0.0)
         K_out = Kc
@@ -170,10 +170,10 @@ def backward_kernel(
         tl.store(dg + row, dG, mask=ok)
         dA *= Γ
     if GATE == 2:
-        γ, kept = channel_decay(g, row, ok, col, K)
-        dQ, dK = dQ * γ, dK * channel_decay_after(g, row, ok_next, col, H, K)
+        γ, kept = since_start(g, row, ok, col, K, GATE)
+        dQ, dK = dQ * γ, dK * until_end(g, row, ok_next, col, H, K, GATE)
         # A sum over s < r as a product: a running sum less its last term would cancel.
-        dG = dot(tl.where(before, 1.0, 0.0), Kc * dK) + (S_dS * kept)[None, :]
+        dG = dot(tl.where(before, 1.0, 0.0), Kc * dK) + tl.trans(S_dS[:, None] * kept)
         store(dg, row, ok, col, K, dG + tl.cumsum(Q * dQ, 0, reverse=True))
         store(A, row, ok, r, C, dA)
     else:
@@ -215,9 +215,11 @@ def linear_attention(
     cfg = launch.config("forward_kernel", launch.architecture(q), q.dtype, gate)
     o = torch.empty(B, T, H, V, dtype=out_dtype, device=q.device)
     ST = torch.empty_like(S0)
-    A = channel_scores(q, k, g, borders) if gate == 2 else q
     grid = (S0.shape[0] * H, triton.cdiv(V, cfg.BV))
     if grid[0]:
+        A = q
+        if g is not None and gate == 2:
+            A = channel_scores(q, k, g, chunk_table(borders, B * T, cfg.C))
         forward_kernel[grid](
             q, k, v, g, A, o, S0, ST, borders, scale,
             H, K, V, cfg.C, padded(K), cfg.BV, gate,
@@ -253,10 +255,9 @@ def linear_attention_backward(
     gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
     arch = launch.architecture(q)
     cfg = launch.config("states_kernel", arch, q.dtype, gate)
-    count = chunk_count(B * T, S0.shape[0], cfg.C)
-    chunks = chunk_table(borders, count, cfg.C)
+    chunks = chunk_table(borders, B * T, cfg.C)
 
-    S, dS = (torch.empty(count, H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
+    S, dS = (torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
     dS0, unused = torch.empty_like(S0), torch.empty_like(S0)
     grid = (S0.shape[0] * H, triton.cdiv(V, cfg.BV))
     if not grid[0]:
@@ -276,13 +277,13 @@ def linear_attention_backward(
     dg = torch.empty(0 if g is None else g.shape, dtype=torch.float32, device=q.device)
     cfg = launch.config("backward_kernel", arch, q.dtype, gate)
     options = {"num_warps": cfg.num_warps, "num_stages": cfg.num_stages}
-    A = channel_scores(q, k, g, borders) if gate == 2 else q
-    backward_kernel[(count * H,)](
+    A = channel_scores(q, k, g, chunks) if g is not None and gate == 2 else q
+    backward_kernel[(len(chunks) * H,)](
         q, k, v, g, A, do, S, dS, dq, dk, dv, dg, chunks, scale,
         H, K, V, cfg.C, padded(K), cfg.BV, gate, **options,
     )  # fmt: skip
-    if gate == 2:
-        channel_scores_backward(q, k, g, A, dq, dk, dg, borders)
+    if g is not None and gate == 2:
+        channel_scores_backward(q, k, g, A, dq, dk, dg, chunks)
     return dq.to(q.dtype), dk.to(k.dtype), dv, dg if g is None else dg.to(g.dtype), dS0
 
 

@@ -57,6 +57,25 @@ def test_no_wgmma_takes_its_first_operand_from_registers():
     assert [row for row in STORED["rows"] if row["wgmma_register_a"]] == []
 
 
+# Launched one after the other over the same chunks.
+TOGETHER = (
+    ("forward_kernel", "channel_scores_kernel"),
+    ("states_kernel", "backward_kernel", "channel_scores_kernel", "channel_scores_backward_kernel"),
+    (*(name for name in resources.KERNELS if name.startswith(("triangles", "delta"))),
+     "channel_scores_kernel", "channel_scores_backward_kernel"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kernels", TOGETHER)
+def test_kernels_that_share_chunks_agree_on_their_length(kernels):
+    for arch in launch.ARCHITECTURES:
+        for dtype in resources.TYPES:
+            for gate in (0, 1, 2):
+                # Scores of their own exist with a decay a channel only.
+                names = [k for k in kernels if gate == 2 or not k.startswith("channel_scores")]
+                assert len({launch.config(k, arch, dtype, gate).C for k in names}) == 1, arch
+
+
 def test_a_device_that_is_not_listed_takes_the_nearest_row(monkeypatch):
     monkeypatch.setattr(torch.version, "hip", None)
     x = torch.empty(0)
