@@ -38,7 +38,7 @@ class HeadDecay:
     """One decay a head and token, `[..., C]`."""
 
     def __init__(self, g: Tensor) -> None:
-        self.Γ, self.γ = decay_matrix(g), g.cumsum(-1).exp()
+        self.Γ, self.γ = log_decay_matrix(g).exp(), g.cumsum(-1).exp()
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Q Kᵀ ⊙ Γ for s ≤ t, else 0."""
@@ -87,12 +87,12 @@ def decay_of(g: Tensor | None) -> NoDecay | HeadDecay | ChannelDecay:
     return HeadDecay(g) if g.ndim == 2 else ChannelDecay(g)
 
 
-def decay_matrix(g: Tensor) -> Tensor:
-    """Γ_ts = exp(Σ_{s<r≤t} g_r) for s ≤ t, from one log decay a token `[..., C]`."""
+def log_decay_matrix(g: Tensor) -> Tensor:
+    """Σ_{s<r≤t} g_r for s ≤ t, else 0, from one log decay a token `[..., C]`."""
     C = g.shape[-1]
     terms = g[..., :, None].expand(*g.shape, C)
     later = torch.ones(C, C, dtype=torch.bool, device=g.device).tril(-1)  # r > s
-    return terms.where(later, 0).cumsum(-2).exp()
+    return terms.where(later, 0).cumsum(-2)
 
 
 def channel_scores(q: Tensor, k: Tensor, g: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def empty_state(q: Tensor, columns: int, cu_seqlens: Tensor | None) -> Tensor:
 def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> None:
     """Check q, k `[B, T, H, K]` and v `[B, T, H, V]`: type, dtype, device and shape."""
     for name, x in (("q", q), ("k", k), ("v", v)):
-        _check_tensor(name, x)
+        check_tensor(name, x)
         if x.ndim != 4:
             size = "V" if name == "v" else "K"
             raise ValueError(f"{name} must have shape [B, T, H, {size}], got {list(x.shape)}")
@@ -71,10 +71,7 @@ def check_gate(g: Tensor | None, q: Tensor) -> None:
     """Check the log decay g: None, `[B, T, H]` or `[B, T, H, K]`."""
     if g is None:
         return
-    _check_tensor("g", g)
-    if not g.dtype.is_floating_point:
-        raise TypeError(f"g must be a floating-point tensor, got {g.dtype}")
-    _check_device("g", g, q)
+    _check_floating("g", g, q)
     if g.shape != q.shape[:3] and g.shape != q.shape:
         raise ValueError(
             f"g must have shape [B, T, H] = {list(q.shape[:3])} or "
@@ -85,12 +82,12 @@ def check_gate(g: Tensor | None, q: Tensor) -> None:
 def check_head_gate(g: Tensor | None, q: Tensor) -> None:
     """Check the log decay g of an operator that takes one a head: None or `[B, T, H]`."""
     if g is not None:
-        _check_per_head("g", g, q)
+        check_per_head("g", g, q)
 
 
 def check_beta(beta: Tensor, q: Tensor) -> None:
     """Check the step sizes beta `[B, T, H]`."""
-    _check_per_head("beta", beta, q)
+    check_per_head("beta", beta, q)
 
 
 def check_scale(scale: float | None) -> None:
@@ -103,7 +100,7 @@ def check_cu_seqlens(cu_seqlens: Tensor | None, q: Tensor) -> None:
     """Check the borders of packed sequences: int32 or int64 `[N + 1]`, from 0 to T, B = 1."""
     if cu_seqlens is None:
         return
-    _check_tensor("cu_seqlens", cu_seqlens)
+    check_tensor("cu_seqlens", cu_seqlens)
     if cu_seqlens.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"cu_seqlens must be int32 or int64, got {cu_seqlens.dtype}")
     _check_device("cu_seqlens", cu_seqlens, q)
@@ -127,7 +124,7 @@ def check_initial_state(
     """Check a state `[N, H, K, columns]` in float32 (float64 for float64 inputs)."""
     if initial_state is None:
         return
-    _check_tensor("initial_state", initial_state)
+    check_tensor("initial_state", initial_state)
     if initial_state.dtype != state_dtype(q):
         raise TypeError(
             f"initial_state must be {state_dtype(q)} for {q.dtype} inputs, "
@@ -143,18 +140,24 @@ def check_initial_state(
         )
 
 
-def _check_per_head(name: str, x: Tensor, q: Tensor) -> None:
-    _check_tensor(name, x)
-    if not x.dtype.is_floating_point:
-        raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")
-    _check_device(name, x, q)
+def check_per_head(name: str, x: Tensor, q: Tensor) -> None:
+    """Check an argument with one number a head and token, `[B, T, H]`."""
+    _check_floating(name, x, q)
     if x.shape != q.shape[:3]:
         raise ValueError(
             f"{name} must have shape [B, T, H] = {list(q.shape[:3])} like q, got {list(x.shape)}"
         )
 
 
-def _check_tensor(name: str, x: Tensor) -> None:
+def _check_floating(name: str, x: Tensor, q: Tensor) -> None:
+    check_tensor(name, x)
+    if not x.dtype.is_floating_point:
+        raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")
+    _check_device(name, x, q)
+
+
+def check_tensor(name: str, x: Tensor) -> None:
+    """Check that an argument is a tensor."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
 

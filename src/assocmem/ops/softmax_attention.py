@@ -16,7 +16,7 @@ from torch import Tensor
 from assocmem.ops import inputs
 from assocmem.ops.backend import choose_without_kernel
 from assocmem.ops.chunks import known_to_be_finite, without_poison
-from assocmem.ops.decay import sum_after
+from assocmem.ops.decay import log_decay_matrix, sum_after
 from assocmem.ops.packed import rows_of
 
 
@@ -61,15 +61,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -
 
 
 def log_decays(g: Tensor, T: int) -> Tensor:
-    """D_ts of the last T of S tokens t, `[..., T, S]` from g `[..., S]`; -inf for s > t.
-
-    Every entry is a sum over its own terms. As a difference of two running sums it would lose the
-    digits that the two share, and turn a decay of zero (g = -inf) into inf − inf.
-    """
+    """D_ts of the last T of S tokens t, `[..., T, S]` from g `[..., S]`; -inf for s > t."""
     past, new = g.split([g.shape[-1] - T, T], -1)
-    future = torch.ones(T, T, dtype=torch.bool, device=g.device).triu()  # s ≥ t: no term of g_t
-    D = new[..., :, None].expand(*new.shape, T).masked_fill(future, 0).cumsum(-2)
-    D = D.masked_fill(future.triu(1), -torch.inf)
+    future = torch.ones(T, T, dtype=torch.bool, device=g.device).triu(1)  # s > t
+    D = log_decay_matrix(new).masked_fill(future, -torch.inf)
     if past.shape[-1] == 0:
         return D
     return torch.cat((sum_after(past[..., None]).mT + new.cumsum(-1)[..., None], D), -1)

@@ -42,10 +42,8 @@ def share(state: Reading, write: Write) -> Tensor:
 
 def average(state: Reading, write: Write) -> Reading:
     """o ← o + p (v − o) (book, chapter 5, eq-softmax-step)."""
-    return Reading(
-        state.o + share(state, write) * (write.v - state.o),
-        weight(state, write)[1],
-    )
+    score, Z = weight(state, write)
+    return Reading(state.o + score / Z * (write.v - state.o), Z)
 
 
 def reading_rule(name: str, source: str, newest: str, note: str, *gates: str) -> Rule:

@@ -120,6 +120,21 @@ KDA = Rule(
 )
 
 
+def error_and_size(X: Tensor, _: Any, write: Write) -> Tensor:
+    """½‖Xᵀk − v‖² + ½ Σ_c (1 − γ_c)/β_c ‖X_c‖²: the memory fades as part of the step."""
+    return half_error(X, write) + energy(X, (1 - write.decay) / write.beta)
+
+
+def difference(_: Any, write: Write) -> Tensor:
+    """γ − β‖k‖²."""
+    return as_vector(write.decay - write.beta * power(write), write)
+
+
+def difference_limit(_: Any, write: Write) -> float:
+    """|γ − β‖k‖²| ≤ 1."""
+    return (1 + largest(write)) / power(write).item()
+
+
 def comba_step(S: Tensor, write: Write) -> Tensor:
     """S ← γ S + β k (v − Sᵀk)ᵀ: the error is that of the memory before it fades."""
     return correct(S, write) - (1 - write.decay) * S
@@ -129,10 +144,10 @@ COMBA = Rule(
     "Comba",
     "2506.02475",
     "explicit",
-    lambda X, _, write: half_error(X, write) + energy(X, (1 - write.decay) / write.beta),
+    error_and_size,
     comba_step,
     beta_of,
-    lambda _, write: as_vector(write.decay - write.beta * power(write), write),
+    difference,
     Formulas(
         r"$\tfrac12\lVert S k - v\rVert^2 + \tfrac{1-\gamma}{2\beta}\lVert S\rVert^2$",
         EXPLICIT,
@@ -140,7 +155,7 @@ COMBA = Rule(
         r"$\gamma - \beta\lVert k\rVert^2$",
         r"$(1 + \gamma)/\lVert k\rVert^2$",
     ),
-    lambda _, write: (1 + largest(write)) / power(write).item(),
+    difference_limit,
     note="The model gives the erased share, β k kᵀ, a further factor of its own.",
 )
 
@@ -162,10 +177,10 @@ RWKV7 = Rule(
     "RWKV-7",
     "2503.14456",
     "explicit",
-    lambda X, _, write: half_error(X, write) + energy(X, (1 - write.decay) / write.beta),
+    error_and_size,
     rwkv7_step,
     beta_of,
-    lambda _, write: as_vector(write.decay - write.beta * power(write), write),
+    difference,
     Formulas(
         r"$\tfrac12\lVert S k - v\rVert^2 + \tfrac12\sum_c \tfrac{1-\gamma_c}{\beta_c}"
         r"\lVert S_{:c}\rVert^2$",
@@ -174,7 +189,7 @@ RWKV7 = Rule(
         r"$\gamma_c - \beta_c\lVert k\rVert^2$ for equal channels",
         r"$(1 + \gamma)/\lVert k\rVert^2$ for equal channels",
     ),
-    lambda _, write: (1 + largest(write)) / power(write).item(),
+    difference_limit,
     released=rwkv7_released,
     note="The released model writes the value under a key of its own instead of β ⊙ k.",
 )

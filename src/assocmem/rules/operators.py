@@ -51,15 +51,13 @@ def delta_product(
         ValueError: an argument has the wrong shape, device or content, or n = 0.
     """
     for name, x, rank in (("k", k, 5), ("v", v, 5), ("beta", beta, 4)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+        inputs.check_tensor(name, x)
         if x.ndim != rank or x.shape[2] != k.shape[2] or x.shape[2] == 0:
             raise ValueError(
                 f"{name} must have shape [B, T, n, H{', ·' * (rank - 4)}] with the same n >= 1 as "
                 f"k, got {list(x.shape)}"
             )
-    if not isinstance(q, Tensor):
-        raise TypeError(f"q must be a torch.Tensor, got {type(q).__name__}")
+    inputs.check_tensor("q", q)
     n = k.shape[2]
     if g is not None:
         inputs.check_gate(g, q)
@@ -163,13 +161,7 @@ def titans(
     """
     inputs.check_qkv(q, k, v)
     inputs.check_beta(beta, q)
-    if not isinstance(momentum, Tensor):
-        raise TypeError(f"momentum must be a torch.Tensor, got {type(momentum).__name__}")
-    if momentum.shape != beta.shape:
-        raise ValueError(
-            f"momentum must have shape [B, T, H] = {list(beta.shape)} like beta, "
-            f"got {list(momentum.shape)}"
-        )
+    inputs.check_per_head("momentum", momentum, q)
     inputs.check_head_gate(g, q)
     inputs.check_scale(scale)
     S, M = initial_state or (inputs.empty_state(q, v.shape[-1], None),) * 2
@@ -221,8 +213,7 @@ def mesa(
     inputs.check_qkv(q, k, v)
     inputs.check_head_gate(g, q)
     inputs.check_scale(scale)
-    if not isinstance(ridge, Tensor):
-        raise TypeError(f"ridge must be a torch.Tensor, got {type(ridge).__name__}")
+    inputs.check_tensor("ridge", ridge)
     if ridge.shape != q.shape[2:]:
         raise ValueError(
             f"ridge must have shape [H, K] = {list(q.shape[2:])} like q, got {list(ridge.shape)}"
