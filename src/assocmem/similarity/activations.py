@@ -12,6 +12,7 @@ from torch import Tensor
 
 from assocmem.similarity.base import (
     DotProduct,
+    Tempered,
     check_integer,
     check_positive_or_none,
     temperature,
@@ -33,13 +34,8 @@ class ReLU(DotProduct):
 
 
 @dataclass(frozen=True)
-class GELU(DotProduct):
+class GELU(Tempered):
     """κ(q, k) = u Φ(u), u = qᵀk / τ, with Φ the normal distribution function (τ = √d when None)."""
-
-    tau: float | None = None
-
-    def __post_init__(self) -> None:
-        check_positive_or_none("tau", self.tau)
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z) = u Φ(u), u = z / τ (arXiv:1606.08415)."""
@@ -47,13 +43,8 @@ class GELU(DotProduct):
 
 
 @dataclass(frozen=True)
-class SiLU(DotProduct):
+class SiLU(Tempered):
     """κ(q, k) = u σ(u), u = qᵀk / τ, with σ the logistic function (τ = √d when None)."""
-
-    tau: float | None = None
-
-    def __post_init__(self) -> None:
-        check_positive_or_none("tau", self.tau)
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z) = u σ(u), u = z / τ."""

@@ -56,6 +56,16 @@ class DotProduct(Similarity):
 
 
 @dataclass(frozen=True)
+class Tempered(DotProduct):
+    """A kernel function of the dot product over a temperature, u = qᵀk / τ (τ = √d when None)."""
+
+    tau: float | None = None
+
+    def __post_init__(self) -> None:
+        check_positive_or_none("tau", self.tau)
+
+
+@dataclass(frozen=True)
 class Featured(Similarity):
     """A kernel function that is given by its features, κ(q, k) = φ(q)ᵀφ(k)."""
 

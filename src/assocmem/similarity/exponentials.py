@@ -7,20 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assocmem.similarity.base import DotProduct, Similarity, check_positive_or_none, temperature
+from assocmem.similarity.base import Similarity, Tempered, check_positive_or_none, temperature
 
 
 @dataclass(frozen=True)
-class Exponential(DotProduct):
+class Exponential(Tempered):
     """κ(q, k) = exp(qᵀk / τ), the kernel function of softmax attention (τ = √d when None).
 
     Its feature map has infinitely many components, the scaled tensor powers of every degree.
     """
-
-    tau: float | None = None
-
-    def __post_init__(self) -> None:
-        check_positive_or_none("tau", self.tau)
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z) = exp(z / τ)."""
@@ -28,17 +23,12 @@ class Exponential(DotProduct):
 
 
 @dataclass(frozen=True)
-class SoLU(DotProduct):
+class SoLU(Tempered):
     """κ(q, k) = qᵀk exp(qᵀk / τ): SoLU of one unit, before its normaliser (τ = √d when None).
 
     The softmax linear unit multiplies each score by its softmax over the units (Elhage et al.,
     Softmax Linear Units, 2022). Its sum over the units depends on all keys, and is left out here.
     """
-
-    tau: float | None = None
-
-    def __post_init__(self) -> None:
-        check_positive_or_none("tau", self.tau)
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z) = z exp(z / τ)."""
