@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assocmem.capacity.inputs import check_count
+from assocmem.arguments import check_count
 from assocmem.capacity.vectors import sphere
 
 IGNORE = -100  # the target of a position that asks nothing, as in torch's cross_entropy

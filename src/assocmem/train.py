@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import trange
 
-from assocmem.capacity.inputs import check_count, check_positive
+from assocmem.arguments import check_count, check_positive
 
 
 def train(

@@ -22,7 +22,8 @@ import math
 
 import numpy as np
 
-from assocmem.capacity.inputs import check_count, check_fraction, check_keys, check_positive
+from assocmem.arguments import check_count, check_fraction, check_positive
+from assocmem.capacity.inputs import check_keys
 
 
 def snr_linear(N: int, d: int, keys: str = "gaussian") -> float:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from assocmem import similarity as kernel_functions
-from assocmem.capacity.inputs import check_count, check_pairs
+from assocmem.arguments import check_count
+from assocmem.capacity.inputs import check_pairs
 from assocmem.capacity.retrieval import BLOCK
 from assocmem.capacity.vectors import unit
 from assocmem.similarity import Similarity

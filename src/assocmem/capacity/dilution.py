@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 
+from assocmem.arguments import check_count, check_positive
 from assocmem.capacity.exponential_forms import log_0f1
-from assocmem.capacity.inputs import check_count, check_positive
 
 
 def softmax_weight(N: int, d: int, tau: float) -> float:

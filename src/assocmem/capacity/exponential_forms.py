@@ -11,7 +11,8 @@ import math
 
 import torch
 
-from assocmem.capacity.inputs import check_count, check_keys, check_positive
+from assocmem.arguments import check_count, check_positive
+from assocmem.capacity.inputs import check_keys
 
 
 def snr_exponential(N: int, d: int, tau: float | None = None, keys: str = "gaussian") -> float:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from assocmem.capacity.inputs import check_count
+from assocmem.arguments import check_count
 
 
 def welch_bound(N: int, m: int) -> float:

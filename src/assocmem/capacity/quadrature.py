@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from assocmem.capacity.inputs import check_count, check_keys
+from assocmem.arguments import check_count
+from assocmem.capacity.inputs import check_keys
 from assocmem.similarity import DotProduct
 
 NODES = 40_000

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from assocmem import similarity as kernel_functions
-from assocmem.capacity.inputs import check_count, check_keys, check_pairs
+from assocmem.arguments import check_count
+from assocmem.capacity.inputs import check_keys, check_pairs
 from assocmem.capacity.vectors import sphere, unit
 from assocmem.similarity import Similarity
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assocmem.capacity.inputs import check_count, check_fraction
+from assocmem.arguments import check_count, check_fraction
 
 
 def sphere(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem.capacity.inputs import check_count, check_positive
+from assocmem.arguments import check_count, check_positive
 
 
 def relu2(z: Tensor) -> Tensor:
@@ -36,6 +36,14 @@ KERNEL_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": softmax,
     "solu": solu,
 }
+
+
+def check_tokens(x: Tensor, d_model: int) -> None:
+    """Raise unless x is `[..., d_model]`."""
+    if x.shape[-1:] != (d_model,):
+        raise ValueError(
+            f"x must have shape [..., d_model] with d_model = {d_model}, got {list(x.shape)}"
+        )
 
 
 class FeedForwardMemory(nn.Module):
@@ -87,11 +95,7 @@ class FeedForwardMemory(nn.Module):
         Raises:
             ValueError: when x is not `[..., d_model]`.
         """
-        if x.shape[-1:] != (self.d_model,):
-            raise ValueError(
-                f"x must have shape [..., d_model] with d_model = {self.d_model}, "
-                f"got {list(x.shape)}"
-            )
+        check_tokens(x, self.d_model)
         scores = self.up_proj(x)
         if self.gate_proj is not None:
             return F.silu(self.gate_proj(x)) * scores

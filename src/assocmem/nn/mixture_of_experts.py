@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from assocmem.capacity.inputs import check_count
-from assocmem.nn.feed_forward_memory import FeedForwardMemory
+from assocmem.arguments import check_count
+from assocmem.nn.feed_forward_memory import FeedForwardMemory, check_tokens
 
 
 class MixtureOfExperts(nn.Module):
@@ -67,10 +67,7 @@ class MixtureOfExperts(nn.Module):
             ValueError: when x is not `[..., d_model]`.
         """
         d_model = self.router.in_features
-        if x.shape[-1:] != (d_model,):
-            raise ValueError(
-                f"x must have shape [..., d_model] with d_model = {d_model}, got {list(x.shape)}"
-            )
+        check_tokens(x, d_model)
         tokens = x.reshape(-1, d_model)
         gates, chosen = self.route(tokens)
         y = torch.zeros_like(tokens)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from assocmem.capacity.inputs import check_count
+from assocmem.arguments import check_count
+from assocmem.nn.feed_forward_memory import check_tokens
 
 
 class ProductKeyMemory(nn.Module):
@@ -64,11 +65,7 @@ class ProductKeyMemory(nn.Module):
         Raises:
             ValueError: when x is not `[..., d_model]`.
         """
-        d_model = self.query_proj.in_features
-        if x.shape[-1:] != (d_model,):
-            raise ValueError(
-                f"x must have shape [..., d_model] with d_model = {d_model}, got {list(x.shape)}"
-            )
+        check_tokens(x, self.query_proj.in_features)
         halves = self.query_proj(x).unflatten(-1, (self.n_heads, 2, -1))
         scores = torch.einsum("...hpd,hpnd->...hpn", halves, self.sub_keys)
         best, which = scores.topk(self.top_k, -1)

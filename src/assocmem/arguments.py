@@ -1,0 +1,25 @@
+"""Checks of numbers that come as arguments: each says what was expected and what came."""
+
+from __future__ import annotations
+
+import math
+
+
+def check_count(name: str, value: int, at_least: int = 1) -> None:
+    """Raise unless `value` is an integer of at least `at_least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {value}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless `value` is a finite number above 0."""
+    if not (0 < value < math.inf):
+        raise ValueError(f"{name} must be finite and > 0, got {value!r}")
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raise unless `value` lies in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
