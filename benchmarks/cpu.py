@@ -11,12 +11,9 @@ length finds its inputs in the cache by luck.
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
 import json
 import multiprocessing
-import os
-import platform
 import resource
 import subprocess
 import time
@@ -29,6 +26,7 @@ from torch.nn.functional import logsigmoid, normalize, scaled_dot_product_attent
 from tqdm import tqdm
 
 from assocmem import ops
+from assocmem.book.recorded import provenance
 from assocmem.ops.chunks import CHUNK
 
 STORED = Path(__file__).parent / "results" / "cpu.json"
@@ -140,22 +138,11 @@ def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:
         )
 
 
-def provenance() -> dict:
-    """Where and how the figures came about."""
-    model = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True,
-        cwd=Path(__file__).parent,
-    )  # fmt: skip
-    return {
-        "command": "python benchmarks/cpu.py --store",
-        "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
-        "cpu": model[0].partition(":")[2].strip() if model else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
+def commit() -> str:
+    """The commit that is measured."""
+    command = ["git", "rev-parse", "HEAD"]
+    folder = Path(__file__).parent
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout
 
 
 def main() -> None:
@@ -170,7 +157,8 @@ def main() -> None:
     }
     show(rows, memory)
     if store:
-        stored = {**provenance(), "seconds": rows, "training_bytes": memory}
+        measured = {"commit": commit().strip(), "seconds": rows, "training_bytes": memory}
+        stored = {**provenance("python benchmarks/cpu.py --store"), **measured}
         STORED.write_text(json.dumps(stored, indent=1) + "\n")
 
 

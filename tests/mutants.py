@@ -296,7 +296,7 @@ MUTANTS = (
         DECAY,
         "dtype=torch.bool, device=g.device).tril(-1)",
         "dtype=torch.bool, device=g.device).tril(0)",
-        (OPS_TEST, CHAPTER_1),
+        (OPS_TEST, CHAPTER_1, "tests/ops/test_softmax_attention.py"),
     ),
     Mutant(
         "a NaN is not taken out of the product",
@@ -387,8 +387,8 @@ MUTANTS = (
     Mutant(
         "the kernel corrects the wrong way",
         DELTA_KERNEL,
-        "D = (X - dot(K_in, S))",
-        "D = (X + dot(K_in, S))",
+        "D = (X - dot(Kc, S))",
+        "D = (X + dot(Kc, S))",
         (DELTA_KERNEL_TEST,),
     ),
     Mutant(
@@ -428,10 +428,10 @@ MUTANTS = (
     ),
     # softmax attention and the layers
     Mutant(
-        "softmax attention's decay counts the token itself",
+        "softmax attention with a decay sees the next token",
         SOFTMAX_ATTENTION,
-        "device=g.device).triu()  # s ≥ t",
-        "device=g.device).triu(1)  # s ≥ t",
+        "device=g.device).triu(1)  # s > t",
+        "device=g.device).triu(2)  # s > t",
         ("tests/ops/test_softmax_attention.py", "tests/nn/test_softmax_attention.py"),
     ),
     Mutant(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assocmem import ops
 from tests.ops import reference
-from tests.ops.inputs import Inputs, delta_inputs, random_inputs
+from tests.ops.inputs import GATES, Inputs, delta_inputs, random_inputs
 from tests.ops.reference import relative_error
 
 
@@ -36,6 +36,9 @@ class Operator:
 LINEAR = Operator(ops.linear_attention, reference.linear_attention, random_inputs, ("q", "k", "v"))
 DELTA = Operator(ops.delta_rule, reference.delta_rule, delta_inputs, ("q", "k", "v", "beta"))
 OPERATORS = {"linear": LINEAR, "delta": DELTA}
+# Every argument of every operator with every gate: (operator, gate, argument).
+ARGUMENTS = [(op, gate, x) for op in OPERATORS for gate in GATES for x in OPERATORS[op].arguments]
+ARGUMENTS += [(op, gate, "g") for op in OPERATORS for gate in ("head", "channel")]
 
 
 def worst(got: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[float, str]:
