@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import resource
 import subprocess
 import time
 from collections.abc import Callable
@@ -110,10 +109,17 @@ def training_memory(operator: str, backend: str, T: int) -> int:
 def _peak(operator: str, backend: str, T: int) -> int:
     inputs = arguments(operator, *(torch.randn(1, T, H, D) for _ in range(3)))
     leaves = [x.requires_grad_() for x in inputs]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
+    before = resident("VmRSS")
     o, _ = getattr(ops, operator)(*leaves, backend=backend)
     o.sum().backward()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return resident("VmHWM") - before
+
+
+def resident(what: str) -> int:
+    """Bytes of memory that this process holds (VmRSS), or has held at its peak (VmHWM)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if what in line)
 
 
 def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:

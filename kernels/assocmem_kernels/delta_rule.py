@@ -75,11 +75,19 @@ def plain_scores(q, k, row, ok, col, K: tl.constexpr, C: tl.constexpr):
 
 @triton.jit
 def times(T, X):
-    """T X in float32; a T in float64 is taken in two parts of float32."""
-    high = T.to(X.dtype)
-    product = dot(high, X)
-    if T.dtype == tl.float64:
-        product += dot((T - high).to(tl.float32), X)
+    """T X in float32; summed in float64 where T is, four rows of X at a time."""
+    if T.dtype != tl.float64:
+        product = dot(T.to(X.dtype), X)
+    else:
+        C: tl.constexpr = T.shape[0]
+        b, product = tl.arange(0, C // 4), tl.zeros(X.shape, tl.float64)
+        X_4 = tl.reshape(X.to(tl.float64), (C // 4, 4, X.shape[1]))
+        T_4 = tl.reshape(T, (C, C // 4, 4))
+        for s in range(0, C // 4):
+            rows = tl.sum(tl.where((b == s)[:, None, None], X_4, 0.0), 0)
+            columns = tl.sum(tl.where((b == s)[None, :, None], T_4, 0.0), 1)
+            product += tl.sum(columns[:, :, None] * rows[None, :, :], 1)
+        product = product.to(tl.float32)
     return product
 
 
@@ -135,8 +143,9 @@ def delta_forward_kernel(
         # of both products, and put back into every row from s on.
         lost = tl.cumsum(D - D, 0)
         D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)
+        O = dot(Q, S)
         U = times(load(inverse, row, ok, r, C), D)
-        O = dot(Q, S) + dot(load(A, row, ok, r, C).to(X.dtype), U) + lost
+        O += dot(load(A, row, ok, r, C).to(X.dtype), U) + lost
         store(o, row, ok, col_v, V, O * scale)
         U += lost
         if GATE:
@@ -266,11 +275,11 @@ def delta_backward_kernel(
         col_v = c + tl.arange(0, BV)
         X, dO = load(v, row, ok, col_v, V), load(do, row, ok, col_v, V)
         Sc, dSc = load(S, row_S, col < K, col_v, V), load(dS, row_S, col < K, col_v, V)
+        dU = dot(tl.trans(scores), dO) * scale + dot(K_out, dSc)
+        Y = times(tl.trans(T), dU.to(dO.dtype))
         E = X - dot(K_in, Sc)
         U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
         E -= dot(own, U)
-        dU = dot(tl.trans(scores), dO) * scale + dot(K_out, dSc)
-        Y = times(tl.trans(T), dU.to(dO.dtype))
         dV = (Y * β[:, None]).to(X.dtype)
         store(dv, row, ok, col_v, V, dV)
         dβ += tl.sum(Y * E, 1)

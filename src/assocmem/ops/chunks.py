@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 CHUNK = 64  # on CPU 32 to 128 are equally fast, and larger tiles leave the cache
+GROUP = 8  # chunks whose products are taken together: few calls, and all operands in the cache
+
+
+def spans(T: int) -> Iterator[tuple[slice, int]]:
+    """Groups of chunks that cover T tokens, as (tokens, tokens a chunk); a shorter chunk is last."""
+    start = 0
+    while start < T:
+        C = min(CHUNK, T - start)
+        stop = start + C * min(GROUP, (T - start) // C)
+        yield slice(start, stop), C
+        start = stop
 
 
 def heads_first(x: Tensor, S: Tensor) -> Tensor:
@@ -14,6 +27,17 @@ def heads_first(x: Tensor, S: Tensor) -> Tensor:
     Always laid out alike, or a sum would take its terms in another order when B is 1.
     """
     return x.to(S).transpose(1, 2).flatten(0, 1).contiguous()
+
+
+def in_chunks(x: Tensor, C: int, S: Tensor) -> Tensor:
+    """From `[B, n C, H, ...]` to `[n, B H, C, ...]` in the state's dtype, always laid out alike."""
+    x = x.to(S).unflatten(1, (x.shape[1] // C, C)).movedim((1, 3), (0, 2))  # [n, B, H, C, ...]
+    return x.flatten(1, 2).contiguous()
+
+
+def in_sequence(x: Tensor, B: int, H: int) -> Tensor:
+    """From `[n, B H, C, V]` back to `[B, n C, H, V]`."""
+    return x.unflatten(1, (B, H)).movedim((0, 2), (1, 3)).flatten(1, 2)
 
 
 def wide(x: Tensor) -> Tensor:
@@ -44,4 +68,4 @@ def without_poison(X: Tensor) -> tuple[Tensor, Tensor]:
 def masked_product(A: Tensor, X: Tensor) -> Tensor:
     """A X for a lower triangular A, in which a NaN in X_s reaches the rows from s on only."""
     finite, lost = without_poison(X)
-    return torch.baddbmm(lost, A, finite)
+    return A @ finite + lost

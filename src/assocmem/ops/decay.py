@@ -1,4 +1,4 @@
-"""The decays within a chunk, for each kind of gate: none, one a head, one a channel.
+"""The decays within chunks, for each kind of gate: none, one a head, one a channel.
 
 From the natural logarithms g of the C tokens' decays follow Γ_ts, the decay from token s to token
 t, γ_t from the chunk's start to t, and ρ_s from s to the chunk's end. Every one is the exponential
@@ -29,13 +29,13 @@ class NoDecay:
         """ρ ⊙ K."""
         return k
 
-    def over_chunk(self, S: Tensor) -> Tensor:
-        """γ_C S."""
+    def over_chunk(self, i: int, S: Tensor) -> Tensor:
+        """γ_C S for chunk i."""
         return S
 
 
 class HeadDecay:
-    """One decay a head and token, `[..., C]`."""
+    """One decay a head and token, `[n, N, C]` for n chunks."""
 
     def __init__(self, g: Tensor) -> None:
         self.Γ, self.γ = log_decay_matrix(g).exp(), g.cumsum(-1).exp()
@@ -52,13 +52,13 @@ class HeadDecay:
         """ρ ⊙ K; ρ is Γ's last row."""
         return self.Γ[..., -1, :, None].to(k) * k
 
-    def over_chunk(self, S: Tensor) -> Tensor:
-        """γ_C S."""
-        return self.γ[..., -1, None, None].to(S) * S
+    def over_chunk(self, i: int, S: Tensor) -> Tensor:
+        """γ_C S for chunk i."""
+        return self.γ[i, :, -1, None, None].to(S) * S
 
 
 class ChannelDecay:
-    """One decay a channel of the keys, head and token, `[..., C, K]`."""
+    """One decay a channel of the keys, head and token, `[n, N, C, K]` for n chunks."""
 
     def __init__(self, g: Tensor) -> None:
         self.g, self.γ, self.ρ = g, g.cumsum(-2).exp(), sum_after(g).exp()
@@ -75,16 +75,16 @@ class ChannelDecay:
         """ρ ⊙ K."""
         return self.ρ.to(k) * k
 
-    def over_chunk(self, S: Tensor) -> Tensor:
-        """γ_C S."""
-        return self.γ[..., -1, :, None].to(S) * S
+    def over_chunk(self, i: int, S: Tensor) -> Tensor:
+        """γ_C S for chunk i."""
+        return self.γ[i, :, -1, :, None].to(S) * S
 
 
 def decay_of(g: Tensor | None) -> NoDecay | HeadDecay | ChannelDecay:
-    """The decays of a chunk from g: None, `[N, C]` or `[N, C, K]`."""
+    """The decays of n chunks from g: None, `[n, N, C]` or `[n, N, C, K]`."""
     if g is None:
         return NoDecay()
-    return HeadDecay(g) if g.ndim == 2 else ChannelDecay(g)
+    return HeadDecay(g) if g.ndim == 3 else ChannelDecay(g)
 
 
 def log_decay_matrix(g: Tensor) -> Tensor:

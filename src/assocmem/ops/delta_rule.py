@@ -19,10 +19,11 @@ from torch import Tensor
 from assocmem.ops import inputs
 from assocmem.ops.backend import choose
 from assocmem.ops.chunks import (
-    CHUNK,
-    heads_first,
+    in_chunks,
+    in_sequence,
     known_to_be_finite,
     masked_product,
+    spans,
     wide,
     without_poison,
 )
@@ -53,7 +54,8 @@ def chunk(
     """The same in matrix products: a loop over chunks of C tokens, none over tokens.
 
     Within a chunk the corrections solve a triangular system. With Γ_ts the decay from token s to
-    token t, γ_t from the chunk's start to t, and ρ_s from s to the chunk's end:
+    token t, γ_t from the chunk's start to t, and ρ_s from s to the chunk's end (book, chapter 6,
+    eq-delta-chunk):
 
         (I + strict_lower(β ⊙ K Kᵀ ⊙ Γ)) U = β ⊙ (V − (γ ⊙ K) S)
         O = scale · ((Q Kᵀ ⊙ Γ) U + (γ ⊙ Q) S),    S ← γ_C S + (ρ ⊙ K)ᵀ U
@@ -62,26 +64,25 @@ def chunk(
     S = S.flatten(0, 1)
     clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.exp(),)))
     outputs = []
-    for start in range(0, T, CHUNK):
-        tokens = slice(start, start + CHUNK)
-        Q, K, X = (heads_first(x[:, tokens], S) for x in (q, k, v))
-        β = heads_first(beta[:, tokens], S)[..., None]
-        decay = decay_of(None if g is None else wide(heads_first(g[:, tokens], S)))
+    for tokens, C in spans(T):
+        Q, K, X = (in_chunks(x[:, tokens], C, S) for x in (q, k, v))
+        β = in_chunks(beta[:, tokens], C, S)[..., None]
+        decay = decay_of(None if g is None else wide(in_chunks(g[:, tokens], C, S)))
         # The system is built and solved in float64. Equal keys have equal scores, and with β near 2
         # nothing fades: the same rounding error in every score would add up over the sequence.
         L = wide(β) * decay.scores(wide(K), wide(K))
-        D = β * torch.baddbmm(X, decay.since_start(K), S, alpha=-1)
-        A = decay.scores(Q, K)
-        if clean:
-            U = solve(L, D)
-            O = A @ U
-        else:
-            D, lost = without_poison(D)
-            U = solve(L.nan_to_num(0.0, 0.0, 0.0), D) + lost
-            O = masked_product(A, U)
-        O = torch.baddbmm(O, decay.since_start(Q), S).mul_(scale)
-        S = torch.baddbmm(decay.over_chunk(S), decay.until_end(K).mT, U)
-        outputs.append(O.unflatten(0, (B, H)).transpose(1, 2))
+        K_in, K_out = decay.since_start(K), decay.until_end(K).mT
+        states, corrections = [], []
+        for i in range(len(X)):
+            states.append(S)
+            D = β[i] * torch.baddbmm(X[i], K_in[i], S, alpha=-1)
+            U = solve(L[i], D) if clean else solve_around_poison(L[i], D)
+            corrections.append(U)
+            S = torch.baddbmm(decay.over_chunk(i, S), K_out[i], U)
+        A, U = decay.scores(Q, K), torch.stack(corrections)
+        O = A @ U if clean else masked_product(A, U)
+        O = (O + decay.since_start(Q) @ torch.stack(states)).mul_(scale)
+        outputs.append(in_sequence(O, B, H))
     return torch.cat([v[:, :0].to(S), *outputs], 1), S.unflatten(0, (B, H))
 
 
@@ -91,6 +92,12 @@ def solve(L: Tensor, D: Tensor) -> Tensor:
     Not by a series in powers of L, whose error for similar keys is larger than the solution.
     """
     return torch.linalg.solve_triangular(L, D.to(L), upper=False, unitriangular=True).to(D)
+
+
+def solve_around_poison(L: Tensor, D: Tensor) -> Tensor:
+    """The same, in which a NaN in D_s or L_ts reaches the rows from s on only."""
+    D, lost = without_poison(D)
+    return solve(L.nan_to_num(0.0, 0.0, 0.0), D) + lost
 
 
 def delta_rule(

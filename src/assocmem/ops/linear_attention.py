@@ -15,7 +15,13 @@ from torch import Tensor
 
 from assocmem.ops import inputs
 from assocmem.ops.backend import choose
-from assocmem.ops.chunks import CHUNK, heads_first, known_to_be_finite, masked_product
+from assocmem.ops.chunks import (
+    in_chunks,
+    in_sequence,
+    known_to_be_finite,
+    masked_product,
+    spans,
+)
 from assocmem.ops.decay import decay_of
 from assocmem.ops.packed import each_sequence
 
@@ -48,15 +54,17 @@ def chunk(
     B, T, H = v.shape[:3]
     S = S.flatten(0, 1)
     outputs, clean = [], known_to_be_finite(v)
-    for start in range(0, T, CHUNK):
-        tokens = slice(start, start + CHUNK)
-        Q, K, X = (heads_first(x[:, tokens], S) for x in (q, k, v))
-        decay = decay_of(None if g is None else heads_first(g[:, tokens], S))
+    for tokens, C in spans(T):
+        Q, K, X = (in_chunks(x[:, tokens], C, S) for x in (q, k, v))
+        decay = decay_of(None if g is None else in_chunks(g[:, tokens], C, S))
+        written, states = decay.until_end(K).mT @ X, []
+        for i in range(len(X)):
+            states.append(S)
+            S = decay.over_chunk(i, S) + written[i]
         A = decay.scores(Q, K)
         O = A @ X if clean else masked_product(A, X)
-        O = torch.baddbmm(O, decay.since_start(Q), S).mul_(scale)
-        S = torch.baddbmm(decay.over_chunk(S), decay.until_end(K).mT, X)
-        outputs.append(O.unflatten(0, (B, H)).transpose(1, 2))
+        O = (O + decay.since_start(Q) @ torch.stack(states)).mul_(scale)
+        outputs.append(in_sequence(O, B, H))
     return torch.cat([v[:, :0].to(S), *outputs], 1), S.unflatten(0, (B, H))
 
 
