@@ -1,5 +1,6 @@
 /* Figures that the reader moves. Every position was computed in the chapter, as a fraction of its
-   axis, by assocmem.book.interactive; here fractions become pixels, and nothing else happens. */
+   axis, by assocmem.book.interactive; here fractions become pixels, and nothing else happens.
+   How a player takes the place of a picture is at the end, for other scripts too. */
 
 "use strict";
 
@@ -100,8 +101,10 @@
     return player;
   }
 
-  function start() {
-    for (const output of document.querySelectorAll("div.interactive[data-for]")) {
+  /* Puts what `build` makes of a figure and its data in the place of the figure's picture, for all
+     outputs of one class. */
+  function standIn(kind, build) {
+    for (const output of document.querySelectorAll(`div.${kind}[data-for]`)) {
       const figure = document.getElementById(output.dataset.for);
       if (figure === null || figure.querySelector(".player")) continue;
       const player = build(figure, JSON.parse(output.querySelector("script").textContent));
@@ -111,6 +114,12 @@
     }
   }
 
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
-  else start();
+  function whenLoaded(kind, build) {
+    const start = () => standIn(kind, build);
+    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+    else start();
+  }
+
+  window.figuresThatMove = { element, whenLoaded };
+  whenLoaded("interactive", build);
 })();

@@ -109,13 +109,21 @@ class Chapter:
     @cached_property
     def interactives(self) -> list[Tag]:
         """The elements that the site turns into figures that move."""
+        return self.players("interactive")
+
+    @cached_property
+    def workbenches(self) -> list[Tag]:
+        """The elements that the site turns into memories to write into."""
+        return self.players("workbench")
+
+    def players(self, kind: str) -> list[Tag]:
         pages = [
             BeautifulSoup(output.data["text/html"], "html.parser")
             for cell in self.code
             for output in cell.outputs
             if "text/html" in output.get("data", {})
         ]
-        return [tag for page in pages for tag in page.select("div.interactive")]
+        return [tag for page in pages for tag in page.select(f"div.{kind}")]
 
     def named(self, *names: str) -> list[Directive]:
         """The directives with one of these names."""

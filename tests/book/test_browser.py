@@ -176,6 +176,21 @@ def test_figures_that_move_stand_in_for_their_pictures(visit: Visit, chapter: Ch
     assert visit.complaints == []
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
+def test_workbenches_stand_in_for_their_pictures(visit: Visit, chapter: Chapter) -> None:
+    page = visit.open(f"book/{chapter.name}.html")
+    names = page.locator("div.workbench").evaluate_all("all => all.map(a => a.dataset.for)")
+    assert names == [html["data-for"] for html in chapter.workbenches]
+    for name in names:
+        figure = page.locator(f"figure#{name}")
+        assert not figure.locator("img").is_visible()
+        says = figure.locator(".says")
+        before = says.inner_text()
+        figure.get_by_role("button", name="Write").first.press("Enter")
+        assert says.inner_text() != before
+    assert visit.complaints == []
+
+
 def test_search_finds_what_the_book_is_about(visit: Visit) -> None:
     page = visit.open("search.html?q=crosstalk")
     page.wait_for_selector("#search-results ul.search li a", timeout=10_000)

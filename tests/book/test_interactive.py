@@ -96,10 +96,11 @@ def test_what_does_not_fit_is_named(changes: dict, message: str) -> None:
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
 def test_a_chapter_s_moving_figure_has_a_picture_to_fall_back_on(chapter: Chapter) -> None:
     names = [cell.metadata.mystnb.figure.name for cell in chapter.figures]
-    found = [str(tag["data-for"]) for tag in chapter.interactives]
+    players = chapter.interactives + chapter.workbenches
+    found = [str(tag["data-for"]) for tag in players]
     assert set(found) <= set(names)
     assert len(found) == len(set(found))
-    for tag in chapter.interactives:
+    for tag in players:
         assert tag.has_attr("hidden")  # where no script runs, nothing but the picture is to be seen
         assert len(str(tag).encode()) < HEAVY
 

@@ -136,9 +136,20 @@ def interactive(
             for frame in frames
         ],
     }
+    return stand_in("interactive", figure, data)
+
+
+def stand_in(kind: str, figure: str, data: dict) -> HTML:
+    """Data for the script that draws this kind of figure, in an element that stays hidden.
+
+    Args:
+        kind: the class that the script looks for.
+        figure: the name of the static figure, whose picture gives way.
+        data: what the script reads.
+    """
     # A "<" inside would end the script element early.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return HTML(
-        f'<div class="interactive" data-for="{figure}" hidden>'
+        f'<div class="{kind}" data-for="{figure}" hidden>'
         f'<script type="application/json">{text}</script></div>'
     )

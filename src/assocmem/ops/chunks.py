@@ -12,7 +12,7 @@ GROUP = 8  # chunks whose products are taken together: few calls, and all operan
 
 
 def spans(T: int) -> Iterator[tuple[slice, int]]:
-    """Groups of chunks that cover T tokens, as (tokens, tokens a chunk); a shorter chunk is last."""
+    """Groups of chunks that cover T tokens, as (tokens, tokens a chunk); a shorter one is last."""
     start = 0
     while start < T:
         C = min(CHUNK, T - start)
