@@ -95,3 +95,97 @@ def test_accuracy_is_the_share_of_nearest_answers():
 def test_bad_sizes_are_named(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+def test_parity_counts_ones():
+    drawn = tasks.parity(3, 40, generator())
+    for bits, targets in zip(drawn.tokens.tolist(), drawn.targets.tolist(), strict=True):
+        assert targets == [sum(bits[: t + 1]) % 2 for t in range(40)]
+    assert drawn.tokens.unique().tolist() == [0, 1]
+
+
+def test_modular_arithmetic_from_left_to_right():
+    m = 5
+    drawn = tasks.modular_arithmetic(4, 60, m, generator())
+    assert set(drawn.tokens.flatten().tolist()) == set(range(3 * m))
+    for tokens, targets in zip(drawn.tokens.tolist(), drawn.targets.tolist(), strict=True):
+        state = 0
+        for token, target in zip(tokens, targets, strict=True):
+            d = token % m
+            state = (state + d, state - d, state * d)[token // m] % m
+            assert target == state
+
+
+@pytest.mark.parametrize(("group", "order", "n"), [("S3", 6, 3), ("A5", 60, 5), ("S5", 120, 5)])
+def test_word_problem_is_composition(group, order, n):
+    elements = tasks.GROUPS[group]
+    assert len(set(elements)) == order
+    assert elements[0] == tuple(range(n))
+    drawn = tasks.word_problem(2, 200, group, generator())
+    for tokens, targets in zip(drawn.tokens.tolist(), drawn.targets.tolist(), strict=True):
+        held = list(range(n))
+        for token, target in zip(tokens, targets, strict=True):
+            held = [held[i] for i in elements[token]]
+            assert elements[target] == tuple(held)
+
+
+def test_swaps_exchange_two_places():
+    drawn = tasks.swaps(3, 50, 5, generator())
+    for b in range(3):
+        held = list(range(5))
+        for t, (i, j) in enumerate(drawn.pairs[b].tolist()):
+            assert i < j
+            held[i], held[j] = held[j], held[i]
+            assert drawn.states[b, t].tolist() == held
+            assert drawn.targets[b, t] == held[0]
+    numbers = {
+        tuple(p): t
+        for p, t in zip(
+            drawn.pairs.flatten(0, 1).tolist(), drawn.tokens.flatten().tolist(), strict=True
+        )
+    }
+    assert sorted(numbers.values()) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    "drawn", [tasks.reachability(20, 12, 0.15, generator()), tasks.two_trees(20, 12, generator())]
+)
+def test_reachable_is_what_a_path_leads_to(drawn):
+    for A, reachable in zip(drawn.adjacency.tolist(), drawn.reachable.tolist(), strict=True):
+        seen, frontier = {0}, [0]
+        while frontier:
+            s = frontier.pop()
+            new = [t for t in range(12) if A[t][s] and t not in seen]
+            seen.update(new)
+            frontier += new
+        assert [t in seen for t in range(12)] == reachable
+    assert not drawn.adjacency.triu().any()
+
+
+def test_two_trees_of_one_size_with_one_parent_each():
+    drawn = tasks.two_trees(50, 12, generator())
+    assert (drawn.reachable.sum(1) == 6).all()
+    assert (drawn.adjacency.sum((1, 2)) == 10).all()
+    assert (drawn.adjacency.sum(2) <= 1).all()
+
+
+def test_edges_have_their_probability():
+    drawn = tasks.reachability(500, 12, 0.15, generator())
+    share = drawn.adjacency.double().sum() / (500 * 66)
+    assert abs(share - 0.15) < 4 * (0.15 * 0.85 / (500 * 66)) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: tasks.parity(1, 0, generator()), "length must be at least 1"),
+        (lambda: tasks.modular_arithmetic(1, 1, 1, generator()), "modulus must be at least 2"),
+        (lambda: tasks.word_problem(1, 1, "M11", generator()), "group must be one of"),
+        (lambda: tasks.swaps(1, 1, 1, generator()), "n must be at least 2"),
+        (lambda: tasks.reachability(1, 3, 1.5, generator()), "edge_probability must lie in"),
+        (lambda: tasks.two_trees(1, 5, generator()), "n must be even"),
+    ],
+)
+def test_bad_sizes_of_states_and_graphs_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,11 +1,12 @@
 """Transformers as associative memory: sequence operators, layers and the theory behind them."""
 
-from assocmem import capacity, hopfield, nn, ops, rules, similarity, tasks, train
+from assocmem import capacity, constructions, hopfield, nn, ops, rules, similarity, tasks, train
 from assocmem.memory import AssociativeMemory
 
 __all__ = [
     "AssociativeMemory",
     "capacity",
+    "constructions",
     "hopfield",
     "nn",
     "ops",

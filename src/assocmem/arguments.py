@@ -13,6 +13,12 @@ def check_count(name: str, value: int, at_least: int = 1) -> None:
         raise ValueError(f"{name} must be at least {at_least}, got {value}")
 
 
+def check_counts(**counts: int) -> None:
+    """Raise unless every one of the named numbers is an integer of at least 1."""
+    for name, value in counts.items():
+        check_count(name, value)
+
+
 def check_positive(name: str, value: float) -> None:
     """Raise unless `value` is a finite number above 0."""
     if not (0 < value < math.inf):

@@ -1,7 +1,4 @@
-"""Synthetic tasks: what a memory is asked to hold, and the questions that show whether it does.
-
-Every function draws from a `torch.Generator`: the same seed gives the same data on the CPU.
-"""
+"""Pairs to read, and questions about them."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_count
-from assocmem.capacity.vectors import sphere
+from assocmem.arguments import check_counts
 
 IGNORE = -100  # the target of a position that asks nothing, as in torch's cross_entropy
 
@@ -68,7 +64,9 @@ def associative_recall(
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, or n_pairs is above n_keys.
     """
-    check_sizes(batch=batch, n_pairs=n_pairs, n_queries=n_queries, n_keys=n_keys, n_values=n_values)
+    check_counts(
+        batch=batch, n_pairs=n_pairs, n_queries=n_queries, n_keys=n_keys, n_values=n_values
+    )
     if n_pairs > n_keys:
         raise ValueError(f"n_pairs must be at most n_keys = {n_keys}, got {n_pairs}")
     keys = torch.rand(batch, n_keys, generator=generator).argsort(1)[:, :n_pairs]
@@ -101,7 +99,7 @@ def overwrite(
     Raises:
         TypeError, ValueError: when a size is no integer >= 1.
     """
-    check_sizes(
+    check_counts(
         batch=batch, n_writes=n_writes, n_queries=n_queries, n_keys=n_keys, n_values=n_values
     )
     keys = torch.randint(n_keys, (batch, n_writes), generator=generator)
@@ -110,58 +108,3 @@ def overwrite(
     queries = keys.gather(1, asked)
     written = torch.arange(1, n_writes + 1) * (queries[:, :, None] == keys[:, None, :])
     return Recall(keys, values, queries, values.gather(1, written.argmax(-1)))
-
-
-class Facts(NamedTuple):
-    """Facts for a memory that is asked with vectors.
-
-    Args:
-        inputs: the vector that asks for each fact `[N, d_model]`, of length √d_model.
-        labels: which of the answers is right `[N]`, int64.
-        answers: the vectors to choose from `[n_answers, d_model]`, of length √d_model.
-    """
-
-    inputs: Tensor
-    labels: Tensor
-    answers: Tensor
-
-    def accuracy(self, outputs: Tensor) -> float:
-        """Share of the outputs `[N, d_model]` whose largest dot product is with their answer."""
-        return ((outputs @ self.answers.mT).argmax(-1) == self.labels).double().mean().item()
-
-
-def fact_storage(
-    n_facts: int,
-    d_model: int,
-    n_answers: int,
-    generator: torch.Generator,
-    dtype: torch.dtype = torch.float64,
-) -> Facts:
-    """Random facts: inputs and answers uniform on a sphere, labels uniform.
-
-    Nothing relates one fact to another, so that whatever answers them has stored them.
-
-    Args:
-        n_facts: facts N.
-        d_model: size of the vectors.
-        n_answers: answers to choose from.
-        generator: the source of randomness.
-        dtype: floating-point type of the vectors.
-
-    Returns:
-        `Facts`.
-
-    Raises:
-        TypeError, ValueError: when a size is no integer >= 1.
-    """
-    check_sizes(n_facts=n_facts, d_model=d_model, n_answers=n_answers)
-    inputs = d_model**0.5 * sphere(n_facts, d_model, generator, dtype)
-    answers = d_model**0.5 * sphere(n_answers, d_model, generator, dtype)
-    labels = torch.randint(n_answers, (n_facts,), generator=generator)
-    return Facts(inputs, labels, answers)
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raise unless every size is an integer of at least 1."""
-    for name, size in sizes.items():
-        check_count(name, size)

@@ -1,0 +1,66 @@
+"""Word problems: each token is a permutation, written as a few swaps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from assocmem.constructions.arguments import check_integers
+from assocmem.rules import delta_product
+
+
+def word_problem(permutations: Tensor, backend: str = "auto") -> Tensor:
+    """The product so far of permutations of n elements, by n − 1 corrections a token.
+
+    As in `swaps`, a correction under k = e_j − e_i with value 0 and β = 1 exchanges two places, and
+    every permutation of n elements is at most n − 1 exchanges: this is DeltaProduct
+    (arXiv:2502.10297) with n − 1 steps a token, four for S₅. Where a token needs fewer, β = 0.
+
+    Args:
+        permutations: what acts at each step `[B, T, n]`, int64; p makes of an arrangement a the one
+            that has a[p[i]] in place i.
+        backend: as in `ops.delta_rule`.
+
+    Returns:
+        the element in each place after each step `[B, T, n]`, int64, starting from 0 … n − 1.
+
+    Raises:
+        TypeError: permutations is no int64 tensor.
+        ValueError: the shape is wrong, n is below 2, or a row is no permutation.
+    """
+    check_integers("permutations", permutations, 3, "[B, T, n]", below=permutations.shape[-1])
+    B, T, n = permutations.shape
+    if n < 2:
+        raise ValueError(f"permutations must have n >= 2 elements, got {n}")
+    if not bool((permutations.sort(-1).values == torch.arange(n)).all()):
+        raise ValueError("permutations must hold every number from 0 to n − 1 once in each row")
+    pairs = exchanges(permutations)
+    places = torch.eye(n, dtype=torch.float64, device=permutations.device)
+    k = (places[pairs[..., 1]] - places[pairs[..., 0]])[:, :, :, None]  # [B, T, n − 1, H = 1, n]
+    q = torch.arange(n, dtype=k.dtype, device=k.device).expand(B, T, 1, n)
+    o, _ = delta_product(
+        q,
+        k,
+        torch.zeros_like(k),
+        torch.ones_like(k[..., 0]),  # under the key e_i − e_i = 0 nothing is written
+        scale=1.0,
+        initial_state=places.expand(B, 1, n, n),
+        backend=backend,
+    )
+    return o[:, :, 0].round().long().argsort(-1)
+
+
+def exchanges(permutations: Tensor) -> Tensor:
+    """Pairs of places `[…, n − 1, 2]` whose exchange, one after another, gives `[…, n]`.
+
+    Place i gets what belongs there, for i = 0, 1, …; where it already does, both places are i.
+    """
+    n = permutations.shape[-1]
+    a = torch.arange(n, device=permutations.device).expand_as(permutations)
+    pairs = []
+    for i in range(n - 1):
+        j = (a == permutations[..., i : i + 1]).int().argmax(-1)
+        pair = torch.stack((torch.full_like(j, i), j), -1)
+        a = a.scatter(-1, pair, a.gather(-1, pair.flip(-1)))
+        pairs.append(pair)
+    return torch.stack(pairs, -2)

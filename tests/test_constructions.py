@@ -1,0 +1,206 @@
+"""Constructions: exact against permutations and graphs that are followed by hand."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from assocmem import constructions, ops, tasks
+
+FORMS = ("recurrent", "chunk")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def places_after(pairs: torch.Tensor, n: int) -> list[list[int]]:
+    """The elements in their places after each swap of one sequence `[T, 2]`."""
+    held, states = list(range(n)), []
+    for i, j in pairs.tolist():
+        held[i], held[j] = held[j], held[i]
+        states.append(list(held))
+    return states
+
+
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("length", [0, 1, 300])
+def test_parity(backend, length):
+    bits = torch.randint(2, (3, length), generator=generator())
+    right = [[sum(row[: t + 1]) % 2 for t in range(length)] for row in bits.tolist()]
+    assert constructions.parity(bits, backend).tolist() == right
+
+
+def test_parity_of_a_hundred_thousand_bits():
+    bits = torch.randint(2, (1, 100_000), generator=generator())
+    right = list(itertools.accumulate(bits[0].tolist(), lambda a, b: a ^ b))
+    assert constructions.parity(bits)[0].tolist() == right
+
+
+def test_a_step_size_of_at_most_one_cannot_hold_a_parity():
+    """The control: with eigenvalues in [0, 1] the sign of the state never changes."""
+    bits = torch.randint(2, (1, 200), generator=generator())
+    one = torch.ones(1, 200, 1, 1, dtype=torch.float64)
+    beta = bits[..., None].double()
+    start = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    o, _ = ops.delta_rule(one, one, 0 * one, beta, scale=1.0, initial_state=start)
+    assert (o >= 0).all()
+    assert (bits.cumsum(1) % 2).float().mean() > 0.4
+
+
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize(("n", "length"), [(2, 50), (5, 2000), (16, 2000), (64, 1000)])
+def test_swaps(n, length, backend):
+    if backend == "recurrent":
+        length //= 10
+    drawn = tasks.swaps(2, length, n, generator())
+    states = constructions.swaps(drawn.pairs, n, backend)
+    assert states.tolist() == [places_after(pairs, n) for pairs in drawn.pairs]
+
+
+def test_swaps_do_not_care_which_place_comes_first():
+    pairs = tasks.swaps(1, 50, 7, generator()).pairs
+    assert torch.equal(constructions.swaps(pairs, 7), constructions.swaps(pairs.flip(-1), 7))
+
+
+@pytest.mark.parametrize("group", tasks.GROUPS)
+def test_word_problem(group):
+    elements = torch.tensor(tasks.GROUPS[group])
+    drawn = tasks.word_problem(1, 5000, group, generator())
+    assert set(drawn.tokens.unique().tolist()) == set(range(len(elements)))
+    states = constructions.word_problem(elements[drawn.tokens])
+    assert torch.equal(states, elements[drawn.targets])
+
+
+@pytest.mark.parametrize("s", [1, 2, 3])
+def test_unbiased_bases(s):
+    d = 4**s
+    keys = constructions.unbiased_bases(s)
+    assert keys.shape == (d * (2**s + 1), d)
+    products = (keys @ keys.mT).abs()
+    basis = torch.arange(len(keys)) // d
+    same = basis[:, None] == basis[None, :]
+    assert torch.equal(products.where(same, 0.0), torch.eye(len(keys)).double())
+    assert (products[~same] - d**-0.5).abs().max() <= 1e-15
+
+
+def test_more_elements_than_dimensions():
+    """4,352 elements under keys of size 256: not one wrong place in 2,000 swaps of any of them."""
+    keys = constructions.unbiased_bases(4)
+    drawn = tasks.swaps(1, 2000, len(keys), generator())
+    read = constructions.swaps_of_similar_keys(drawn.pairs, keys)
+    assert keys.shape == (4352, 256)
+    assert torch.equal(read, drawn.states.double())
+
+
+def test_the_linear_kernel_function_loses_similar_keys():
+    keys = constructions.unbiased_bases(3)[:128]
+    drawn = tasks.swaps(1, 300, 128, generator())
+    exact = constructions.swaps_of_similar_keys(drawn.pairs, keys)
+    linear = constructions.swaps_of_similar_keys(drawn.pairs, keys, "linear")
+    assert torch.equal(exact, drawn.states.double())
+    assert (linear[:, -1].round() == drawn.states[:, -1]).double().mean() < 0.1
+    orthogonal = torch.eye(128, dtype=torch.float64)
+    linear = constructions.swaps_of_similar_keys(drawn.pairs, orthogonal, "linear")
+    assert torch.equal(linear, drawn.states.double())
+
+
+def test_keys_that_are_too_similar_fail():
+    """Beyond ε = 1/8 an inner product of two differences can round to the wrong integer."""
+    keys = torch.randn(64, 32, generator=generator(), dtype=torch.float64)
+    keys /= keys.norm(dim=1, keepdim=True)
+    drawn = tasks.swaps(1, 300, 64, generator())
+    read = constructions.swaps_of_similar_keys(drawn.pairs, keys)
+    assert (read[:, -1] == drawn.states[:, -1]).double().mean() < 0.5
+
+
+def test_a_cache_that_is_rewritten_stays_short():
+    keys = constructions.unbiased_bases(4)[:16]
+    drawn = tasks.swaps(2, 400, 16, generator())
+    read = constructions.swaps_of_similar_keys(drawn.pairs, keys, rewrite_every=16)
+    assert torch.equal(read, drawn.states.double())
+
+
+@pytest.mark.parametrize("m", [2, 3, 5, 12])
+def test_dihedral(m):
+    tokens = torch.randint(2, (2, 3000), generator=generator())
+    a, b = constructions.dihedral(tokens, m)
+    for row, a_row, b_row in zip(tokens.tolist(), a.tolist(), b.tolist(), strict=True):
+        rotation, mirrored, right = 0, 0, []
+        for token in row:
+            if token == 0:  # (r^a s^b) r = r^(a ± 1) s^b
+                rotation = (rotation + (-1 if mirrored else 1)) % m
+            else:
+                mirrored ^= 1
+            right.append((rotation, mirrored))
+        assert list(zip(a_row, b_row, strict=True)) == right
+
+
+def random_graphs(count: int = 2000) -> tasks.Reachability:
+    return tasks.reachability(count, 32, 1.5 / 32, generator())
+
+
+@pytest.mark.parametrize("erase", ["linear", "mean"])
+def test_reachability(erase):
+    drawn = random_graphs()
+    u = constructions.reachability(drawn.adjacency, erase=erase)
+    assert torch.equal(u > 0, drawn.reachable)
+    assert erase == "linear" or u.max() <= 1.0
+
+
+def test_u_counts_paths():
+    """0 → 1, 0 → 2, 1 → 3, 2 → 3, 3 → 4: two paths lead to 3 and to 4."""
+    A = torch.zeros(1, 5, 5, dtype=torch.bool)
+    for s, t in ((0, 1), (0, 2), (1, 3), (2, 3), (3, 4)):
+        A[0, t, s] = True
+    assert constructions.reachability(A)[0].tolist() == [1, 1, 1, 2, 2]
+    assert constructions.reachability(A, erase="mean")[0].tolist() == [1, 1, 1, 1, 1]
+
+
+def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
+    drawn = random_graphs()
+    u = constructions.reachability(drawn.adjacency, beta=1.0)
+    right = ((u.abs() > 0.5) == drawn.reachable).all(1).double().mean()
+    assert 0.85 < right < 0.97
+    weights = torch.rand(drawn.adjacency.shape, generator=generator(1), dtype=torch.float64)
+    u = constructions.reachability(weights * drawn.adjacency, beta=1.0)
+    assert torch.equal(u.abs() > 1e-9, drawn.reachable)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: constructions.parity(torch.zeros(1, 2)), TypeError, "bits must be an int64"),
+        (lambda: constructions.parity(torch.tensor([[0, 2]])), ValueError, "0 … 1, got 0 … 2"),
+        (lambda: constructions.swaps(torch.tensor([[[0, 0]]]), 3), ValueError, "the same twice"),
+        (lambda: constructions.swaps(torch.tensor([[[0, 3]]]), 3), ValueError, "0 … 2, got 0 … 3"),
+        (lambda: constructions.swaps(torch.tensor([[[0, 1]]]), 1), ValueError, "n must be at"),
+        (lambda: constructions.unbiased_bases(6), ValueError, "s must be at most 5, got 6"),
+        (
+            lambda: constructions.word_problem(torch.tensor([[[0, 0, 1]]])),
+            ValueError,
+            "once in each row",
+        ),
+        (
+            lambda: constructions.swaps_of_similar_keys(torch.tensor([[[0, 1]]]), torch.eye(3)),
+            TypeError,
+            "keys must be a float64 tensor, got torch.float32",
+        ),
+        (lambda: constructions.dihedral(torch.tensor([[0, 1]]), 1), ValueError, "m must be at"),
+        (
+            lambda: constructions.reachability(torch.ones(1, 3, 3, dtype=torch.bool)),
+            ValueError,
+            "strictly lower triangular",
+        ),
+        (
+            lambda: constructions.reachability(torch.zeros(3, 3, dtype=torch.bool)),
+            ValueError,
+            r"\[B, n, n\], got \[3, 3\]",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
