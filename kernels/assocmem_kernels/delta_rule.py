@@ -86,7 +86,7 @@ def times(T, X):
         for s in range(0, C // 4):
             rows = tl.sum(tl.where((b == s)[:, None, None], X_4, 0.0), 0)
             columns = tl.sum(tl.where((b == s)[None, :, None], T_4, 0.0), 1)
-            product += tl.sum(columns[:, :, None] * rows[None, :, :], 1)
+            product += tl.sum(columns[:, None, :] * tl.trans(rows)[None, :, :], 2)
         product = product.to(tl.float32)
     return product
 
@@ -143,9 +143,8 @@ def delta_forward_kernel(
         # of both products, and put back into every row from s on.
         lost = tl.cumsum(D - D, 0)
         D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)
-        O = dot(Q, S)
         U = times(load(inverse, row, ok, r, C), D)
-        O += dot(load(A, row, ok, r, C).to(X.dtype), U) + lost
+        O = dot(Q, S) + dot(load(A, row, ok, r, C).to(X.dtype), U) + lost
         store(o, row, ok, col_v, V, O * scale)
         U += lost
         if GATE:
@@ -275,11 +274,11 @@ def delta_backward_kernel(
         col_v = c + tl.arange(0, BV)
         X, dO = load(v, row, ok, col_v, V), load(do, row, ok, col_v, V)
         Sc, dSc = load(S, row_S, col < K, col_v, V), load(dS, row_S, col < K, col_v, V)
-        dU = dot(tl.trans(scores), dO) * scale + dot(K_out, dSc)
-        Y = times(tl.trans(T), dU.to(dO.dtype))
         E = X - dot(K_in, Sc)
         U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
         E -= dot(own, U)
+        dU = dot(tl.trans(scores), dO) * scale + dot(K_out, dSc)
+        Y = times(tl.trans(T), dU.to(dO.dtype))
         dV = (Y * β[:, None]).to(X.dtype)
         store(dv, row, ok, col_v, V, dV)
         dβ += tl.sum(Y * E, 1)

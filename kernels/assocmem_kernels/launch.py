@@ -96,6 +96,7 @@ EXCEPTIONS = {
     ("gfx942", "backward_kernel", "float32"): (16, 16, 4, 1),
     ("gfx942", "backward_kernel", "float32, channel"): (16, 16, 4, 1),
     ("gfx942", "delta_backward_kernel", "half"): (32, 32, 4, 2),
+    ("gfx942", "delta_backward_kernel", "float32"): (16, 16, 4, 1),
 }
 # Turing's tensor cores are out of Triton's reach: small tiles on ordinary cores.
 TURING = (16, 16, 8, 1)

@@ -16,6 +16,7 @@ PREFIXES = {
     "03_kernel_view": "ker-",
     "04_feed_forward_memory": "ffn-",
     "05_update_rules": "upd-",
+    "06_gpu_scans": "scan-",
 }
 STATEMENTS = ("prf:theorem", "prf:proposition", "prf:lemma", "prf:corollary")
 

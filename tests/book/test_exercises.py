@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 
 from assocmem.book import check
 from tests.book.chapter import CHAPTERS, Chapter, Directive, parse
+from tests.book.code import run
 from tests.book.miniature import miniature
 
 DIFFICULTY = re.compile(r"(?<!★)★{1,3}(?!★)")
@@ -42,7 +43,7 @@ class Exercise:
     def judge(self, answer: str) -> bool:
         """The verdict on an answer, given as code in place of the stub."""
         namespace = definitions(self.chapter, before=self.stub)
-        exec(answer, namespace)
+        run(answer, namespace)
         call = check_call(self.stub, self.check_name)
         return eval(compile(ast.Expression(call), "<check>", "eval"), namespace)
 
@@ -61,8 +62,7 @@ def definitions(chapter: Chapter, before: NotebookNode | None) -> dict[str, Any]
     for cell in chapter.code:
         if cell is before:
             break
-        kept: list[ast.stmt] = [n for n in parse(cell).body if isinstance(n, kinds)]
-        exec(compile(ast.Module(kept, []), "<chapter>", "exec"), namespace)
+        run(cell.source, namespace, kinds)
     return namespace
 
 

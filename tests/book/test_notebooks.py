@@ -21,7 +21,8 @@ WORDS = (2_500, 3_500)
 LINES = (200, 300)
 FIGURES = (6, 10)
 EXERCISES = (5, 8)
-PACKAGES = {"assocmem", "torch", "numpy", "matplotlib"} | set(sys.stdlib_module_names)
+PACKAGES = {"assocmem", "assocmem_kernels", "torch", "triton", "numpy", "matplotlib"}
+PACKAGES |= set(sys.stdlib_module_names)
 # A place on somebody's machine, in code or in what it prints.
 ABSOLUTE = re.compile(r"(?<![\w.])(?:/(?:home|root|tmp|usr|opt|work|Users|mnt|content)/|[A-Z]:\\)")
 

@@ -5,6 +5,7 @@ from assocmem.book.check.ch2 import ch2_ex1, ch2_ex2, ch2_ex3, ch2_ex4, ch2_ex5,
 from assocmem.book.check.ch3 import ch3_ex1, ch3_ex2, ch3_ex3, ch3_ex4, ch3_ex5, ch3_ex6
 from assocmem.book.check.ch4 import ch4_ex1, ch4_ex2, ch4_ex3, ch4_ex4, ch4_ex5, ch4_ex6
 from assocmem.book.check.ch5 import ch5_ex1, ch5_ex2, ch5_ex3, ch5_ex4, ch5_ex5, ch5_ex6
+from assocmem.book.check.ch6 import ch6_ex1, ch6_ex2, ch6_ex3, ch6_ex4, ch6_ex5, ch6_ex6
 
 __all__ = [
     "ch1_ex1",
@@ -37,4 +38,10 @@ __all__ = [
     "ch5_ex4",
     "ch5_ex5",
     "ch5_ex6",
+    "ch6_ex1",
+    "ch6_ex2",
+    "ch6_ex3",
+    "ch6_ex4",
+    "ch6_ex5",
+    "ch6_ex6",
 ]
