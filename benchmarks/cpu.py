@@ -1,4 +1,4 @@
-"""How fast the scans are on this CPU, as ratios within one run.
+"""How fast the operators are on this CPU, as ratios within one run.
 
     python benchmarks/cpu.py            # print the tables
     python benchmarks/cpu.py --store    # and store them, with where they were measured
@@ -29,15 +29,29 @@ from assocmem.book.recorded import provenance
 from assocmem.ops.chunks import CHUNK
 
 STORED = Path(__file__).parent / "results" / "cpu.json"
-LENGTHS = (1024, 2048, 4096, 16384)
+SCAN_LENGTHS = (1024, 2048, 4096, 16384)
+LENGTHS = {
+    "linear_attention": SCAN_LENGTHS,
+    "delta_rule": SCAN_LENGTHS,
+    "deltaformer": SCAN_LENGTHS[:3],  # grows like T²
+}
 H, D = 8, 64
 BYTES_IN_TURN = 400 * 2**20  # more than a last-level cache holds
 CALLS = {"recurrent": 3, "attention": 3}  # slow ones; 15 for the others
 MEGABYTE = 2**20
 
-# Operations a token and head: with the state 2 K V for a reading or a writing, with the chunk
-# 2 C K for scores and 2 C V for what they weigh.
-FLOPS = {"linear_attention": 4 * D * D + 4 * CHUNK * D, "delta_rule": 6 * D * D + 8 * CHUNK * D}
+
+def flops(operator: str, T: int) -> int:
+    """Operations a token and head.
+
+    With the state 2 K V for a reading or a writing, with the chunk 2 C K for scores and 2 C V for
+    what they weigh; twice attention with half of T tokens on average.
+    """
+    return {
+        "linear_attention": 4 * D * D + 4 * CHUNK * D,
+        "delta_rule": 6 * D * D + 8 * CHUNK * D,
+        "deltaformer": 4 * T * D,
+    }[operator]
 
 
 def arguments(operator: str, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
@@ -55,10 +69,13 @@ def variants(operator: str) -> dict[str, Callable[..., object]]:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         return scaled_dot_product_attention(q, k, v, is_causal=True)
 
-    return {
-        "chunk": lambda *x: function(*x, backend="chunk"),
+    decays = {
         "head decay": lambda *x: function(*x, logsigmoid(x[0][..., 0]), backend="chunk"),
         "channel decay": lambda *x: function(*x, logsigmoid(x[0]), backend="chunk"),
+    }
+    return {
+        "chunk": lambda *x: function(*x, backend="chunk"),
+        **({} if operator == "deltaformer" else decays),
         "recurrent": lambda *x: function(*x, backend="recurrent"),
         "attention": attention,
     }
@@ -85,7 +102,7 @@ def matmul_rate() -> float:
 def measure(operator: str) -> list[dict]:
     """One row a length."""
     rows = []
-    for T in LENGTHS:
+    for T in LENGTHS[operator]:
         generator = torch.Generator().manual_seed(T)
         sets = [
             arguments(operator, *(torch.randn(1, T, H, D, generator=generator) for _ in range(3)))
@@ -95,7 +112,7 @@ def measure(operator: str) -> list[dict]:
         for name, call in tqdm(variants(operator).items(), desc=f"{operator}, T = {T}"):
             turn = itertools.cycle(sets)
             row[name] = seconds(lambda call=call, turn=turn: call(*next(turn)), CALLS.get(name, 15))
-        row["of_matmul_rate"] = H * T * FLOPS[operator] / row["chunk"] / matmul_rate()
+        row["of_matmul_rate"] = H * T * flops(operator, T) / row["chunk"] / matmul_rate()
         rows.append(row)
     return rows
 
@@ -111,8 +128,8 @@ def _peak(operator: str, backend: str, T: int) -> int:
     leaves = [x.requires_grad_() for x in inputs]
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
     before = resident("VmRSS")
-    o, _ = getattr(ops, operator)(*leaves, backend=backend)
-    o.sum().backward()
+    result = getattr(ops, operator)(*leaves, backend=backend)
+    (result if isinstance(result, Tensor) else result[0]).sum().backward()
     return resident("VmHWM") - before
 
 
@@ -124,9 +141,10 @@ def resident(what: str) -> int:
 
 def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:
     """Print the ratios."""
-    columns = (("recurrent", 10), ("attention", 10), ("head decay", 11), ("channel decay", 14))
-    for operator in FLOPS:
+    widths = {"recurrent": 10, "attention": 10, "head decay": 11, "channel decay": 14}
+    for operator, lengths in LENGTHS.items():
         of_it = [row for row in rows if row["operator"] == operator]
+        columns = [(name, width) for name, width in widths.items() if name in of_it[0]]
         print(f"\n{operator}: time of the chunk form, and how many times it the others take")
         print(
             "     T  chunk ms" + "".join(name.rjust(width + 1) for name, width in columns), end=""
@@ -136,7 +154,8 @@ def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:
             ratios = "".join(f"{row[name] / row['chunk']:{width}.1f}×" for name, width in columns)
             print(f"{row['T']:6d}{1e3 * row['chunk']:10.2f}{ratios}{row['of_matmul_rate']:16.0%}")
         at = {row["T"]: row["chunk"] for row in of_it}
-        print(f"from 4096 to 16384 tokens: {at[16384] / at[4096] / 4:.2f} × linear growth")
+        few, many = lengths[-2:]
+        print(f"{many} tokens take {at[many] / at[few]:.2f} × as long as {few}")
         chunk, recurrent = (memory[operator][form] for form in ("chunk", "recurrent"))
         print(
             f"peak memory of training at T = 1024: {chunk / MEGABYTE:.0f} MB, recurrent form "
@@ -156,10 +175,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--store", action="store_true", help=f"write {STORED.name}")
     store = parser.parse_args().store
-    rows = [row for operator in FLOPS for row in measure(operator)]
+    rows = [row for operator in LENGTHS for row in measure(operator)]
     memory = {
         operator: {form: training_memory(operator, form, 1024) for form in ("chunk", "recurrent")}
-        for operator in FLOPS
+        for operator in LENGTHS
     }
     show(rows, memory)
     if store:

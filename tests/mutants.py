@@ -40,6 +40,7 @@ CHAPTER_2 = "book/02_memory_capacity.ipynb"
 CHAPTER_3 = "book/03_kernel_view.ipynb"
 CHAPTER_4 = "book/04_feed_forward_memory.ipynb"
 CHAPTER_5 = "book/05_update_rules.ipynb"
+CHAPTER_6 = "book/06_gpu_scans.ipynb"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ DECAY = "src/assocmem/ops/decay.py"
 CHUNKS = "src/assocmem/ops/chunks.py"
 DELTA_RULE = "src/assocmem/ops/delta_rule.py"
 SOFTMAX_ATTENTION = "src/assocmem/ops/softmax_attention.py"
+DELTAFORMER = "src/assocmem/ops/deltaformer.py"
+ERASE = "src/assocmem/ops/erase.py"
 DELTA_KERNEL = "kernels/assocmem_kernels/delta_rule.py"
 FEED_FORWARD = "src/assocmem/nn/feed_forward_memory.py"
 FEED_FORWARD_TEST = "tests/nn/test_feed_forward_memory.py"
@@ -88,6 +91,8 @@ WORST_KEYS = "tests/ops/test_delta_rule.py"
 KERNEL_TEST = "tests/kernels/test_scans.py -k linear"
 DELTA_KERNEL_TEST = "tests/kernels/test_scans.py -k delta"
 DELTA_LAYERS = "tests/nn/test_delta_layers.py"
+DELTAFORMER_TEST = "tests/ops/test_deltaformer.py"
+DELTA_FORMER_LAYER = "tests/nn/test_delta_former.py"
 RULES_TEST = "tests/test_rules.py"
 
 MUTANTS = (
@@ -273,8 +278,8 @@ MUTANTS = (
     Mutant(
         "the chunk form forgets what earlier chunks wrote",
         LINEAR_ATTENTION,
-        "decay.over_chunk(S), decay.until_end(K).mT, X)",
-        "S * 0, decay.until_end(K).mT, X)",
+        "decay.over_chunk(i, S) + written[i]",
+        "written[i]",
         (OPS_TEST, "tests/nn/test_linear_attention.py", CHAPTER_1),
     ),
     Mutant(
@@ -287,8 +292,8 @@ MUTANTS = (
     Mutant(
         "the chunk form drops the scale",
         LINEAR_ATTENTION,
-        "torch.baddbmm(O, decay.since_start(Q), S).mul_(scale)",
-        "torch.baddbmm(O, decay.since_start(Q), S)",
+        "torch.stack(states)).mul_(scale)",
+        "torch.stack(states))",
         (OPS_TEST, CHAPTER_1),
     ),
     Mutant(
@@ -354,13 +359,13 @@ MUTANTS = (
         DELTA_RULE,
         "(v[:, t] - recalled)",
         "(v[:, t] + recalled)",
-        (DELTA_TEST, WORST_KEYS),
+        (DELTA_TEST, WORST_KEYS, CHAPTER_6),
     ),
     Mutant(
         "the chunk form corrects what other chunks wrote the wrong way",
         DELTA_RULE,
-        "decay.since_start(K), S, alpha=-1)",
-        "decay.since_start(K), S, alpha=1)",
+        "K_in[i], S, alpha=-1)",
+        "K_in[i], S, alpha=1)",
         (DELTA_TEST, WORST_KEYS),
     ),
     Mutant(
@@ -375,13 +380,13 @@ MUTANTS = (
         CHUNKS,
         'return x if x.device.type == "mps" else x.double()',
         "return x",
-        (WORST_KEYS,),
+        (WORST_KEYS, CHAPTER_6),
     ),
     Mutant(
         "a NaN is not taken out of the triangular system",
         DELTA_RULE,
-        "if clean:",
-        "if True:",
+        "if clean else solve_around_poison(L[i], D)",
+        "if True else solve_around_poison(L[i], D)",
         (DELTA_TEST,),
     ),
     Mutant(
@@ -389,14 +394,14 @@ MUTANTS = (
         DELTA_KERNEL,
         "D = (X - dot(Kc, S))",
         "D = (X + dot(Kc, S))",
-        (DELTA_KERNEL_TEST,),
+        (DELTA_KERNEL_TEST, CHAPTER_6),
     ),
     Mutant(
         "the kernel merges blocks of the inverse with the wrong sign",
         DELTA_KERNEL,
         "X -= dot(dot(X,",
         "X += dot(dot(X,",
-        ("tests/kernels/test_delta_rule.py",),
+        ("tests/kernels/test_delta_rule.py", CHAPTER_6),
     ),
     Mutant(
         "the kernel's gradient of the keys' own scores has the wrong sign",
@@ -425,6 +430,70 @@ MUTANTS = (
         "u = (u - tl.sum(k_t[:, None] * S, 0))",
         "u = (u - 0 * tl.sum(k_t[:, None] * S, 0))",
         (DELTA_KERNEL_TEST,),
+    ),
+    # DeltaFormer
+    Mutant(
+        "a token erases itself",
+        ERASE,
+        "device=w.device).triu()  # s ≥ t",
+        "device=w.device).triu(1)  # s ≥ t",
+        (DELTAFORMER_TEST, DELTA_FORMER_LAYER),
+    ),
+    Mutant(
+        "the relu kernel does not cut",
+        ERASE,
+        'return scores.relu() if erase == "relu" else scores',
+        "return scores",
+        (DELTAFORMER_TEST, DELTA_FORMER_LAYER),
+    ),
+    Mutant(
+        "the softmax's gradient forgets its normaliser",
+        ERASE,
+        "dP.sub_(dP_P[..., None]).mul_(P)",
+        "dP.mul_(P)",
+        (DELTAFORMER_TEST,),
+    ),
+    Mutant(
+        "strips of the chunk form do not see earlier strips",
+        DELTAFORMER,
+        "recalled = left @ u[:, : own.start]",
+        "recalled = 0 * (left @ u[:, : own.start])",
+        (DELTAFORMER_TEST, DELTA_FORMER_LAYER),
+    ),
+    Mutant(
+        "the gradient of a strip does not reach earlier strips",
+        DELTAFORMER,
+        "baddbmm_(left.mT, B, alpha=-1)",
+        "baddbmm_(left.mT, B, alpha=0)",
+        (DELTAFORMER_TEST,),
+    ),
+    Mutant(
+        "the gradient of beta is that of recalling the value",
+        DELTAFORMER,
+        "-(dv * y).sum(-1), dpast.clone()",
+        "(dv * y).sum(-1), dpast.clone()",
+        (DELTAFORMER_TEST,),
+    ),
+    Mutant(
+        "a NaN is not taken out of the strip's system",
+        DELTAFORMER,
+        "        if clean:",
+        "        if True:",
+        (DELTAFORMER_TEST,),
+    ),
+    Mutant(
+        "one token does not read what it wrote",
+        DELTAFORMER,
+        "return read + p[..., -1].mT[..., None] * u, u",
+        "return read, u",
+        (DELTAFORMER_TEST, "tests/nn/test_mixers.py"),
+    ),
+    Mutant(
+        "keys of the linear kernel are not normalised",
+        "src/assocmem/nn/delta_former.py",
+        "w, k, scale = l2_normalize(w), l2_normalize(k), 1.0",
+        "w, k, scale = w, k, 1.0",
+        (DELTA_FORMER_LAYER,),
     ),
     # softmax attention and the layers
     Mutant(
@@ -507,14 +576,42 @@ MUTANTS = (
     ),
     Mutant(
         "the value that was written first is the answer",
-        "src/assocmem/tasks.py",
+        "src/assocmem/tasks/recall.py",
         "torch.arange(1, n_writes + 1)",
         "torch.arange(n_writes, 0, -1)",
         ("tests/test_tasks.py",),
     ),
     Mutant(
+        "the state of a word problem multiplies from the other side",
+        "src/assocmem/tasks/states.py",
+        "state = product[state, token]",
+        "state = product[token, state]",
+        ("tests/test_tasks.py", "tests/test_constructions.py"),
+    ),
+    Mutant(
+        "a swap reflects along the wrong difference",
+        "src/assocmem/constructions/swaps.py",
+        "k = (places[pairs[..., 1]] - places[pairs[..., 0]])",
+        "k = (places[pairs[..., 1]] + places[pairs[..., 0]])",
+        ("tests/test_constructions.py",),
+    ),
+    Mutant(
+        "the bases of the code are all the same",
+        "src/assocmem/constructions/codes.py",
+        "traces = [_trace(_product(a, xy, s), s)",
+        "traces = [_trace(xy, s)",
+        ("tests/test_constructions.py",),
+    ),
+    Mutant(
+        "a reflection counts as a rotation",
+        "src/assocmem/constructions/dihedral.py",
+        "step = (1 - tokens) *",
+        "step = 1 *",
+        ("tests/test_constructions.py",),
+    ),
+    Mutant(
         "a fact is answered by the least similar answer",
-        "src/assocmem/tasks.py",
+        "src/assocmem/tasks/facts.py",
         "self.answers.mT).argmax(-1)",
         "self.answers.mT).argmin(-1)",
         ("tests/test_tasks.py", CHAPTER_4),

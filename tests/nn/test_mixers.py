@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from assocmem.nn import (
+    DeltaFormer,
     DeltaNet,
     GatedDeltaNet,
     GatedLinearAttention,
@@ -33,6 +34,10 @@ GROWING = {
     "softmax attention": partial(SoftmaxAttention, d_key=4, d_value=10),
     "Forgetting Transformer": partial(SoftmaxAttention, forget_gate=True),
     "softmax attention, rotary": partial(SoftmaxAttention, rotary=True),
+    "DeltaFormer": partial(DeltaFormer, d_key=4, d_value=10),
+    "DeltaFormer, erase keys": partial(DeltaFormer, own_erase_keys=True, rotary=True),
+    "DeltaFormer, linear": partial(DeltaFormer, erase="linear"),
+    "DeltaFormer, relu": partial(DeltaFormer, erase="relu", own_erase_keys=True),
 }
 MIXERS = {**RECURRENT, **GROWING}
 
@@ -116,7 +121,7 @@ def held(state) -> int:
 
 @pytest.mark.parametrize("name", MIXERS)
 @torch.no_grad()
-def test_only_softmax_attention_keeps_every_token(name):
+def test_only_softmax_attention_and_delta_former_keep_every_token(name):
     mixer = layer(name)
     sizes = [held(mixer(tokens(2, T))[1]) for T in (1, 64, 256)]
     if name in RECURRENT:
@@ -159,7 +164,9 @@ def test_bad_input_is_named(name):
         mixer(tokens(3, 8), state)
 
 
-@pytest.mark.parametrize("Layer", [LinearAttention, DeltaNet, GatedDeltaNet, SoftmaxAttention])
+@pytest.mark.parametrize(
+    "Layer", [LinearAttention, DeltaNet, GatedDeltaNet, SoftmaxAttention, DeltaFormer]
+)
 def test_heads_must_share_the_model(Layer):
     with pytest.raises(ValueError, match="d_model must be a multiple of n_heads = 5"):
         Layer(24, 5)

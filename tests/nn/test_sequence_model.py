@@ -12,6 +12,7 @@ from torch import Tensor
 
 from assocmem.nn import (
     Block,
+    DeltaFormer,
     GatedDeltaNet,
     GatedLinearAttention,
     KimiDeltaAttention,
@@ -22,7 +23,7 @@ from assocmem.nn import (
 from tests.nn.reference import rms_norm, silu
 from tests.ops.reference import relative_error
 
-HYBRID = [GatedDeltaNet, KimiDeltaAttention, partial(SoftmaxAttention, rotary=True)]
+HYBRID = [GatedDeltaNet, KimiDeltaAttention, partial(SoftmaxAttention, rotary=True), DeltaFormer]
 
 
 def model(mixers=HYBRID, **options) -> SequenceModel:
@@ -140,5 +141,5 @@ def test_bad_input_is_named():
     net = model()
     with pytest.raises(ValueError, match=r"tokens must have shape \[B, T\], got \[5\]"):
         net(some_tokens(1, 5)[0])
-    with pytest.raises(ValueError, match="state must have one entry a block, 3, got 2"):
+    with pytest.raises(ValueError, match="state must have one entry a block, 4, got 2"):
         net(some_tokens(1, 5), (None, None))

@@ -3,6 +3,7 @@ token by itself, the feed-forward memories, take `forward(x) -> y`.
 """
 
 from assocmem.nn.block import Block
+from assocmem.nn.delta_former import DeltaFormer, KUCache
 from assocmem.nn.delta_net import DeltaNet, DeltaState
 from assocmem.nn.feed_forward_memory import KERNEL_FUNCTIONS, FeedForwardMemory
 from assocmem.nn.gated_delta_net import GatedDeltaNet
@@ -21,11 +22,13 @@ from assocmem.nn.streaming import Streaming
 __all__ = [
     "KERNEL_FUNCTIONS",
     "Block",
+    "DeltaFormer",
     "DeltaNet",
     "DeltaState",
     "FeedForwardMemory",
     "GatedDeltaNet",
     "GatedLinearAttention",
+    "KUCache",
     "KVCache",
     "KimiDeltaAttention",
     "LinearAttention",

@@ -18,6 +18,12 @@ def backend_for(q: Tensor) -> str:
 
     Args:
         q: queries `[B, T, H, K]`.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import ops
+        >>> ops.backend_for(torch.zeros(1, 8, 2, 16))  # on a CPU
+        'chunk'
     """
     return "chunk" if why_not_triton(q) else "triton"
 

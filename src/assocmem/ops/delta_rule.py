@@ -142,6 +142,16 @@ def delta_rule(
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or the backend is unknown.
         RuntimeError: the backend that was asked for cannot run here.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import ops
+        >>> k = torch.ones(1, 2, 1, 1)  # one key, written twice
+        >>> v = torch.tensor([3.0, 5.0]).view(1, 2, 1, 1)
+        >>> beta = torch.ones(1, 2, 1)
+        >>> o, _ = ops.delta_rule(k, k, v, beta, scale=1.0)
+        >>> o.flatten()  # the second value replaces the first; linear attention reads 8
+        tensor([3., 5.])
     """
     q, k, v = inputs.cast(q, k, v)
     inputs.check_qkv(q, k, v)

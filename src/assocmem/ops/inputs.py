@@ -45,19 +45,9 @@ def empty_state(q: Tensor, columns: int, cu_seqlens: Tensor | None) -> Tensor:
 
 def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> None:
     """Check q, k `[B, T, H, K]` and v `[B, T, H, V]`: type, dtype, device and shape."""
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        check_tensor(name, x)
-        if x.ndim != 4:
-            size = "V" if name == "v" else "K"
-            raise ValueError(f"{name} must have shape [B, T, H, {size}], got {list(x.shape)}")
-        if x.dtype != q.dtype or x.dtype not in DTYPES:
-            raise TypeError(
-                f"{name} must be float16, bfloat16, float32 or float64, the same as q "
-                f"({q.dtype}), got {x.dtype}"
-            )
-        _check_device(name, x, q)
-    if k.shape != q.shape:
-        raise ValueError(f"k must have shape {list(q.shape)} like q, got {list(k.shape)}")
+    _check_vectors("q", q, q, "K")
+    check_like_q("k", k, q)
+    _check_vectors("v", v, q, "V")
     if v.shape[:3] != q.shape[:3]:
         raise ValueError(
             f"v must have shape [B, T, H, V] = [{', '.join(map(str, q.shape[:3]))}, V] like q, "
@@ -65,6 +55,13 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> None:
         )
     if q.shape[3] == 0 or v.shape[3] == 0:
         raise ValueError(f"K and V must be at least 1, got K = {q.shape[3]}, V = {v.shape[3]}")
+
+
+def check_like_q(name: str, x: Tensor, q: Tensor) -> None:
+    """Check an argument `[B, T, H, K]` that has to be like q: type, dtype, device and shape."""
+    _check_vectors(name, x, q, "K")
+    if x.shape != q.shape:
+        raise ValueError(f"{name} must have shape {list(q.shape)} like q, got {list(x.shape)}")
 
 
 def check_gate(g: Tensor | None, q: Tensor) -> None:
@@ -147,6 +144,18 @@ def check_per_head(name: str, x: Tensor, q: Tensor) -> None:
         raise ValueError(
             f"{name} must have shape [B, T, H] = {list(q.shape[:3])} like q, got {list(x.shape)}"
         )
+
+
+def _check_vectors(name: str, x: Tensor, q: Tensor, size: str) -> None:
+    check_tensor(name, x)
+    if x.ndim != 4:
+        raise ValueError(f"{name} must have shape [B, T, H, {size}], got {list(x.shape)}")
+    if x.dtype != q.dtype or x.dtype not in DTYPES:
+        raise TypeError(
+            f"{name} must be float16, bfloat16, float32 or float64, the same as q "
+            f"({q.dtype}), got {x.dtype}"
+        )
+    _check_device(name, x, q)
 
 
 def _check_floating(name: str, x: Tensor, q: Tensor) -> None:

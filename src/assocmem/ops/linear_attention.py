@@ -109,6 +109,16 @@ def linear_attention(
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or the backend is unknown.
         RuntimeError: the backend that was asked for cannot run here.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import ops
+        >>> k = torch.eye(2).view(1, 2, 1, 2)  # two tokens, one head, two orthogonal keys
+        >>> v = torch.tensor([3.0, 5.0]).view(1, 2, 1, 1)
+        >>> q = k[:, [0, 0]]  # both tokens ask for the first key
+        >>> o, S = ops.linear_attention(q, k, v, scale=1.0, output_final_state=True)
+        >>> o.flatten(), S.shape
+        (tensor([3., 3.]), torch.Size([1, 1, 2, 1]))
     """
     q, k, v = inputs.cast(q, k, v)
     inputs.check_qkv(q, k, v)

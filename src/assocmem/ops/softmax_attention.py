@@ -119,6 +119,14 @@ def softmax_attention(
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or the backend is unknown.
         RuntimeError: the backend is "triton".
+
+    Example:
+        >>> import torch
+        >>> from assocmem import ops
+        >>> k = torch.ones(1, 2, 1, 1)  # equal keys have equal weights
+        >>> v = torch.tensor([3.0, 5.0]).view(1, 2, 1, 1)
+        >>> ops.softmax_attention(k, k, v).flatten()
+        tensor([3., 4.])
     """
     q, k, v = inputs.cast(q, k, v)
     inputs.check_qkv(q, k, v)

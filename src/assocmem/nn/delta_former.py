@@ -1,0 +1,119 @@
+"""DeltaFormer as a layer: softmax attention that corrects what it writes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from assocmem.nn.delta_net import l2_normalize
+from assocmem.nn.mixer import Mixer
+from assocmem.nn.rotary import rotate
+from assocmem.ops.deltaformer import write_and_read
+from assocmem.ops.erase import check_erase
+
+
+class KUCache(NamedTuple):
+    """What DeltaFormer remembers of S tokens: as much as softmax attention does.
+
+    Args:
+        k: keys `[B, S, H, K]`, with rotary turned by their positions.
+        u: corrections `[B, S, H, V]`, float32 (float64 for float64 inputs).
+    """
+
+    k: Tensor
+    u: Tensor
+
+
+class DeltaFormer(Mixer):
+    """Multi-head DeltaFormer (Zhong et al., arXiv:2505.19488).
+
+    y = W_o o, with o the heads' outputs of `ops.deltaformer` on W_q x, W_k x and W_v x, with
+    β = σ(W_β x). With the kernel functions "linear" and "relu", which have no scale of their own,
+    keys and erase keys are L2-normalised, and the scale of the reading is 1.
+
+    Args:
+        d_model: size of the tokens.
+        n_heads: number of heads H.
+        d_key: size K of a head's keys, d_model / n_heads when None.
+        d_value: size V of a head's values, d_model / n_heads when None.
+        erase: κ₁, as for `ops.deltaformer`: "softmax", "linear" or "relu".
+        own_erase_keys: erase with w = W_w x instead of w = k.
+        allow_negative_eigenvalues: β = 2σ(W_β x), in (0, 2), for the kernel function "linear", with
+            which the memory is DeltaNet's (Grazzi et al., arXiv:2411.12537).
+        rotary: turn queries, keys and erase keys by their positions (RoPE, arXiv:2104.09864); needs
+            an even K.
+        backend: as for `ops.deltaformer`.
+
+    Weights: `Mixer`'s projections; beta_proj `[H, d_model]` and, with own_erase_keys, w_proj
+    `[H·K, d_model]`, both without bias and with `nn.Linear`'s initialisation.
+
+    Raises:
+        ValueError: when d_model is no multiple of n_heads and a head's size is not given, erase is
+            unknown, or K is odd with rotary.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> layer = nn.DeltaFormer(d_model=32, n_heads=4)
+        >>> y, state = layer(torch.randn(2, 10, 32))
+        >>> y.shape, state.u.shape
+        (torch.Size([2, 10, 32]), torch.Size([2, 10, 4, 8]))
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        d_key: int | None = None,
+        d_value: int | None = None,
+        erase: str = "softmax",
+        own_erase_keys: bool = False,
+        allow_negative_eigenvalues: bool = False,
+        rotary: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
+        check_erase(erase)
+        if rotary and self.d_key % 2:
+            raise ValueError(f"d_key must be even with rotary, got {self.d_key}")
+        self.erase = erase
+        self.rotary = rotary
+        self.max_beta = 2.0 if allow_negative_eigenvalues else 1.0
+        self.beta_proj = nn.Linear(d_model, n_heads, bias=False)
+        self.w_proj = (
+            nn.Linear(d_model, n_heads * self.d_key, bias=False) if own_erase_keys else None
+        )
+
+    def forward(self, x: Tensor, state: KUCache | None = None) -> tuple[Tensor, KUCache]:
+        """Correct, write and read at every token.
+
+        One token after others reads what they left once, for its erase key and its query.
+
+        Args:
+            x: tokens `[B, T, d_model]`.
+            state: what an earlier piece handed back, with S tokens; None at the start.
+
+        Returns:
+            y `[B, T, d_model]`, and the state with S + T tokens, for the next piece.
+
+        Raises:
+            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+        """
+        q, k, v = map(self.heads, self.project(x))
+        w = k if self.w_proj is None else self.heads(self.w_proj(x))
+        beta = self.max_beta * self.beta_proj(x).sigmoid()
+        scale, past = self.d_key**-0.5, None
+        if self.erase != "softmax":
+            w, k, scale = l2_normalize(w), l2_normalize(k), 1.0
+        if self.rotary:
+            start = 0 if state is None else state.k.shape[1]
+            q, w, k = rotate(q, start), rotate(w, start), rotate(k, start)
+        if state is not None:
+            if len(state.k) != len(k):
+                raise ValueError(f"state must have batch size {len(k)} like x, got {len(state.k)}")
+            k, past = torch.cat((state.k, k), 1), state.u
+        o, u = write_and_read(q, w, k, v, beta, past, self.erase, scale, self.backend)
+        return self.o_proj(o.flatten(-2)), KUCache(k, u)
