@@ -610,6 +610,13 @@ MUTANTS = (
         ("tests/test_constructions.py",),
     ),
     Mutant(
+        "the gradient passes a rank as its state does",
+        "src/assocmem/distributed.py",
+        "D = P_r.mT @ D + of_before",
+        "D = P_r @ D + of_before",
+        ("tests/test_distributed.py",),
+    ),
+    Mutant(
         "a fact is answered by the least similar answer",
         "src/assocmem/tasks/facts.py",
         "self.answers.mT).argmax(-1)",

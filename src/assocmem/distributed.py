@@ -1,0 +1,211 @@
+"""Scans of sequences that are split over the ranks of a process group.
+
+Whatever the tokens of a piece are, the piece acts on the state before it as an affine map:
+
+    S_out = P S_in + S
+
+S is what the piece leaves in an empty memory, and P what it makes of the identity when it writes
+nothing; both are states of one scan. Every rank scans its piece once for its map, the maps of all
+ranks are gathered, and those before its own give the state in which its second scan begins. What
+is sent is K (K + V) numbers a head, whatever the length of the sequence, and the same backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from assocmem import ops
+from assocmem.ops import inputs
+
+
+def linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    *,
+    group: dist.ProcessGroup | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor | None]:
+    """`ops.linear_attention` of a sequence whose pieces lie on the ranks of a group, in order.
+
+    Args:
+        q: queries of this rank's piece `[B, T_r, H, K]`; the lengths T_r may differ.
+        k: keys `[B, T_r, H, K]`.
+        v: values `[B, T_r, H, V]`.
+        g: natural log of the decay, `[B, T_r, H]`, `[B, T_r, H, K]` or None, on all ranks alike.
+        group: the ranks that share the sequence; all of them when None.
+        scale: factor on the output, K ** -0.5 when None.
+        initial_state: S before the first token of all, `[N, H, K, V]`; that of rank 0 counts.
+        output_final_state: hand back S after the last token of all, on every rank. The gradients
+            that the ranks send into it are added.
+        cu_seqlens: borders of N sequences in the whole sequence, int32 or int64 `[N + 1]` from 0 to
+            Σ T_r, the same on all ranks; a sequence may cross ranks.
+        backend: as in `ops.linear_attention`.
+
+    Returns:
+        o `[B, T_r, H, V]` of this rank's piece in v's dtype, and the final state or None.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `ops.linear_attention`, and when the process group
+            is not initialised.
+    """
+    return _scan(
+        ops.linear_attention, (q, k, v), g, group, scale, initial_state, output_final_state,
+        cu_seqlens, backend,
+    )  # fmt: skip
+
+
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    g: Tensor | None = None,
+    *,
+    group: dist.ProcessGroup | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor | None]:
+    """`ops.delta_rule` of a sequence whose pieces lie on the ranks of a group, in order.
+
+    Args:
+        q: queries of this rank's piece `[B, T_r, H, K]`; the lengths T_r may differ.
+        k: keys `[B, T_r, H, K]`.
+        v: values `[B, T_r, H, V]`.
+        beta: step sizes β `[B, T_r, H]`.
+        g: natural log of the decay, `[B, T_r, H]`, `[B, T_r, H, K]` or None, on all ranks alike.
+        group: the ranks that share the sequence; all of them when None.
+        scale: factor on the output, K ** -0.5 when None.
+        initial_state: S before the first token of all, `[N, H, K, V]`; that of rank 0 counts.
+        output_final_state: hand back S after the last token of all, on every rank. The gradients
+            that the ranks send into it are added.
+        cu_seqlens: borders of N sequences in the whole sequence, int32 or int64 `[N + 1]` from 0 to
+            Σ T_r, the same on all ranks; a sequence may cross ranks.
+        backend: as in `ops.delta_rule`.
+
+    Returns:
+        o `[B, T_r, H, V]` of this rank's piece in v's dtype, and the final state or None.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `ops.delta_rule`, and when the process group is not
+            initialised.
+    """
+    return _scan(
+        ops.delta_rule, (q, k, v, beta), g, group, scale, initial_state, output_final_state,
+        cu_seqlens, backend,
+    )  # fmt: skip
+
+
+def _scan(
+    operator: Callable,
+    tokens: tuple[Tensor, ...],
+    g: Tensor | None,
+    group: dist.ProcessGroup | None,
+    scale: float | None,
+    initial_state: Tensor | None,
+    output_final_state: bool,
+    cu_seqlens: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Tensor | None]:
+    q, k, v, *beta = tokens
+    inputs.check_qkv(q, k, v)
+    if not dist.is_available() or not dist.is_initialized():
+        raise RuntimeError("torch.distributed has no process group: init_process_group comes first")
+    borders = None if cu_seqlens is None else own_borders(cu_seqlens, q, group)
+    inputs.check_initial_state(initial_state, q, v.shape[-1], borders)
+
+    def scan(v: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
+        return operator(
+            q, k, v, *beta, g, scale=scale, initial_state=S, output_final_state=True,
+            cu_seqlens=borders, backend=backend,
+        )  # fmt: skip
+
+    empty = inputs.empty_state(q, v.shape[-1], borders)
+    start = empty if initial_state is None else initial_state
+    before, last = StateBefore.apply(*transfer(scan, q, v, empty), start, group)
+    o, _ = scan(v, before)
+    return o, last if output_final_state else None
+
+
+def transfer(scan: Callable, q: Tensor, v: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
+    """P `[N, H, K, K]` and S `[N, H, K, V]` of this piece, S_out = P S_in + S, by one scan.
+
+    Zeros are written beside the piece's values, into columns that start as the identity.
+    """
+    K, V = q.shape[-1], v.shape[-1]
+    identity = torch.eye(K, dtype=empty.dtype, device=q.device).expand(*empty.shape[:2], K, K)
+    wider = torch.cat((v, v.new_zeros(*v.shape[:3], K)), -1)
+    _, end = scan(wider, torch.cat((empty, identity), -1))
+    S, P = end.split([V, K], -1)
+    return P, S
+
+
+class StateBefore(torch.autograd.Function):
+    """The state before this rank's piece, and that after the last piece, from the maps of all.
+
+    Maps combine as (P₂, S₂) after (P₁, S₁) = (P₂ P₁, P₂ S₁ + S₂). Backward the same chain is walked
+    from the end: with D_r the gradient of the state after piece r, D_{r-1} = P_rᵀ D_r plus that of
+    the state before piece r, and dS_r = D_r, dP_r = D_r S_{r-1}ᵀ. Each way takes one gathering in
+    which every rank takes part, whatever it needs itself.
+    """
+
+    @staticmethod
+    def forward(ctx, P: Tensor, S: Tensor, start: Tensor, group) -> tuple[Tensor, Tensor]:
+        """S before this piece, and after the last one."""
+        rank = dist.get_rank(group)
+        if rank == 0:  # its map of the start is known
+            S = P @ start + S
+        maps = [x.split([P.shape[-1], S.shape[-1]], -1) for x in gather(P, S, group)]
+        states = [maps[0][1]]
+        for P_r, S_r in maps[1:]:
+            states.append(P_r @ states[-1] + S_r)
+        before = start.clone() if rank == 0 else states[rank - 1].clone()
+        ctx.save_for_backward(before, *(P_r for P_r, _ in maps[rank:]))
+        ctx.group = group
+        return before, states[-1].clone()
+
+    @staticmethod
+    def backward(ctx, *grad_outputs: Tensor):
+        """Gradients of P, S and start from those of both states."""
+        d_before, d_last = grad_outputs
+        before, P, *later = ctx.saved_tensors
+        rank = dist.get_rank(ctx.group)
+        both = [x.chunk(2, -1) for x in gather(d_before, d_last, ctx.group)]
+        D = torch.stack([of_last for _, of_last in both]).sum(0)
+        for P_r, (of_before, _) in reversed(list(zip(later, both[rank + 1 :], strict=True))):
+            D = P_r.mT @ D + of_before
+        d_start = P.mT @ D + d_before if rank == 0 else None
+        return D @ before.mT, D, d_start, None
+
+
+def gather(x: Tensor, y: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
+    """x and y side by side, of every rank."""
+    own = torch.cat((x, y), -1).contiguous()
+    every = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(every, own, group)
+    return every
+
+
+def own_borders(cu_seqlens: Tensor, q: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The borders of all N sequences within this rank's piece; those elsewhere have length 0."""
+    inputs.check_tensor("cu_seqlens", cu_seqlens)
+    own = torch.tensor([q.shape[1]], device=q.device)
+    lengths = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(lengths, own, group)
+    sizes = torch.cat(lengths).tolist()
+    whole = q.new_empty(1).expand(q.shape[0], sum(sizes), *q.shape[2:])  # takes no memory
+    inputs.check_cu_seqlens(cu_seqlens, whole)
+    start = sum(sizes[: dist.get_rank(group)])
+    return cu_seqlens.clamp(start, start + q.shape[1]) - start
