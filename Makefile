@@ -14,32 +14,34 @@ PYTEST := $(ONE_THREAD) $(RUN) -m pytest -q -n $(WORKERS)
 # The kernels run on the CPU in Triton's interpreter, which has to be chosen before triton is
 # imported, and cannot compile: compiling ahead of time is a run of its own, without it.
 AHEAD_OF_TIME := tests/kernels/test_resources.py
+FOR_COLAB     := tests/colab/test_run.py
 ON_THE_SITE   := tests/book/test_site.py tests/book/test_browser.py
 
 SAY := @printf '\n\033[1m== %s\033[0m\n'
 
 .NOTPARALLEL:
-.PHONY: help book test lint unit kernels notebooks site execute mutants clean
+.PHONY: help book test lint unit kernels notebooks colab-run site offline links execute colab mutants clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 book: site ## Build the site from the committed notebooks, and say where to open it
 	@printf '\nThe book is built. Open it in a browser:\n  file://%s/$(SITE)/index.html\n' "$$PWD"
 
-test: lint unit kernels notebooks site ## Run everything that CI runs
+test: lint unit kernels notebooks colab-run site ## Run everything that CI runs
 	$(SAY) 'The built site: files, links, and a real browser'
 	$(PYTEST) $(ON_THE_SITE)
 
-lint: $(READY) ## Check style and types
-	$(SAY) 'Style and types: ruff and pyright'
+lint: $(READY) ## Check style, types and spelling
+	$(SAY) 'Style, types and spelling: ruff, pyright and codespell'
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
+	$(VENV)/bin/codespell
 
 unit: $(READY) ## Test the library, the kernels in Triton's interpreter, and the book's contracts
 	$(SAY) 'Unit tests, kernels in Triton’s interpreter, contracts of the book'
-	TRITON_INTERPRET=1 $(PYTEST) tests $(addprefix --ignore=,$(AHEAD_OF_TIME) $(ON_THE_SITE))
+	TRITON_INTERPRET=1 $(PYTEST) tests $(addprefix --ignore=,$(AHEAD_OF_TIME) $(FOR_COLAB) $(ON_THE_SITE))
 
 kernels: $(READY) ## Compile the kernels ahead of time, and check what they need of each GPU
 	$(SAY) 'Kernels compiled ahead of time for every target'
@@ -50,14 +52,30 @@ notebooks: $(READY) ## Run every notebook, and compare its outputs with the comm
 	$(PYTEST) --dist loadfile -p tests.book.nbval_policy \
 	    --nbval --nbval-current-env --nbval-cell-timeout=120 book/*.ipynb
 
+colab-run: $(READY) ## Run every notebook for Colab against the wheel, without the repository
+	$(SAY) 'Every notebook for Colab: from an empty folder, against the built wheel'
+	$(PYTEST) $(FOR_COLAB)
+
 site: $(READY) ## Build the site strictly: a warning is an error
 	$(SAY) 'The site, strictly: a warning is an error'
 	rm -rf _build # what an earlier build left behind could hide what is missing now
 	$(VENV)/bin/jupyter-book build . -W -n --keep-going
 
+offline: site ## Pack the built site into one file, to be read without a server
+	$(SAY) 'The site as one file'
+	cd $(dir $(SITE)) && $(abspath $(RUN)) -m zipfile -c offline.zip $(notdir $(SITE))
+	@printf '\nUnpack it, and open html/index.html in a browser:\n  %s/_build/offline.zip\n' "$$PWD"
+
+links: $(READY) ## Ask every address outside the site whether it still answers (needs the network)
+	$(SAY) 'Links that lead away from the site'
+	$(VENV)/bin/jupyter-book build . --builder linkcheck
+
 execute: $(READY) ## Run all notebooks, and store their outputs where they changed
 	$(SAY) 'Running the notebooks and storing what changed'
 	OMP_NUM_THREADS=$(WORKERS) $(RUN) book/execute.py book/*.ipynb
+
+colab: $(READY) ## Write the notebooks for Colab from those of the book
+	@$(RUN) -m colab.generate
 
 mutants: $(READY) ## Break the library in many ways, and see that tests and chapters turn red
 	$(SAY) 'Mutants: each break has to turn its guards red'

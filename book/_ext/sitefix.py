@@ -3,7 +3,8 @@
 The scripts of sphinx-thebe are inserted even where no page runs code live, and every page then
 reports that THEBE_JS_URL has already been declared. They go, and so do inline scripts that are
 inserted twice. Theorems and exercises lose the ids that every one of them gets. Entries of the
-bibliography get the role that their list has to contain.
+bibliography get the role that their list has to contain. The button for Colab opens the notebook
+that was written for it, in colab/, where the theme would open the chapter's own.
 """
 
 import re
@@ -30,6 +31,14 @@ def repair(app, pagename, templatename, context, doctree):
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 
 
+def lead_to_colab(app, pagename, templatename, context, doctree):
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []):
+            if button["text"] == "Colab":
+                button["url"] = button["url"].replace("/book/", "/colab/")
+
+
 def setup(app):
     app.connect("html-page-context", repair, priority=900)
+    app.connect("html-page-context", lead_to_colab, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

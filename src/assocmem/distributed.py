@@ -21,6 +21,8 @@ from torch import Tensor
 from assocmem import ops
 from assocmem.ops import inputs
 
+__all__ = ["delta_rule", "linear_attention"]
+
 
 def linear_attention(
     q: Tensor,

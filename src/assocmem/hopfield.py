@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+__all__ = ["energy", "update"]
+
 
 def energy(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
     """The energy of a state (arXiv:2008.02217, up to a constant; book, eq-energy).
@@ -25,6 +27,16 @@ def energy(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
 
     Raises:
         ValueError: when patterns is not `[N, d]` with N ≥ 1 and the d of x, or beta not > 0.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import hopfield
+        >>> patterns = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+        >>> start = torch.tensor([0.9, 0.6])
+        >>> end = hopfield.update(start, patterns, beta=20.0)
+        >>> before, after = (hopfield.energy(x, patterns, beta=20.0) for x in (start, end))
+        >>> bool(after < before)
+        True
     """
     check(x, patterns, beta)
     return x.square().sum(-1) / 2 - torch.logsumexp(beta * x @ patterns.T, -1) / beta
@@ -47,6 +59,13 @@ def update(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
 
     Raises:
         ValueError: as `energy`.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import hopfield
+        >>> patterns = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+        >>> hopfield.update(torch.tensor([0.9, 0.6]), patterns, beta=20.0)
+        tensor([1., 1.])
     """
     check(x, patterns, beta)
     return (beta * x @ patterns.T).softmax(-1) @ patterns

@@ -37,6 +37,19 @@ class AssociativeMemory:
     Raises:
         TypeError: dtype is no floating dtype, or similarity neither a name nor a `Similarity`.
         ValueError: a size is below 1, or the rule or the name of the kernel function is unknown.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import AssociativeMemory
+        >>> memory = AssociativeMemory(d_k=2, d_v=1, rule="delta")
+        >>> k = torch.tensor([0.6, 0.8])
+        >>> memory.write(k, torch.tensor([3.0]))
+        >>> memory.write(k, torch.tensor([5.0]))
+        >>> round(memory.read(k).item(), 3)
+        5.0
+        >>> memory.forget(k)
+        >>> round(memory.read(k).item(), 3)
+        0.0
     """
 
     def __init__(

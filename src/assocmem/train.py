@@ -10,6 +10,8 @@ from tqdm import trange
 
 from assocmem.arguments import check_count, check_positive
 
+__all__ = ["train"]
+
 
 def train(
     model: nn.Module,
@@ -39,6 +41,17 @@ def train(
 
     Raises:
         TypeError, ValueError: when steps is no integer >= 1, or lr not finite and > 0.
+
+    Example:
+        >>> import torch
+        >>> from assocmem.train import train
+        >>> model = torch.nn.Linear(4, 1)
+        >>> def loss(generator):
+        ...     x = torch.randn(32, 4, generator=generator)
+        ...     return (model(x).squeeze(1) - x.sum(1)).square().mean()
+        >>> losses = train(model, loss, steps=50, lr=0.1, silent=True)
+        >>> len(losses), losses[-1] < losses[0] / 10
+        (50, True)
     """
     check_count("steps", steps)
     check_positive("lr", lr)

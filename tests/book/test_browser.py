@@ -22,6 +22,7 @@ OF_THE_THEME = {"label-content-name-mismatch", "region"}
 PAGES = [*DOCUMENTS, "genindex", "search"]
 # Preloading style sheets, axe looks for those that they import in the wrong folder.
 AXE = {"resultTypes": ["violations"], "preload": False}
+THEME = "document.documentElement.dataset.theme"
 TYPESET = "async () => { if (window.MathJax) await MathJax.startup.promise; }"
 
 if MISSING:
@@ -197,6 +198,35 @@ def test_search_finds_what_the_book_is_about(visit: Visit) -> None:
     found = page.locator("#search-results ul.search li a").evaluate_all("as => as.map(a => a.href)")
     assert any("01_linear_attention" in link for link in found)
     assert visit.complaints == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
+def test_a_printed_chapter_is_text_with_nothing_cut_off(visit: Visit, chapter: Chapter) -> None:
+    page = visit.open(f"book/{chapter.name}.html")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 with margins of 1 cm
+    for beside in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article"):
+        assert not page.locator(beside).first.is_visible(), beside
+    cut = """all => all.filter(a => a.offsetParent && a.scrollWidth > a.clientWidth + 1
+                       && getComputedStyle(a).overflowX !== 'visible').map(a => a.outerHTML)"""
+    assert page.locator("article :is(pre, .highlight, .cell_output)").evaluate_all(cut) == []
+    assert not too_wide(page)
+    screen = page.evaluate(THEME)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(THEME) == "light"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(THEME) == screen
+
+
+def test_the_site_can_be_read_without_a_server(browser: Browser) -> None:
+    visit = Visit(browser, SITE.as_uri(), "light")
+    math = mathematics(visit.open(f"book/{CHAPTERS[0].name}.html"))
+    assert 50 < math["rendered"] == math["written"]
+    page = visit.open("search.html?q=crosstalk")
+    page.wait_for_selector("#search-results ul.search li a", timeout=10_000)
+    found = page.locator("#search-results ul.search li a").evaluate_all("as => as.map(a => a.href)")
+    assert any(link.startswith(SITE.as_uri()) for link in found)
+    visit.context.close()
 
 
 def test_the_front_page_leads_to_the_book(visit: Visit) -> None:

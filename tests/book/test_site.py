@@ -7,16 +7,20 @@ import re
 from collections import Counter
 from math import isfinite
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlparse
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
 
+from colab.generate import read_chapters
+from colab.labels import labels
+from tests.book.api import KERNELS, public
 from tests.book.chapter import CHAPTERS, ROOT, Chapter, directives
 from tests.book.site import DOCUMENTS, GENERATED, SITE, built, outside, page, source
 
-REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+REPOSITORY, ADDRESS = CONFIG["repository"]["url"], CONFIG["html"]["baseurl"]
 FETCHED_LINKS = {"stylesheet", "icon", "shortcut", "preload", "prefetch", "modulepreload"}
 PROOFS = {"theorem", "proposition", "lemma", "corollary", "definition", "example", "remark"}
 
@@ -171,6 +175,54 @@ def test_buttons_lead_to_the_repository(document: str) -> None:
     assert any(link.startswith(f"{REPOSITORY}/issues/new") for link in links)
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_chapter_opens_in_colab_as_what_was_written_for_it(document: str) -> None:
+    links = [str(tag["href"]) for tag in page(document).select('a[href*="colab."]')]
+    name = document.removeprefix("book/")
+    if not (ROOT / "colab" / f"{name}.ipynb").exists():
+        assert links == []
+        return
+    path = REPOSITORY.removeprefix("https://")
+    path = path.replace(".com/", "/") + f"/blob/main/colab/{name}.ipynb"
+    assert links == [f"https://colab.research.google.com/{path}"]
+
+
+def test_every_chapter_can_be_opened_in_colab() -> None:
+    assert [c.name for c in CHAPTERS if not (ROOT / "colab" / f"{c.name}.ipynb").exists()] == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
+def test_links_from_colab_lead_somewhere(chapter: Chapter) -> None:
+    text = (ROOT / "colab" / f"{chapter.name}.ipynb").read_text()
+    places = set(re.findall(rf"{re.escape(ADDRESS)}([\w/-]+)\.html(?:#([\w-]+))?", text))
+    assert ("book/claims", f"claim-{chapter.roles[0]}") in places
+    assert [f"{d}#{a}" for d, a in places if a not in anchors(built(d))] == []
+
+
+def test_numbers_in_colab_are_the_numbers_of_the_site() -> None:
+    for name, label in labels(read_chapters(ROOT)).items():
+        place = page(label.document).find(id=label.anchor)
+        assert place is not None, name
+        assert label.text.strip("*") in place.get_text(), name
+
+
+def test_the_reference_describes_every_public_name_and_kernel() -> None:
+    described = {str(tag["id"]) for tag in page("book/api").select("dt[id]")}
+    names = [f"assocmem_kernels.{path.stem}.{k.name}" for path in KERNELS for k in KERNELS[path]]
+    assert [name for name in [*public(), *names] if name not in described] == []
+
+
+def test_the_page_for_wrong_addresses_works_at_any_depth() -> None:
+    """It is shown in place of a page in any folder, so its addresses begin at the host's root."""
+    root, soup = urlparse(CONFIG["html"]["baseurl"]).path, page("404")
+    addresses = fetched(soup) + [str(link["href"]) for link in soup.select("a[href]")]
+    inside = [a for a in addresses if not outside(a) and not a.startswith("#")]
+    assert len(inside) > 20
+    assert [address for address in inside if not address.startswith(root)] == []
+    files = {unquote(re.sub(r"[?#].*", "", a)).removeprefix(root) for a in inside}
+    assert [file for file in files if not (SITE / file).exists()] == []
+
+
 def test_the_search_index_knows_every_document() -> None:
     text = (SITE / "searchindex.js").read_text()
     index = json.loads(text[text.index("{") : text.rindex("}") + 1])
@@ -181,6 +233,7 @@ def test_the_search_index_knows_every_document() -> None:
 def test_the_site_map_lists_every_document() -> None:
     listed = (SITE / "sitemap.xml").read_text()
     assert [name for name in DOCUMENTS if f"/{name}.html<" not in listed] == []
+    assert "404" not in listed
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -39,6 +39,11 @@ def snr_linear(N: int, d: int, keys: str = "gaussian") -> float:
 
     Raises:
         TypeError, ValueError: when N or d is no integer >= 1, or keys is unknown.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> capacity.snr_linear(N=65, d=64)  # as loud as the crosstalk of 64 others
+        1.0
     """
     return snr_polynomial(N, d, 1, keys)
 
@@ -58,6 +63,11 @@ def snr_polynomial(N: int, d: int, degree: int = 2, keys: str = "gaussian") -> f
 
     Raises:
         TypeError, ValueError: when N, d or degree is no integer >= 1, or keys is unknown.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> round(capacity.snr_polynomial(N=65, d=64, degree=2), 2)
+        21.33
     """
     for name, count in (("N", N), ("d", d), ("degree", degree)):
         check_count(name, count)
@@ -85,6 +95,11 @@ def snr_relu(N: int, d: int, power: int = 1, keys: str = "gaussian") -> float:
 
     Raises:
         TypeError, ValueError: when N, d or power is no integer >= 1, or keys is unknown.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> capacity.snr_relu(N=65, d=64)
+        2.0
     """
     check_count("power", power)
     return 2 * snr_polynomial(N, d, power, keys)
@@ -111,6 +126,11 @@ def snr_taylor(
     Raises:
         TypeError, ValueError: when N, d or degree is no integer >= 1, tau is not finite and > 0,
             or keys is unknown.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> round(capacity.snr_taylor(N=65, d=64), 2)
+        7.0
     """
     for name, count in (("N", N), ("d", d), ("degree", degree)):
         check_count(name, count)
@@ -142,6 +162,11 @@ def snr_round(N: int, d: int) -> float:
 
     Raises:
         TypeError, ValueError: when N is no integer >= 1, or d none >= 2.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> capacity.snr_round(N=65, d=64) > 100
+        True
     """
     check_count("N", N)
     check_count("d", d, at_least=2)
@@ -169,6 +194,11 @@ def snr_cone(N: int, d: int, key_cosine: float, value_cosine: float = 0.0) -> fl
 
     Raises:
         TypeError, ValueError: when an argument is out of range.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> round(capacity.snr_cone(N=65, d=64, key_cosine=0.5), 4)
+        0.0615
     """
     check_count("N", N)
     check_count("d", d, at_least=2)
@@ -196,6 +226,11 @@ def snr_decay(age: int, d: int, decay: float, N: int | None = None) -> float:
 
     Raises:
         TypeError, ValueError: when an argument is out of range, or N is None with γ = 1.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> round(capacity.snr_decay(age=10, d=64, decay=0.9), 3)
+        1.513
     """
     check_count("age", age, at_least=0)
     check_count("d", d)

@@ -33,6 +33,11 @@ def snr_exponential(N: int, d: int, tau: float | None = None, keys: str = "gauss
     Raises:
         TypeError, ValueError: when N or d is no integer >= 1, tau is not finite and > 0, or keys
             is unknown.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> round(capacity.snr_exponential(N=65, d=64), 1)
+        18790.7
     """
     tau = checked(N, d, tau, keys)
     return snr(N, log_noise(d, tau, keys))
@@ -54,6 +59,11 @@ def snr_solu(N: int, d: int, tau: float | None = None, keys: str = "gaussian") -
 
     Raises:
         TypeError, ValueError: as `snr_exponential`.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> round(capacity.snr_solu(N=65, d=64), 1)
+        240520.9
     """
     tau = checked(N, d, tau, keys)
     if keys == "sphere":
@@ -87,6 +97,11 @@ def snr_rbf(N: int, d: int, sigma: float | None = None, keys: str = "gaussian") 
     Raises:
         TypeError, ValueError: when N or d is no integer >= 1, sigma is not finite and > 0, or
             keys is unknown.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> round(capacity.snr_rbf(N=65, d=64), 1)
+        11869.3
     """
     if sigma is not None:
         check_positive("sigma", sigma)
@@ -116,6 +131,11 @@ def freezing_temperature(N: int, d: int, keys: str = "gaussian") -> float:
 
     Raises:
         TypeError, ValueError: when N or d is no integer or too small, or keys is unknown.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> round(capacity.freezing_temperature(N=1000, d=64), 2)  # softmax's is 8
+        4.3
     """
     check_count("N", N, at_least=2)
     check_count("d", d)

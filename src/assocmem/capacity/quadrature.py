@@ -40,6 +40,11 @@ def snr_by_quadrature(N: int, d: int, similarity: DotProduct, keys: str = "gauss
     Raises:
         TypeError, ValueError: when N or d is no integer or too small, similarity is no function
             of the dot product, or keys is unknown.
+
+    Example:
+        >>> from assocmem import capacity, similarity
+        >>> round(capacity.snr_by_quadrature(65, 64, similarity.relu), 4)
+        2.0
     """
     log_p, log_w = log_probability_and_noise(N, d, similarity, keys)
     noise = torch.logsumexp(log_p + log_w, 0).exp().item() * (N - 1)
@@ -68,6 +73,12 @@ def snr_typical(N: int, d: int, similarity: DotProduct, keys: str = "gaussian") 
 
     Raises:
         TypeError, ValueError: as `snr_by_quadrature`.
+
+    Example:
+        >>> from assocmem import capacity, similarity
+        >>> sharp = similarity.Exponential(tau=1.0)
+        >>> capacity.snr_typical(65, 64, sharp) > 1e6 * capacity.snr_exponential(65, 64, tau=1.0)
+        True
     """
     log_p, log_w = log_probability_and_noise(N, d, similarity, keys)
     if N == 1:

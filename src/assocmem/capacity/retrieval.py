@@ -46,6 +46,13 @@ def noise_to_signal(
     Raises:
         TypeError: when an argument is no floating-point tensor, or dtypes differ.
         ValueError: when shapes or devices differ, or N = 0.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import capacity
+        >>> keys = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+        >>> capacity.noise_to_signal(keys, torch.ones(2, 1))  # the cosine, squared
+        tensor([0.3600, 0.3600])
     """
     queries = check_pairs(keys, values, queries)
     kappa = kernel_functions.get(similarity)
@@ -87,6 +94,13 @@ def retrieval_snr(
     Raises:
         TypeError: when an argument is no floating-point tensor, or dtypes differ.
         ValueError: when shapes or devices differ, or N = 0.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import capacity
+        >>> keys = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+        >>> round(capacity.retrieval_snr(keys, torch.ones(2, 1)).item(), 3)  # 1 / 0.6²
+        2.778
     """
     return 1 / noise_to_signal(keys, values, similarity, queries).mean()
 
@@ -141,6 +155,12 @@ def monte_carlo(
 
     Raises:
         TypeError, ValueError: when a size is no integer or too small, or a name is unknown.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> measured = capacity.monte_carlo(N=65, d=64)
+        >>> abs(measured.mean - 1) < 4 * measured.standard_error  # noise over signal is (N − 1)/d
+        True
     """
     for name, count, least in (("N", N, 2), ("d", d, 1), ("d_v", d_v, 1), ("draws", draws, 2)):
         check_count(name, count, least)

@@ -23,6 +23,14 @@ class Block(Streaming):
 
     Weights: those of mixer and of feed_forward, the memory; mixer_norm and feed_forward_norm, each
     an `nn.RMSNorm` of size d_model with ε = 10⁻⁵, initially 1.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> block = nn.Block(nn.DeltaNet(d_model=32, n_heads=4))
+        >>> y, state = block(torch.randn(2, 10, 32))
+        >>> y.shape
+        torch.Size([2, 10, 32])
     """
 
     def __init__(self, mixer: Mixer, d_hidden: int | None = None) -> None:

@@ -52,6 +52,14 @@ class DeltaNet(Mixer):
 
     Raises:
         ValueError: when d_model is no multiple of n_heads and a head's size is not given.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> layer = nn.DeltaNet(d_model=32, n_heads=4)
+        >>> y, state = layer(torch.randn(2, 10, 32))
+        >>> y.shape, state.S.shape
+        (torch.Size([2, 10, 32]), torch.Size([2, 4, 8, 8]))
     """
 
     def __init__(

@@ -66,6 +66,13 @@ class FeedForwardMemory(nn.Module):
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, or the kernel is unknown.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> memory = nn.FeedForwardMemory(d_model=16, d_hidden=64)
+        >>> memory(torch.randn(2, 10, 16)).shape
+        torch.Size([2, 10, 16])
     """
 
     def __init__(self, d_model: int, d_hidden: int, kernel: str = "relu") -> None:

@@ -25,6 +25,14 @@ class GatedDeltaNet(DeltaNet):
 
     Weights: those of `DeltaNet`; a_proj `[H, d_model]` and gate_proj `[H·V, d_model]`,
     `nn.Linear`'s initialisation, no bias; decay, a `SoftplusDecay` with one decay a head.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> layer = nn.GatedDeltaNet(d_model=32, n_heads=4)
+        >>> y, state = layer(torch.randn(2, 10, 32))
+        >>> y.shape, state.S.shape
+        (torch.Size([2, 10, 32]), torch.Size([2, 4, 8, 8]))
     """
 
     def __init__(self, d_model: int, n_heads: int, **options: Any) -> None:

@@ -27,6 +27,14 @@ class KimiDeltaAttention(DeltaNet):
     `[V, d_model]`, `[H·V, V]` with bias, both of a head's size as their rank and with
     `nn.Linear`'s initialisation; decay, a `SoftplusDecay` with one rate A a head and one time step
     a channel.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> layer = nn.KimiDeltaAttention(d_model=32, n_heads=4)
+        >>> y, state = layer(torch.randn(2, 10, 32))
+        >>> y.shape, state.S.shape
+        (torch.Size([2, 10, 32]), torch.Size([2, 4, 8, 8]))
     """
 
     def __init__(self, d_model: int, n_heads: int, **options: Any) -> None:

@@ -32,6 +32,13 @@ class MixtureOfExperts(nn.Module):
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, top_k is above n_experts, or the
             kernel is unknown.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> memory = nn.MixtureOfExperts(d_model=16, d_hidden=32, n_experts=4, top_k=2)
+        >>> memory(torch.randn(2, 10, 16)).shape
+        torch.Size([2, 10, 16])
     """
 
     def __init__(

@@ -33,6 +33,13 @@ class ProductKeyMemory(nn.Module):
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, d_key is odd, or top_k is above
             n_keys.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> memory = nn.ProductKeyMemory(d_model=16, n_keys=8, top_k=4)
+        >>> memory(torch.randn(2, 10, 16)).shape
+        torch.Size([2, 10, 16])
     """
 
     def __init__(

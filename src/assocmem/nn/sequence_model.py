@@ -32,6 +32,15 @@ class SequenceModel(Streaming):
     deviation d_model ** -0.5, so of length about 1; norm, an `nn.RMSNorm` with ε = 10⁻⁵, initially
     1; head `[vocab_size, d_model]` without bias, the embedding's matrix or one with `nn.Linear`'s
     initialisation.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> model = nn.SequenceModel(50, 32, 4, [nn.KimiDeltaAttention, nn.SoftmaxAttention])
+        >>> logits, state = model(torch.randint(50, (2, 10)))
+        >>> next_logits, state = model.step(logits[:, -1].argmax(-1), state)
+        >>> logits.shape, next_logits.shape
+        (torch.Size([2, 10, 50]), torch.Size([2, 50]))
     """
 
     def __init__(

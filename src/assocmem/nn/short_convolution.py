@@ -24,6 +24,15 @@ class ShortConvolution(Streaming):
 
     Raises:
         ValueError: when width is below 1.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> x, convolution = torch.randn(1, 10, 8), nn.ShortConvolution(channels=8)
+        >>> first, state = convolution(x[:, :6])
+        >>> second, _ = convolution(x[:, 6:], state)
+        >>> torch.allclose(torch.cat((first, second), 1), convolution(x)[0])
+        True
     """
 
     def __init__(self, channels: int, width: int = 4) -> None:

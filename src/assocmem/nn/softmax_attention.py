@@ -60,6 +60,14 @@ class SoftmaxAttention(Mixer):
     Raises:
         ValueError: when d_model is no multiple of n_heads and a head's size is not given, or K is
             odd with rotary.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> layer = nn.SoftmaxAttention(d_model=32, n_heads=4)
+        >>> y, state = layer(torch.randn(2, 10, 32))
+        >>> y.shape, state.k.shape
+        (torch.Size([2, 10, 32]), torch.Size([2, 10, 4, 8]))
     """
 
     def __init__(

@@ -49,6 +49,15 @@ def delta_product(
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or n = 0.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import rules
+        >>> q, v = torch.ones(1, 1, 1, 1), torch.tensor([3.0, 5.0]).view(1, 1, 2, 1, 1)
+        >>> k, beta = torch.ones(1, 1, 2, 1, 1), torch.ones(1, 1, 2, 1)  # two corrections
+        >>> o, _ = rules.delta_product(q, k, v, beta, scale=1.0)
+        >>> o.item()
+        5.0
     """
     for name, x, rank in (("k", k, 5), ("v", v, 5), ("beta", beta, 4)):
         inputs.check_tensor(name, x)
@@ -109,6 +118,14 @@ def longhorn(
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import rules
+        >>> k = torch.ones(1, 1, 1, 1)
+        >>> o, _ = rules.longhorn(k, k, 3 * k, torch.ones(1, 1, 1), scale=1.0)
+        >>> o.item()  # an implicit step of size 1 goes half of the way
+        1.5
     """
     inputs.check_qkv(q, k, v)
     inputs.check_beta(beta, q)
@@ -158,6 +175,14 @@ def titans(
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape or device.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import rules
+        >>> k, half = torch.ones(1, 2, 1, 1), torch.full((1, 2, 1), 0.5)
+        >>> o, _ = rules.titans(k, k, 3 * k, half, half, scale=1.0)
+        >>> o.flatten()  # the momentum of the first step carries the second beyond 3
+        tensor([3.0000, 4.5000])
     """
     inputs.check_qkv(q, k, v)
     inputs.check_beta(beta, q)
@@ -209,6 +234,14 @@ def mesa(
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import rules
+        >>> k, v = torch.ones(1, 2, 1, 1), torch.tensor([3.0, 5.0]).view(1, 2, 1, 1)
+        >>> o, _ = rules.mesa(k, k, v, ridge=torch.tensor([[1e-6]]))
+        >>> o.flatten()  # least squares: the mean of both
+        tensor([3.0000, 4.0000])
     """
     inputs.check_qkv(q, k, v)
     inputs.check_head_gate(g, q)

@@ -99,6 +99,17 @@ class Rule:
         parts: the writes of one token, in order.
         released: the step of the released model, where it is not the one of the objective.
         note: what a reader of the row has to know.
+
+    Example:
+        >>> import torch
+        >>> from assocmem.rules import RULES, Write
+        >>> rule = RULES["deltanet"]
+        >>> write = Write(k=torch.tensor([1.0, 0.0]), v=torch.tensor([3.0]), beta=0.5)
+        >>> S = rule.step(rule.empty(write), write)
+        >>> write.k @ S  # half of the way from 0 to 3
+        tensor([1.5000])
+        >>> rule.residual(S, write) < 1e-6  # against automatic differentiation
+        True
     """
 
     name: str

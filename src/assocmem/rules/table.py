@@ -55,6 +55,12 @@ def table(*columns: str) -> Table:
 
     Raises:
         ValueError: when a column is unknown, or none is given.
+
+    Example:
+        >>> from assocmem import rules
+        >>> lines = rules.table("recurrence", "limit").splitlines()
+        >>> len(lines) == 2 + len(rules.RULES)  # a head, a ruler, and a row for each
+        True
     """
     if not columns or not set(columns) <= set(Formulas.__dataclass_fields__):
         raise ValueError(f"columns must be some of {list(HEADINGS)}, got {list(columns)}")

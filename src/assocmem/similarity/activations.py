@@ -21,7 +21,16 @@ from assocmem.similarity.base import (
 
 @dataclass(frozen=True)
 class ReLU(DotProduct):
-    """κ(q, k) = max(0, qᵀk)^power, the kernel function of a ReLU feed-forward layer."""
+    """κ(q, k) = max(0, qᵀk)^power, the kernel function of a ReLU feed-forward layer.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> q = torch.tensor([[1.0, 2.0]])
+        >>> k = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
+        >>> similarity.ReLU(power=2)(q, k)
+        tensor([[4., 0.]])
+    """
 
     power: int = 1
 
@@ -35,7 +44,16 @@ class ReLU(DotProduct):
 
 @dataclass(frozen=True)
 class GELU(Tempered):
-    """κ(q, k) = u Φ(u), u = qᵀk / τ, with Φ the normal distribution function (τ = √d when None)."""
+    """κ(q, k) = u Φ(u), u = qᵀk / τ, with Φ the normal distribution function (τ = √d when None).
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> q = torch.tensor([[1.0, 2.0]])
+        >>> k = torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+        >>> similarity.GELU(tau=1.0)(q, k)
+        tensor([[1.9545, 0.8413]])
+    """
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z) = u Φ(u), u = z / τ (arXiv:1606.08415)."""
@@ -44,7 +62,16 @@ class GELU(Tempered):
 
 @dataclass(frozen=True)
 class SiLU(Tempered):
-    """κ(q, k) = u σ(u), u = qᵀk / τ, with σ the logistic function (τ = √d when None)."""
+    """κ(q, k) = u σ(u), u = qᵀk / τ, with σ the logistic function (τ = √d when None).
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> q = torch.tensor([[1.0, 2.0]])
+        >>> k = torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+        >>> similarity.SiLU(tau=1.0)(q, k)
+        tensor([[1.7616, 0.7311]])
+    """
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z) = u σ(u), u = z / τ."""
@@ -57,6 +84,14 @@ class Round(DotProduct):
 
     Keys whose cosines stay below ½ do not see each other at all, and are read without crosstalk.
     Its gradient is zero almost everywhere: it is for constructions, not for training.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> q = torch.tensor([[1.0, 2.0]])
+        >>> k = torch.tensor([[0.3, 0.0], [0.2, 0.3]])
+        >>> similarity.Round()(q, k)
+        tensor([[0., 1.]])
     """
 
     tau: float = 1.0

@@ -15,6 +15,14 @@ class Exponential(Tempered):
     """κ(q, k) = exp(qᵀk / τ), the kernel function of softmax attention (τ = √d when None).
 
     Its feature map has infinitely many components, the scaled tensor powers of every degree.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> q = torch.tensor([[1.0, 2.0]])
+        >>> k = torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+        >>> similarity.Exponential(tau=1.0)(q, k)
+        tensor([[7.3891, 2.7183]])
     """
 
     def profile(self, z: Tensor, d: int) -> Tensor:
@@ -28,6 +36,14 @@ class SoLU(Tempered):
 
     The softmax linear unit multiplies each score by its softmax over the units (Elhage et al.,
     Softmax Linear Units, 2022). Its sum over the units depends on all keys, and is left out here.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> q = torch.tensor([[1.0, 2.0]])
+        >>> k = torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+        >>> similarity.SoLU(tau=1.0)(q, k)
+        tensor([[14.7781,  2.7183]])
     """
 
     def profile(self, z: Tensor, d: int) -> Tensor:
@@ -41,6 +57,14 @@ class RBF(Similarity):
 
     For q and k of fixed norms it is exp(qᵀk / σ²) up to a constant: on a sphere it is the
     exponential kernel function with τ = σ².
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> q = torch.tensor([[1.0, 2.0]])
+        >>> k = torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+        >>> similarity.RBF(sigma=1.0)(q, k)
+        tensor([[0.0821, 0.0821]])
     """
 
     sigma: float | None = None

@@ -36,6 +36,11 @@ def get(similarity: str | Similarity) -> Similarity:
     Raises:
         ValueError: when the name is not in `SIMILARITIES`.
         TypeError: when it is neither a name nor a `Similarity`.
+
+    Example:
+        >>> from assocmem import similarity
+        >>> similarity.get("polynomial")
+        Polynomial(degree=2)
     """
     if isinstance(similarity, Similarity):
         return similarity

@@ -19,7 +19,16 @@ from assocmem.similarity.base import (
 
 @dataclass(frozen=True)
 class Linear(DotProduct):
-    """κ(q, k) = qᵀk, with φ(x) = x: linear attention (arXiv:2505.19488, Eq. 1)."""
+    """κ(q, k) = qᵀk, with φ(x) = x: linear attention (arXiv:2505.19488, Eq. 1).
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> q = torch.tensor([[1.0, 2.0]])
+        >>> k = torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+        >>> similarity.Linear()(q, k)
+        tensor([[2., 1.]])
+    """
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z) = z."""
@@ -33,7 +42,16 @@ class Linear(DotProduct):
 
 @dataclass(frozen=True)
 class Polynomial(DotProduct):
-    """κ(q, k) = (qᵀk)^degree, with φ(x) = x ⊗ … ⊗ x of size d^degree (arXiv:1606.01164)."""
+    """κ(q, k) = (qᵀk)^degree, with φ(x) = x ⊗ … ⊗ x of size d^degree (arXiv:1606.01164).
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> q = torch.tensor([[1.0, 2.0]])
+        >>> k = torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+        >>> similarity.Polynomial(degree=2)(q, k)
+        tensor([[4., 1.]])
+    """
 
     degree: int = 2
 
@@ -56,6 +74,14 @@ class Taylor(DotProduct):
 
     Degree 2 is the feature map of Based (arXiv:2402.18668), of size 1 + d + d². For odd degrees κ
     turns negative where qᵀk/τ is well below −1.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> q = torch.tensor([[1.0, 2.0]])
+        >>> k = torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+        >>> similarity.Taylor(degree=2, tau=1.0)(q, k)
+        tensor([[5.0000, 2.5000]])
     """
 
     degree: int = 2
