@@ -27,11 +27,11 @@ from tests.book.test_address import REPOSITORY
 
 CELL_TIMEOUT = 120  # seconds, as for the book
 SOURCES = ("src", "kernels", "pyproject.toml", "README.md", "LICENSE")
-WHERE = """import assocmem
+WHERE = """
+import assocmem
 import assocmem_kernels
-print(assocmem.__file__, *assocmem_kernels.__path__)"""
-    "import assocmem\nimport assocmem_kernels\nprint(assocmem.__file__, *assocmem_kernels.__path__)"
-)
+print(assocmem.__file__, *assocmem_kernels.__path__)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +98,4 @@ def test_it_runs_from_an_empty_folder(
     assert [name for name, *_ in claims] == [name for name, *_ in PRINTED.findall(chapter.printed)]
     outputs = [o for cell in cells for o in cell.outputs if "data" in o]
     shown = "".join(o.data.get("text/markdown", "") for o in outputs)
-        o.data.get("text/markdown", "") for c in cells for o in c.outputs if "data" in o
-    )
     assert re.findall(r"\{[\w:]+\}`", shown) == []
