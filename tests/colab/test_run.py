@@ -65,7 +65,8 @@ def executed(notebook: nbformat.NotebookNode, python: Path, folder: Path) -> nbf
     assert spec is not None
     spec.argv[0] = str(python)
     place = {"metadata": {"path": str(folder)}}
-    return NotebookClient(notebook, km=kernel, timeout=CELL_TIMEOUT, resources=place).execute()
+    client = NotebookClient(notebook, km=kernel, timeout=CELL_TIMEOUT, resources=place)
+    return client.execute(cleanup_kc=True)  # else a kernel that was given lives on
 
 
 def printed(cell: nbformat.NotebookNode) -> str:
