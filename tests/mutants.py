@@ -27,6 +27,7 @@ PARTS = (
     "tests",
     "benchmarks",
     "book",
+    "colab",
     "pyproject.toml",
     "_config.yml",
     "README.md",
@@ -584,8 +585,8 @@ MUTANTS = (
     Mutant(
         "the state of a word problem multiplies from the other side",
         "src/assocmem/tasks/states.py",
-        "state = product[state, token]",
-        "state = product[token, state]",
+        "state = moves[state, token]",
+        "state = moves[token, state]",
         ("tests/test_tasks.py", "tests/test_constructions.py"),
     ),
     Mutant(

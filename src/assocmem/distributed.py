@@ -61,8 +61,8 @@ def linear_attention(
             is not initialised.
     """
     return _scan(
-        ops.linear_attention, (q, k, v), g, group, scale, initial_state, output_final_state,
-        cu_seqlens, backend,
+        ops.linear_attention, (q, k, v), g, group, initial_state, output_final_state, cu_seqlens,
+        scale=scale, backend=backend,
     )  # fmt: skip
 
 
@@ -105,8 +105,8 @@ def delta_rule(
             initialised.
     """
     return _scan(
-        ops.delta_rule, (q, k, v, beta), g, group, scale, initial_state, output_final_state,
-        cu_seqlens, backend,
+        ops.delta_rule, (q, k, v, beta), g, group, initial_state, output_final_state, cu_seqlens,
+        scale=scale, backend=backend,
     )  # fmt: skip
 
 
@@ -115,11 +115,10 @@ def _scan(
     tokens: tuple[Tensor, ...],
     g: Tensor | None,
     group: dist.ProcessGroup | None,
-    scale: float | None,
     initial_state: Tensor | None,
     output_final_state: bool,
     cu_seqlens: Tensor | None,
-    backend: str,
+    **options,
 ) -> tuple[Tensor, Tensor | None]:
     q, k, v, *beta = tokens
     inputs.check_qkv(q, k, v)
@@ -130,8 +129,8 @@ def _scan(
 
     def scan(v: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
         return operator(
-            q, k, v, *beta, g, scale=scale, initial_state=S, output_final_state=True,
-            cu_seqlens=borders, backend=backend,
+            q, k, v, *beta, g, initial_state=S, output_final_state=True, cu_seqlens=borders,
+            **options,
         )  # fmt: skip
 
     empty = inputs.empty_state(q, v.shape[-1], borders)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assocmem import ops, similarity
+from assocmem import similarity
 from assocmem.arguments import check_count
 from assocmem.constructions.arguments import check_pairs
+from assocmem.rules import delta_product
 from assocmem.similarity import Similarity
 
 
@@ -37,13 +38,25 @@ def swaps(pairs: Tensor, n: int, backend: str = "auto") -> Tensor:
     """
     check_count("n", n, at_least=2)
     check_pairs(pairs, n)
+    return exchanged(pairs[:, :, None], n, backend)
+
+
+def exchanged(pairs: Tensor, n: int, backend: str) -> Tensor:
+    """The element in each place `[B, T, n]`, when every token exchanges some pairs in order.
+
+    Pairs are `[B, T, c, 2]`. Where both places are the same the key is 0, and nothing is written.
+    """
+    B, T = pairs.shape[:2]
     places = torch.eye(n, dtype=torch.float64, device=pairs.device)
-    k = (places[pairs[..., 1]] - places[pairs[..., 0]])[:, :, None]  # [B, T, H = 1, n]
-    q = torch.arange(n, dtype=k.dtype, device=k.device).expand_as(k)
-    start = places.expand(len(k), 1, n, n)
-    beta = torch.ones_like(k[..., 0])
-    o, _ = ops.delta_rule(
-        q, k, torch.zeros_like(k), beta, scale=1.0, initial_state=start, backend=backend
+    k = (places[pairs[..., 1]] - places[pairs[..., 0]])[:, :, :, None]  # [B, T, c, H = 1, n]
+    o, _ = delta_product(
+        torch.arange(n, dtype=k.dtype, device=k.device).expand(B, T, 1, n),
+        k,
+        torch.zeros_like(k),
+        torch.ones_like(k[..., 0]),
+        scale=1.0,
+        initial_state=places.expand(B, 1, n, n),
+        backend=backend,
     )
     return o[:, :, 0].round().long().argsort(-1)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from assocmem.constructions.arguments import check_integers
-from assocmem.rules import delta_product
+from assocmem.constructions.swaps import exchanged
 
 
 def word_problem(permutations: Tensor, backend: str = "auto") -> Tensor:
@@ -14,7 +14,8 @@ def word_problem(permutations: Tensor, backend: str = "auto") -> Tensor:
 
     As in `swaps`, a correction under k = e_j − e_i with value 0 and β = 1 exchanges two places, and
     every permutation of n elements is at most n − 1 exchanges: this is DeltaProduct
-    (arXiv:2502.10297) with n − 1 steps a token, four for S₅. Where a token needs fewer, β = 0.
+    (arXiv:2502.10297) with n − 1 steps a token, four for S₅. Where a token needs
+    fewer, the other keys are 0.
 
     Args:
         permutations: what acts at each step `[B, T, n]`, int64; p makes of an arrangement a the one
@@ -29,25 +30,12 @@ def word_problem(permutations: Tensor, backend: str = "auto") -> Tensor:
         ValueError: the shape is wrong, n is below 2, or a row is no permutation.
     """
     check_integers("permutations", permutations, 3, "[B, T, n]", below=permutations.shape[-1])
-    B, T, n = permutations.shape
+    n = permutations.shape[-1]
     if n < 2:
         raise ValueError(f"permutations must have n >= 2 elements, got {n}")
     if not bool((permutations.sort(-1).values == torch.arange(n)).all()):
         raise ValueError("permutations must hold every number from 0 to n − 1 once in each row")
-    pairs = exchanges(permutations)
-    places = torch.eye(n, dtype=torch.float64, device=permutations.device)
-    k = (places[pairs[..., 1]] - places[pairs[..., 0]])[:, :, :, None]  # [B, T, n − 1, H = 1, n]
-    q = torch.arange(n, dtype=k.dtype, device=k.device).expand(B, T, 1, n)
-    o, _ = delta_product(
-        q,
-        k,
-        torch.zeros_like(k),
-        torch.ones_like(k[..., 0]),  # under the key e_i − e_i = 0 nothing is written
-        scale=1.0,
-        initial_state=places.expand(B, 1, n, n),
-        backend=backend,
-    )
-    return o[:, :, 0].round().long().argsort(-1)
+    return exchanged(exchanges(permutations), n, backend)
 
 
 def exchanges(permutations: Tensor) -> Tensor:

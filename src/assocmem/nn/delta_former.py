@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from assocmem.nn.delta_net import l2_normalize
 from assocmem.nn.mixer import Mixer
-from assocmem.nn.rotary import rotate
+from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.deltaformer import write_and_read
 from assocmem.ops.erase import check_erase
 
@@ -77,8 +77,8 @@ class DeltaFormer(Mixer):
     ) -> None:
         super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
         check_erase(erase)
-        if rotary and self.d_key % 2:
-            raise ValueError(f"d_key must be even with rotary, got {self.d_key}")
+        if rotary:
+            check_rotary(self.d_key)
         self.erase = erase
         self.rotary = rotary
         self.max_beta = 2.0 if allow_negative_eigenvalues else 1.0

@@ -6,6 +6,12 @@ import torch
 from torch import Tensor
 
 
+def check_rotary(d_key: int) -> None:
+    """Raise unless the channels of a key come in pairs."""
+    if d_key % 2:
+        raise ValueError(f"d_key must be even with rotary, got {d_key}")
+
+
 def rotate(x: Tensor, start: int) -> Tensor:
     """Turn channels 2i and 2i + 1 of the token at position t by the angle t · 10000^(−2i/K).
 

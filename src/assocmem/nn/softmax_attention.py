@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assocmem.nn.mixer import Mixer
-from assocmem.nn.rotary import rotate
+from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.softmax_attention import attend
 
 
@@ -82,8 +82,8 @@ class SoftmaxAttention(Mixer):
         backend: str = "auto",
     ) -> None:
         super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
-        if rotary and self.d_key % 2:
-            raise ValueError(f"d_key must be even with rotary, got {self.d_key}")
+        if rotary:
+            check_rotary(self.d_key)
         self.rotary = rotary
         self.forget_proj = nn.Linear(d_model, n_heads) if forget_gate else None
 

@@ -19,7 +19,7 @@ from assocmem.ops.backend import choose_without_kernel
 from assocmem.ops.chunks import CHUNK, heads_first, known_to_be_finite, wide, without_poison
 from assocmem.ops.delta_rule import solve
 from assocmem.ops.erase import check_erase, kernel, score_gradient, strip
-from assocmem.ops.packed import rows_of
+from assocmem.ops.packed import over_sequences
 from assocmem.ops.softmax_attention import attend
 
 
@@ -279,9 +279,8 @@ def deltaformer(
     inputs.check_cu_seqlens(cu_seqlens, q)
 
     factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    outputs = []
-    for rows in [slice(None)] if cu_seqlens is None else rows_of(cu_seqlens):
-        of_it = (x[:, rows] for x in (q, w, k, v, beta))
-        o, _u = write_and_read(*of_it, past=None, erase=erase, scale=factor, backend=backend)
-        outputs.append(o)
-    return torch.cat(outputs, 1)
+
+    def read(*tokens: Tensor) -> Tensor:
+        return write_and_read(*tokens, past=None, erase=erase, scale=factor, backend=backend)[0]
+
+    return over_sequences(read, (q, w, k, v, beta), cu_seqlens)

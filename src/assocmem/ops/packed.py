@@ -14,6 +14,18 @@ def rows_of(cu_seqlens: Tensor) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(cu_seqlens.tolist())]
 
 
+def over_sequences(
+    read: Callable[..., Tensor], tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor | None
+) -> Tensor:
+    """Run an operator without a state on the whole batch, or on each packed sequence."""
+    if cu_seqlens is None:
+        return read(*tokens)
+    pieces = [
+        read(*(None if x is None else x[:, rows] for x in tokens)) for rows in rows_of(cu_seqlens)
+    ]
+    return torch.cat(pieces, 1)
+
+
 def each_sequence(
     form: Callable[..., tuple[Tensor, Tensor]],
     tokens: tuple[Tensor, ...],

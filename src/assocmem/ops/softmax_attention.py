@@ -9,6 +9,8 @@ arXiv:2503.02130).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +19,7 @@ from assocmem.ops import inputs
 from assocmem.ops.backend import choose_without_kernel
 from assocmem.ops.chunks import known_to_be_finite, without_poison
 from assocmem.ops.decay import log_decay_matrix, sum_after
-from assocmem.ops.packed import rows_of
+from assocmem.ops.packed import over_sequences
 
 
 def recurrent(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
@@ -133,10 +135,5 @@ def softmax_attention(
     inputs.check_head_gate(g, q)
     inputs.check_scale(scale)
     inputs.check_cu_seqlens(cu_seqlens, q)
-    if cu_seqlens is None:
-        return attend(q, k, v, g, scale, backend)
-    outputs = []
-    for rows in rows_of(cu_seqlens):
-        g_rows = None if g is None else g[:, rows]
-        outputs.append(attend(q[:, rows], k[:, rows], v[:, rows], g_rows, scale, backend))
-    return torch.cat(outputs, 1)
+    read = partial(attend, scale=scale, backend=backend)
+    return over_sequences(read, (q, k, v, g), cu_seqlens)

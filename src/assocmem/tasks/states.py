@@ -63,13 +63,10 @@ def modular_arithmetic(batch: int, length: int, modulus: int, generator: torch.G
     check_counts(batch=batch, length=length)
     check_count("modulus", modulus, at_least=2)
     tokens = torch.randint(3 * modulus, (batch, length), generator=generator)
-    state, targets = torch.zeros(batch, dtype=torch.int64), []
-    for token in tokens.T:
-        d, which = token % modulus, token // modulus
-        results = torch.stack((state + d, state - d, state * d))
-        state = results.gather(0, which[None])[0] % modulus
-        targets.append(state)
-    return States(tokens, torch.stack(targets, 1))
+    d = torch.arange(modulus)
+    state = d[:, None]
+    moves = torch.cat((state + d, state - d, state * d), 1) % modulus
+    return States(tokens, followed(moves, tokens))
 
 
 def is_even(permutation: tuple[int, ...]) -> bool:
@@ -115,11 +112,16 @@ def word_problem(batch: int, length: int, group: str, generator: torch.Generator
     product = number[elements[:, elements] @ digits]  # [a, p]: a, then p
 
     tokens = torch.randint(len(elements), (batch, length), generator=generator)
-    state, targets = torch.zeros(batch, dtype=torch.int64), []
-    for token in tokens.T:
-        state = product[state, token]
-        targets.append(state)
-    return States(tokens, torch.stack(targets, 1))
+    return States(tokens, followed(product, tokens))
+
+
+def followed(moves: Tensor, tokens: Tensor) -> Tensor:
+    """The states after each token `[B, T]`, from 0 on, by where each leads: moves[state, token]."""
+    state, states = torch.zeros_like(tokens[:, 0]), []
+    for token in tokens.unbind(1):
+        state = moves[state, token]
+        states.append(state)
+    return torch.stack(states, 1)
 
 
 class Swaps(NamedTuple):
