@@ -126,10 +126,20 @@ def training_memory(operator: str, backend: str, T: int) -> int:
 def _peak(operator: str, backend: str, T: int) -> int:
     inputs = arguments(operator, *(torch.randn(1, T, H, D) for _ in range(3)))
     leaves = [x.requires_grad_() for x in inputs]
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
+
+    def train() -> None:
+        result = getattr(ops, operator)(*leaves, backend=backend)
+        (result if isinstance(result, Tensor) else result[0]).sum().backward()
+
+    return raised_peak(train)
+
+
+def raised_peak(call: Callable[[], object]) -> int:
+    """Bytes by which a call raises this process's memory at its peak (on Linux)."""
+    # Not getrusage: what a process inherits there is the peak of the one that started it.
+    Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    result = getattr(ops, operator)(*leaves, backend=backend)
-    (result if isinstance(result, Tensor) else result[0]).sum().backward()
+    call()
     return resident("VmHWM") - before
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from assocmem import distributed, ops
-from tests.ops.inputs import GATES, Inputs, delta_inputs, random_inputs
+from tests.ops.inputs import GATES, delta_inputs, random_inputs
 from tests.ops.reference import relative_error
 
 T, H, K, V = 150, 2, 8, 6
@@ -21,35 +21,19 @@ BORDERS = torch.tensor([0, 0, 30, 110, 149, 150])  # sequences that cross ranks,
 BOUNDS = {torch.float32: 2e-6, torch.float64: 1e-12}
 
 
-def leaves(inputs: Inputs, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    named = {"q": inputs.q, "k": inputs.k, "v": inputs.v, "beta": inputs.beta, "g": inputs.g}
-    named["S"] = inputs.S
-    return {
-        name: x.to(dtype).clone().requires_grad_() for name, x in named.items() if x is not None
-    }
-
-
-def gradients(operator, x, do, dS, **options):
-    """Outputs, final state and gradients by name."""
-    tokens = [x[name] for name in x if name != "S"]
-    o, S = operator(*tokens, initial_state=x["S"], output_final_state=True, **options)
-    found = torch.autograd.grad((o, S), list(x.values()), (do.to(o), dS.to(S)), allow_unused=True)
-    return {"o": o, "final S": S, **{f"d{n}": d for n, d in zip(x, found, strict=True)}}
-
-
 def error_of_a_case(name: str, gate: str, split: tuple[int, ...], packed: bool, dtype) -> float:
     """The worst relative error on this rank, against one process with the whole sequence."""
     B = 1 if packed else 2
     make = random_inputs if name == "linear_attention" else delta_inputs
     inputs = make(B, T, H, K, V, gate)
-    options = {"backend": "chunk"}
+    options = {"backend": "chunk", "output_final_state": True}
     if packed:
         n = len(BORDERS) - 1
         generator = torch.Generator().manual_seed(1)
         state = torch.randn(2, n, H, K, V, generator=generator)
         inputs = replace(inputs, S=state[0], dS=state[1])
         options["cu_seqlens"] = BORDERS
-    whole = gradients(getattr(ops, name), leaves(inputs, dtype), inputs.do, inputs.dS, **options)
+    whole = inputs.run(getattr(ops, name), dtype, **options)
 
     rank = dist.get_rank()
     start = sum(split[:rank])
@@ -58,8 +42,8 @@ def error_of_a_case(name: str, gate: str, split: tuple[int, ...], packed: bool, 
     if rank:  # only rank 0's start counts
         mine = replace(mine, S=torch.full_like(mine.S, 7.0))
     # The ranks' gradients of the final state add up to dS.
-    dS = inputs.dS.double() / len(split)
-    got = gradients(getattr(distributed, name), leaves(mine, dtype), mine.do, dS, **options)
+    mine = replace(mine, dS=inputs.dS.double() / len(split))
+    got = mine.run(getattr(distributed, name), dtype, **options)
     errors = []
     for what, x in got.items():
         if what == "dS":
@@ -67,7 +51,7 @@ def error_of_a_case(name: str, gate: str, split: tuple[int, ...], packed: bool, 
         if x is None or x.numel() == 0:
             continue
         expected = whole[what] if what in ("final S", "dS") else whole[what][:, rows]
-        errors.append(relative_error(x.detach(), expected.detach()))
+        errors.append(relative_error(x, expected))
     return max(errors)
 
 

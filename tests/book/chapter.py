@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,46 +12,21 @@ import nbformat
 from bs4 import BeautifulSoup, Tag
 from nbformat import NotebookNode
 
+from colab.myst import Directive, blocks
+
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
-FENCE = re.compile(r"^(?P<fence>:{3,}|`{3,})\{(?P<name>[\w:]+)\}[ ]*(?P<argument>.*)$")
-OPTION = re.compile(r"^:([\w-]+):[ ]*(.*)$")
 ROLE = re.compile(r"\{claim\}`([^`]+)`")
 PICTURES = ("image/svg+xml", "image/png")
 HIDDEN = {"hide-input", "remove-input", "hide-cell", "remove-cell"}
 
 
-@dataclass(frozen=True)
-class Directive:
-    """A MyST directive: its name, argument, options and body."""
-
-    name: str
-    argument: str
-    options: dict[str, str]
-    body: str
-    inner: list[Directive] = field(default_factory=list)
-
-
 def directives(markdown: str) -> list[Directive]:
     """All directives of a text, those inside others included, in order."""
     found: list[Directive] = []
-    lines = iter(markdown.splitlines())
-    for line in lines:
-        opening = FENCE.match(line)
-        if not opening:
-            continue
-        body = []
-        for inside in lines:
-            if inside.rstrip() == opening["fence"]:
-                break
-            body.append(inside)
-        options = {}
-        while body and (option := OPTION.match(body[0])):
-            options[option[1]] = option[2].strip()
-            body.pop(0)
-        text = "\n".join(body).strip()
-        found.append(Directive(opening["name"], opening["argument"].strip(), options, text))
-        found += directives(text)
+    for block in blocks(markdown):
+        if isinstance(block, Directive):
+            found += [block, *directives(block.body)]
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from tests.book.browser import MISSING, WHY, launched
+from tests.book.browser import MISSING, WHY
 from tests.book.chapter import CHAPTERS, Chapter
 from tests.book.site import DOCUMENTS, SITE, built
 
@@ -44,12 +44,6 @@ def address() -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 class Visit:

@@ -11,7 +11,8 @@ import pytest
 from nbformat import NotebookNode
 
 from assocmem.book import check
-from tests.book.chapter import CHAPTERS, Chapter, Directive, parse
+from colab.myst import Directive
+from tests.book.chapter import CHAPTERS, Chapter, parse
 from tests.book.code import run
 from tests.book.miniature import miniature
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -12,8 +12,8 @@ from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Page
 
 from assocmem.book.interactive import Axis, Frame, Panel, interactive
-from tests.book.browser import MISSING, WHY, launched
-from tests.book.chapter import BOOK, CHAPTERS, Chapter
+from tests.book.browser import PICTURE, script, with_figure
+from tests.book.chapter import CHAPTERS, Chapter
 
 HEAVY = 60_000  # bytes of one figure's frames, at most
 
@@ -111,28 +111,11 @@ def test_the_book_has_a_figure_that_moves() -> None:
 
 # --- what a browser makes of it ---
 
-PICTURE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'/>"
-SCRIPT = (BOOK / "_static" / "interactive.js").read_text()
-STYLE = (BOOK / "_static" / "custom.css").read_text()
+SCRIPTS = [script("interactive")]
 
 
-def html(script: str = SCRIPT, theme: str = "light") -> str:
-    """A page as the site has it: a figure with its picture, and the output after it."""
-    colours = {"light": ("#fff", "#222"), "dark": ("#121212", "#ddd")}[theme]
-    return f"""<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8">
-<title>A figure</title><style>{STYLE} body {{ background: {colours[0]}; color: {colours[1]};
---pst-color-text-base: {colours[1]}; --pst-color-border: #888; }}</style></head><body><main>
-<h1>A page</h1><figure id="fig-x"><a href="#x"><img alt="The picture" src="{PICTURE}"></a>
-<figcaption>The caption</figcaption></figure>{output()}</main><script>{script}</script></body>
-</html>"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if MISSING:
-        pytest.skip(WHY)
-    with launched() as browser:
-        yield browser
+def html(theme: str = "light", scripts: Sequence[str] = SCRIPTS) -> str:
+    return with_figure(output(), scripts, theme)
 
 
 @pytest.fixture
@@ -222,7 +205,7 @@ def test_it_fits_on_a_telephone(page: Page) -> None:
 
 
 def test_without_the_script_the_picture_stays(page: Page) -> None:
-    page.set_content(html(script=""))
+    page.set_content(html(scripts=[]))
     assert page.locator("#fig-x img").is_visible()
     assert page.locator(".player").count() == 0
     assert not page.locator("div.interactive").is_visible()

@@ -13,8 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from assocmem.book.workbench import GATES, RIDGE, Pair, workbench
 from assocmem.rules import RULES, Write
-from tests.book.browser import MISSING, WHY, launched
-from tests.book.chapter import BOOK
+from tests.book.browser import script, with_figure
 
 PAIRS = [
     Pair("k₁", (1.0, 0.0), (2.0, 1.0)),
@@ -66,28 +65,11 @@ def test_what_does_not_fit_is_named(changes: dict, message: str) -> None:
 
 # --- what a browser makes of it ---
 
-PICTURE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'/>"
-SCRIPTS = [(BOOK / "_static" / f"{name}.js").read_text() for name in ("interactive", "workbench")]
-STYLE = (BOOK / "_static" / "custom.css").read_text()
+SCRIPTS = [script("interactive"), script("workbench")]
 
 
 def html(theme: str = "light", scripts: Sequence[str] = SCRIPTS) -> str:
-    """A page as the site has it: a figure with its picture, and the output after it."""
-    colours = {"light": ("#fff", "#222"), "dark": ("#121212", "#ddd")}[theme]
-    run = "".join(f"<script>{script}</script>" for script in scripts)
-    return f"""<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8">
-<title>A figure</title><style>{STYLE} body {{ background: {colours[0]}; color: {colours[1]};
---pst-color-text-base: {colours[1]}; --pst-color-border: #888; }}</style></head><body><main>
-<h1>A page</h1><figure id="fig-x"><a href="#x"><img alt="The picture" src="{PICTURE}"></a>
-<figcaption>The caption</figcaption></figure>{output()}</main>{run}</body></html>"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if MISSING:
-        pytest.skip(WHY)
-    with launched() as browser:
-        yield browser
+    return with_figure(output(), scripts, theme)
 
 
 @pytest.fixture

@@ -40,7 +40,10 @@ class Inputs:
         return replace(self, **cut)
 
     def run(self, operator, dtype: torch.dtype, **options) -> dict[str, Tensor]:
-        """Outputs and gradients of every input, by name, computed in one dtype."""
+        """Outputs and gradients of every input, by name, computed in one dtype.
+
+        The gradient of what nothing depends on is None.
+        """
         state = torch.float64 if dtype == torch.float64 else torch.float32
         leaves = {"q": self.q.to(dtype), "k": self.k.to(dtype), "v": self.v.to(dtype)}
         for name, x in (("beta", self.beta), ("g", self.g), ("S", self.S)):
@@ -49,7 +52,9 @@ class Inputs:
         leaves = {name: x.detach().clone().requires_grad_() for name, x in leaves.items()}
         tokens = [x for name, x in leaves.items() if name != "S"]
         o, S = operator(*tokens, initial_state=leaves["S"], **options)
-        grads = torch.autograd.grad((o, S), list(leaves.values()), (self.do.to(o), self.dS.to(S)))
+        grads = torch.autograd.grad(
+            (o, S), list(leaves.values()), (self.do.to(o), self.dS.to(S)), allow_unused=True
+        )
         return {
             "o": o.detach(),
             "final S": S.detach(),
@@ -96,3 +101,8 @@ def delta_inputs(
     inputs.k = F.normalize(k, dim=-1).float()
     inputs.beta = beta[0] + (beta[1] - beta[0]) * uniform
     return inputs
+
+
+def in_another_layout(x: Tensor) -> Tensor:
+    """The same numbers, with heads before tokens in memory and a gap after each number."""
+    return x.transpose(1, 2).contiguous().transpose(1, 2).repeat_interleave(2, -1)[..., ::2]

@@ -7,9 +7,8 @@ import itertools
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from tests.ops.inputs import GATES, KEYS, Inputs
+from tests.ops.inputs import GATES, KEYS, Inputs, in_another_layout
 from tests.ops.operators import OPERATORS, Operator, worst
 from tests.ops.reference import relative_error
 
@@ -40,11 +39,6 @@ def drawn(draw) -> tuple[Operator, Inputs]:
             where = torch.rand(x.shape, generator=generator) < 0.3
             setattr(inputs, argument, chosen.where(where, x))
     return OPERATORS[name], inputs
-
-
-def in_another_layout(x: Tensor) -> Tensor:
-    """The same numbers, with heads before tokens in memory and a gap after each."""
-    return x.transpose(1, 2).contiguous().transpose(1, 2).repeat_interleave(2, -1)[..., ::2]
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from tests.ops.inputs import GATES, random_inputs
+from tests.ops.bad_input import BAD_FOR_ALL, q
+from tests.ops.inputs import GATES, in_another_layout, random_inputs
 from tests.ops.operators import ARGUMENTS, OPERATORS, worst
 from tests.ops.reference import relative_error
 
@@ -185,12 +186,7 @@ def test_strides_do_not_matter(name, form, gate):
     op = OPERATORS[name]
     inputs = op.inputs(2, 70, 3, 16, 16, gate)
     expected, _ = op.function(*inputs.tokens, backend=form)
-
-    def strided(x):  # heads before tokens in memory, every second number
-        heads_first = x.transpose(1, 2).contiguous().transpose(1, 2)
-        return heads_first.repeat_interleave(2, -1)[..., ::2]
-
-    tokens = [strided(x) for x in inputs.tokens]
+    tokens = [in_another_layout(x) for x in inputs.tokens]
     assert not any(x.is_contiguous() for x in tokens)
     o, _ = op.function(*tokens, backend=form)
     assert relative_error(o, expected) <= 1e-6
@@ -286,16 +282,7 @@ def test_meta_tensors_give_shapes(name):
     assert (o.shape, S.shape) == ((2, 130, 3, 16), (2, 3, 16, 16))
 
 
-q = torch.zeros(2, 10, 3, 4)
-BAD = {
-    "q no tensor": (dict(q=[1.0]), TypeError, r"q must be a torch.Tensor, got list"),
-    "q rank": (dict(q=q[0]), ValueError, r"q must have shape \[B, T, H, K\], got \[10, 3, 4\]"),
-    "q integer": (dict(q=q.long()), TypeError, r"q must be float16.*got torch.int64"),
-    "k dtype": (dict(k=q.double()), TypeError, r"k must be .* the same as q .*got torch.float64"),
-    "k shape": (dict(k=q[..., :3]), ValueError, r"k must have shape \[2, 10, 3, 4\] like q"),
-    "v shape": (dict(v=q[:, :9]), ValueError, r"v must have shape .*got \[2, 9, 3, 4\]"),
-    "v device": (dict(v=q.to("meta")), ValueError, r"v must be on cpu like q, got meta"),
-    "K is 0": (dict(q=q[..., :0], k=q[..., :0]), ValueError, r"K and V must be at least 1"),
+BAD = BAD_FOR_ALL | {
     "g no tensor": (dict(g=-0.1), TypeError, r"g must be a torch.Tensor, got float"),
     "g shape": (dict(g=q[:, :, 0, 0]), ValueError, r"g must have shape .*got \[2, 10\]"),
     "g integer": (dict(g=q[..., 0].long()), TypeError, r"g must be a floating-point tensor"),
@@ -310,17 +297,6 @@ BAD = {
         TypeError,
         r"initial_state must be torch.float32",
     ),
-    "borders with a batch": (
-        dict(cu_seqlens=torch.tensor([0, 10])),
-        ValueError,
-        r"batch size 1 with cu_seqlens, got 2",
-    ),
-    "borders dtype": (
-        dict(cu_seqlens=torch.tensor([0.0, 10.0])),
-        TypeError,
-        r"cu_seqlens must be int32 or int64",
-    ),
-    "backend": (dict(backend="cuda"), ValueError, r"backend must be one of .*got 'cuda'"),
 }
 
 

@@ -11,6 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from assocmem import ops
 from assocmem.ops.softmax_attention import attend
+from tests.ops.bad_input import BAD_FOR_ALL, q
 from tests.ops.inputs import random_inputs
 from tests.ops.reference import relative_error
 
@@ -250,11 +251,7 @@ def test_meta_tensors_give_shapes():
     assert ops.softmax_attention(q, q, q, q[..., 0]).shape == (2, 130, 3, 16)
 
 
-q = torch.zeros(2, 10, 3, 4)
-BAD = {
-    "q no tensor": (dict(q=[1.0]), TypeError, r"q must be a torch.Tensor, got list"),
-    "k shape": (dict(k=q[..., :3]), ValueError, r"k must have shape \[2, 10, 3, 4\] like q"),
-    "v shape": (dict(v=q[:, :9]), ValueError, r"v must have shape .*got \[2, 9, 3, 4\]"),
+BAD = BAD_FOR_ALL | {
     "g no tensor": (dict(g=-0.1), TypeError, r"g must be a torch.Tensor, got float"),
     "g a channel": (
         dict(g=q),
@@ -264,12 +261,6 @@ BAD = {
     "g integer": (dict(g=q[..., 0].long()), TypeError, r"g must be a floating-point tensor"),
     "g device": (dict(g=q[..., 0].to("meta")), ValueError, r"g must be on cpu like q, got meta"),
     "scale": (dict(scale=True), TypeError, r"scale must be a number or None, got bool"),
-    "borders with a batch": (
-        dict(cu_seqlens=torch.tensor([0, 10])),
-        ValueError,
-        r"batch size 1 with cu_seqlens, got 2",
-    ),
-    "backend": (dict(backend="cuda"), ValueError, r"backend must be one of .*got 'cuda'"),
     "triton": (
         dict(backend="triton"),
         RuntimeError,
