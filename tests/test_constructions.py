@@ -179,6 +179,11 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
         (lambda: constructions.swaps(torch.tensor([[[0, 1]]]), 1), ValueError, "n must be at"),
         (lambda: constructions.unbiased_bases(6), ValueError, "s must be at most 5, got 6"),
         (
+            lambda: constructions.word_problem([[[0, 1]]]),  # pyright: ignore
+            TypeError,
+            "int64 tensor, got list",
+        ),
+        (
             lambda: constructions.word_problem(torch.tensor([[[0, 0, 1]]])),
             ValueError,
             "once in each row",

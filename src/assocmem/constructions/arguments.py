@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 
-def check_integers(name: str, x: Tensor, rank: int, shape: str, below: int) -> None:
-    """Raise unless x is an int64 tensor of that rank with entries in 0 … below − 1."""
+def check_integers(name: str, x: Tensor, rank: int, shape: str, below: int | None = None) -> None:
+    """Raise unless x is an int64 tensor of that rank, with entries in 0 … below − 1 if given."""
     if not isinstance(x, Tensor) or x.dtype != torch.int64:
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name} must be an int64 tensor, got {kind}")
     if x.ndim != rank:
         raise ValueError(f"{name} must have shape {shape}, got {list(x.shape)}")
-    if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < below:
+    if below is not None and x.numel() and not 0 <= int(x.min()) <= int(x.max()) < below:
         raise ValueError(f"{name} must lie in 0 … {below - 1}, got {int(x.min())} … {int(x.max())}")
 
 

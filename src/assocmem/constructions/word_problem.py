@@ -14,8 +14,8 @@ def word_problem(permutations: Tensor, backend: str = "auto") -> Tensor:
 
     As in `swaps`, a correction under k = e_j − e_i with value 0 and β = 1 exchanges two places, and
     every permutation of n elements is at most n − 1 exchanges: this is DeltaProduct
-    (arXiv:2502.10297) with n − 1 steps a token, four for S₅. Where a token needs
-    fewer, the other keys are 0.
+    (arXiv:2502.10297) with n − 1 steps a token, four for S₅. Where a token needs fewer, the
+    other keys are 0.
 
     Args:
         permutations: what acts at each step `[B, T, n]`, int64; p makes of an arrangement a the one
@@ -29,11 +29,11 @@ def word_problem(permutations: Tensor, backend: str = "auto") -> Tensor:
         TypeError: permutations is no int64 tensor.
         ValueError: the shape is wrong, n is below 2, or a row is no permutation.
     """
-    check_integers("permutations", permutations, 3, "[B, T, n]", below=permutations.shape[-1])
+    check_integers("permutations", permutations, 3, "[B, T, n]")
     n = permutations.shape[-1]
     if n < 2:
         raise ValueError(f"permutations must have n >= 2 elements, got {n}")
-    if not bool((permutations.sort(-1).values == torch.arange(n)).all()):
+    if not bool((permutations.sort(-1).values == torch.arange(n).to(permutations)).all()):
         raise ValueError("permutations must hold every number from 0 to n − 1 once in each row")
     return exchanged(exchanges(permutations), n, backend)
 
