@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import pytest
 
-from assocmem.book.check import ch2, ch3, ch4, ch5, ch6
-from tests.book import answers_ch2, answers_ch3, answers_ch4, answers_ch5, answers_ch6
+from assocmem.book.check import ch2, ch3, ch4, ch5, ch6, ch7
+from tests.book import (
+    answers_ch2,
+    answers_ch3,
+    answers_ch4,
+    answers_ch5,
+    answers_ch6,
+    answers_ch7,
+)
 
-ANSWERS = (answers_ch2, answers_ch3, answers_ch4, answers_ch5, answers_ch6)
+ANSWERS = (answers_ch2, answers_ch3, answers_ch4, answers_ch5, answers_ch6, answers_ch7)
 RIGHT = [case for chapter in ANSWERS for case in chapter.RIGHT]
 WRONG = [case for chapter in ANSWERS for case in chapter.WRONG]
 CHECKS = [
     getattr(chapter, f"{chapter.__name__.rpartition('.')[2]}_ex{i}")
-    for chapter in (ch2, ch3, ch4, ch5, ch6)
+    for chapter in (ch2, ch3, ch4, ch5, ch6, ch7)
     for i in range(1, 7)
 ]
 
 
+def given(answer):
+    """The answer as the check gets it: a kernel is made from its source."""
+    return answer.made() if isinstance(answer, answers_ch6.Kernel) else answer
+
+
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
 def test_right_answers_pass(check, answer, capsys):
-    assert check(answer) is True
+    assert check(given(answer)) is True
     assert f"{check.__name__}: correct" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
 def test_wrong_answers_get_their_hint(check, answer, hint, capsys):
-    assert check(answer) is False
+    assert check(given(answer)) is False
     said = capsys.readouterr().out
     assert f"{check.__name__}: not yet" in said
     assert hint in said
