@@ -4,13 +4,14 @@
     python benchmarks/expressivity.py --store    # and store them for chapter 7
 
 Float32. Layers differ in the learning rate that suits them, and so the first of `SEEDS` is trained
-with all of `RATES`, and the others with the one of the smallest loss (all are stored). Everything
-else is the same for all: width, heads, batches, steps.
+with all of `RATES`, and the others with the one whose loss is smallest, averaged over the training
+(all are stored). Everything else is the same for all: width, heads, batches, steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -70,7 +71,7 @@ class Design(NamedTuple):
     spelling: int = 1
 
 
-# Positions for attention alone, and no short convolution: what differs is how memory is written.
+# No short convolution, and positions for attention alone: what differs is how memory is written.
 attention = partial(SoftmaxAttention, rotary=True)
 decaying = partial(DeltaNet, conv_width=1)
 reflecting = partial(decaying, allow_negative_eigenvalues=True)
@@ -79,6 +80,8 @@ DESIGNS = {
     "Transformer, 1 layer": Design([attention]),
     "Transformer, 2 layers": Design(2 * [attention]),
     "Transformer, 4 layers": Design(4 * [attention]),
+    "Transformer, 1 layer, no positions": Design([SoftmaxAttention]),
+    "Transformer, 2 layers, no positions": Design(2 * [SoftmaxAttention]),
     "DeltaNet, β in (0, 1)": Design([decaying]),
     "DeltaNet, β in (0, 2)": Design([reflecting]),
     "DeltaNet, β in (0, 2), 2 layers": Design(2 * [reflecting]),
@@ -155,11 +158,12 @@ class NodeModel(nn.Module):
 
 
 def described(model: nn.Module, losses: list[float], began: float) -> Row:
-    """What every row has: the number of weights, the last losses, the time from a start on."""
+    """What every row has: the number of weights, the losses' means, the time from a start on."""
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": len(losses),
-        "loss": mean(losses[-50:]),
+        "loss": mean(losses),
+        "last_loss": mean(losses[-50:]),
         "seconds": round(time.perf_counter() - began, 1),
     }
 
@@ -248,15 +252,10 @@ def show_stages(rows: list[Row]) -> None:
 
 
 TRANSFORMERS = ("Transformer, 1 layer", "Transformer, 2 layers", "Transformer, 4 layers")
+WITHOUT_POSITIONS = tuple(f"{name}, no positions" for name in TRANSFORMERS[:2])
 DELTANETS = ("DeltaNet, β in (0, 1)", "DeltaNet, β in (0, 2)")
 DELTAFORMERS = ("DeltaFormer, linear", "DeltaFormer, relu", "DeltaFormer, softmax")
-WORDS = (
-    *TRANSFORMERS[1:],
-    DELTANETS[1],
-    DELTANETS[1] + ", 2 layers",
-    "DeltaProduct of 2",
-    DELTAFORMERS[0],
-)
+WORDS = (TRANSFORMERS[1], DELTANETS[1], "DeltaProduct of 2", DELTAFORMERS[0])
 # What trains one model, what prints its rows, and the designs.
 EXPERIMENTS = {
     "swaps": (
@@ -267,12 +266,12 @@ EXPERIMENTS = {
     "parity": (
         partial(state_row, "parity", 400, LENGTHS),
         show_states,
-        DELTANETS + TRANSFORMERS[:2],
+        (*DELTANETS, *TRANSFORMERS[:2], WITHOUT_POSITIONS[1]),
     ),
     "trees": (
         partial(tree_row, 600),
         show_trees,
-        (DELTAFORMERS[0], DELTAFORMERS[2], *TRANSFORMERS[:2]),
+        (DELTAFORMERS[0], DELTAFORMERS[2], *WITHOUT_POSITIONS),  # the input says which node it is
     ),
     "curriculum": (
         partial(stages_row, ((16, 300), (32, 100), (64, 100))),
@@ -281,7 +280,11 @@ EXPERIMENTS = {
     ),
     # As many tokens, all at the last length.
     "directly": (partial(stages_row, ((64, 225),)), show_stages, DELTAFORMERS[:1]),
-    "S3": (partial(state_row, "S3", 400, LENGTHS[:3]), show_states, WORDS),
+    "S3": (
+        partial(state_row, "S3", 400, LENGTHS[:3]),
+        show_states,
+        (*WORDS, TRANSFORMERS[2], f"{DELTANETS[1]}, 2 layers"),
+    ),
     "modular": (partial(state_row, "modular", 400, LENGTHS[:3]), show_states, WORDS),
 }
 
@@ -293,11 +296,12 @@ def main() -> None:
     keep = parser.parse_args().store
     results = {}
     for name, (run, show, designs) in EXPERIMENTS.items():
-        print(name, flush=True)
+        print(name)
         results[name] = []
         for design in designs:
             rows = repeated(run, design)
             show(rows)
+            sys.stdout.flush()
             results[name] += rows
     if keep:
         recorded.store("expressivity", "python benchmarks/expressivity.py --store", **results)
