@@ -42,6 +42,7 @@ CHAPTER_3 = "book/03_kernel_view.ipynb"
 CHAPTER_4 = "book/04_feed_forward_memory.ipynb"
 CHAPTER_5 = "book/05_update_rules.ipynb"
 CHAPTER_6 = "book/06_gpu_scans.ipynb"
+CHAPTER_7 = "book/07_expressivity.ipynb"
 
 
 @dataclass(frozen=True)
@@ -438,7 +439,7 @@ MUTANTS = (
         ERASE,
         "device=w.device).triu()  # s ≥ t",
         "device=w.device).triu(1)  # s ≥ t",
-        (DELTAFORMER_TEST, DELTA_FORMER_LAYER),
+        (DELTAFORMER_TEST, DELTA_FORMER_LAYER, CHAPTER_7),
     ),
     Mutant(
         "the relu kernel does not cut",
@@ -459,7 +460,7 @@ MUTANTS = (
         DELTAFORMER,
         "recalled = left @ u[:, : own.start]",
         "recalled = 0 * (left @ u[:, : own.start])",
-        (DELTAFORMER_TEST, DELTA_FORMER_LAYER),
+        (DELTAFORMER_TEST, DELTA_FORMER_LAYER, CHAPTER_7),
     ),
     Mutant(
         "the gradient of a strip does not reach earlier strips",
@@ -587,28 +588,42 @@ MUTANTS = (
         "src/assocmem/tasks/states.py",
         "state = moves[state, token]",
         "state = moves[token, state]",
-        ("tests/test_tasks.py", "tests/test_constructions.py"),
+        ("tests/test_tasks.py", "tests/test_constructions.py", CHAPTER_7),
     ),
     Mutant(
         "a swap reflects along the wrong difference",
         "src/assocmem/constructions/swaps.py",
         "k = (places[pairs[..., 1]] - places[pairs[..., 0]])",
         "k = (places[pairs[..., 1]] + places[pairs[..., 0]])",
-        ("tests/test_constructions.py",),
+        ("tests/test_constructions.py", CHAPTER_7),
     ),
     Mutant(
         "the bases of the code are all the same",
         "src/assocmem/constructions/codes.py",
         "traces = [_trace(_product(a, xy, s), s)",
         "traces = [_trace(xy, s)",
-        ("tests/test_constructions.py",),
+        ("tests/test_constructions.py", CHAPTER_7),
     ),
     Mutant(
         "a reflection counts as a rotation",
         "src/assocmem/constructions/dihedral.py",
         "step = (1 - tokens) *",
         "step = 1 *",
-        ("tests/test_constructions.py",),
+        ("tests/test_constructions.py", CHAPTER_7),
+    ),
+    Mutant(
+        "the parity's eigenvalue at a one is 0",
+        "src/assocmem/constructions/parity.py",
+        "beta = 2.0 * bits",
+        "beta = 1.0 * bits",
+        ("tests/test_constructions.py", CHAPTER_7),
+    ),
+    Mutant(
+        "a path's length sets its sign, whatever β",
+        "src/assocmem/constructions/reachability.py",
+        "solve_triangular(beta * A, v",
+        "solve_triangular(abs(beta) * A, v",
+        ("tests/test_constructions.py", CHAPTER_7),
     ),
     Mutant(
         "the gradient passes a rank as its state does",

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from assocmem.book.check import ch2, ch3, ch4, ch5, ch6
-from tests.book import answers_ch2, answers_ch3, answers_ch4, answers_ch5, answers_ch6
+from assocmem.book.check import ch2, ch3, ch4, ch5, ch6, ch7
+from tests.book import (
+    answers_ch2,
+    answers_ch3,
+    answers_ch4,
+    answers_ch5,
+    answers_ch6,
+    answers_ch7,
+)
 
-ANSWERS = (answers_ch2, answers_ch3, answers_ch4, answers_ch5, answers_ch6)
+ANSWERS = (answers_ch2, answers_ch3, answers_ch4, answers_ch5, answers_ch6, answers_ch7)
 RIGHT = [case for chapter in ANSWERS for case in chapter.RIGHT]
 WRONG = [case for chapter in ANSWERS for case in chapter.WRONG]
 CHECKS = [
     getattr(chapter, f"{chapter.__name__.rpartition('.')[2]}_ex{i}")
-    for chapter in (ch2, ch3, ch4, ch5, ch6)
+    for chapter in (ch2, ch3, ch4, ch5, ch6, ch7)
     for i in range(1, 7)
 ]
 

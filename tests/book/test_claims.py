@@ -17,6 +17,7 @@ PREFIXES = {
     "04_feed_forward_memory": "ffn-",
     "05_update_rules": "upd-",
     "06_gpu_scans": "scan-",
+    "07_expressivity": "lim-",
 }
 STATEMENTS = ("prf:theorem", "prf:proposition", "prf:lemma", "prf:corollary")
 

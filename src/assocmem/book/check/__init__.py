@@ -6,6 +6,7 @@ from assocmem.book.check.ch3 import ch3_ex1, ch3_ex2, ch3_ex3, ch3_ex4, ch3_ex5,
 from assocmem.book.check.ch4 import ch4_ex1, ch4_ex2, ch4_ex3, ch4_ex4, ch4_ex5, ch4_ex6
 from assocmem.book.check.ch5 import ch5_ex1, ch5_ex2, ch5_ex3, ch5_ex4, ch5_ex5, ch5_ex6
 from assocmem.book.check.ch6 import ch6_ex1, ch6_ex2, ch6_ex3, ch6_ex4, ch6_ex5, ch6_ex6
+from assocmem.book.check.ch7 import ch7_ex1, ch7_ex2, ch7_ex3, ch7_ex4, ch7_ex5, ch7_ex6
 
 __all__ = [
     "ch1_ex1",
@@ -44,4 +45,10 @@ __all__ = [
     "ch6_ex4",
     "ch6_ex5",
     "ch6_ex6",
+    "ch7_ex1",
+    "ch7_ex2",
+    "ch7_ex3",
+    "ch7_ex4",
+    "ch7_ex5",
+    "ch7_ex6",
 ]
