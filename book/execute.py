@@ -30,6 +30,7 @@ def execute(path: Path) -> str:
         kernel_name="python3",
         timeout=CELL_TIMEOUT,
         record_timing=False,
+        coalesce_streams=True,  # lines that one cell prints, however they arrive
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_start=lambda cell, cell_index: print(
             f"\r{path.name}: cell {cell_index + 1} of {len(notebook.cells)} ", end="", flush=True

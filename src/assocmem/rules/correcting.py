@@ -113,7 +113,7 @@ KDA = Rule(
         r"explicit at $S\,\mathrm{Diag}(\gamma)$, $\eta = \beta$",
         r"$S\,\mathrm{Diag}(\gamma)(I - \beta k k^\top) + \beta v k^\top$",
         r"$\gamma_c(1 - \beta\lVert k\rVert^2)$ for equal $\gamma_c$",
-        r"$(1 + 1/\max_c \gamma_c)/\lVert k\rVert^2$",
+        r"at least $(1 + 1/\max_c \gamma_c)/\lVert k\rVert^2$",
     ),
     factor_limit,
     faded=fade,
