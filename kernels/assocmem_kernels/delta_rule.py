@@ -92,6 +92,26 @@ def times(T, X):
 
 
 @triton.jit
+def plus_product(S, X, Y):
+    """S + Xᵀ Y in float32, as a state takes up a chunk; summed in float64 where X is float32.
+
+    With β near 2 no write fades, and what the sums of all chunks round away would add up.
+    """
+    if X.dtype != tl.float32:
+        S += dot(tl.trans(X), Y)
+    else:
+        C: tl.constexpr = X.shape[0]
+        b, total = tl.arange(0, C // 2)[:, None, None], S.to(tl.float64)
+        X_2, Y_2 = tl.reshape(X, (C // 2, 2, X.shape[1])), tl.reshape(Y, (C // 2, 2, Y.shape[1]))
+        for s in range(0, C // 2):
+            x = tl.trans(tl.sum(tl.where(b == s, X_2, 0.0), 0)).to(tl.float64)
+            y = tl.trans(tl.sum(tl.where(b == s, Y_2, 0.0), 0)).to(tl.float64)
+            total += tl.sum(x[:, None, :] * y[None, :, :], 2)
+        S = total.to(tl.float32)
+    return S
+
+
+@triton.jit
 def triangles_kernel(
     q, k, beta, g, A, M, inverse, chunks,
     H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, GATE: tl.constexpr,
@@ -155,7 +175,7 @@ def delta_forward_kernel(
             U *= ρ
         if GATE == 2:
             Kc = (Kc * ρ).to(Kc.dtype)
-        S += dot(tl.trans(Kc), U)
+        S = plus_product(S, Kc, U)
     store(ST, row_S, col < K, col_v, V, S)
 
 
@@ -189,7 +209,7 @@ def delta_states_kernel(
             U *= ρ
         if GATE == 2:
             Kc = (Kc * ρ).to(Kc.dtype)
-        X_S += dot(tl.trans(Kc), U)
+        X_S = plus_product(X_S, Kc, U)
 
 
 @triton.jit
@@ -228,9 +248,9 @@ def delta_states_backward_kernel(
             X_dS *= kept
         if GATE == 1:
             dO, dV, γ = dO * γ, dV * γ, 1.0
-        X_dS += dot(tl.trans((Q * γ).to(Q.dtype)), dO)
+        X_dS = plus_product(X_dS, (Q * γ).to(Q.dtype), dO)
         Kc = load(k, row, ok, col, K)  # after Q, as two tiles would not fit the registers
-        X_dS -= dot(tl.trans((Kc * γ).to(Kc.dtype)), dV)
+        X_dS = plus_product(X_dS, (Kc * γ).to(Kc.dtype), -dV)
     store(dS0, row_S, col < K, col_v, V, X_dS)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.kernels.test_scans import DEVICE, run
+from tests.kernels.test_scans import DEVICE, on_device, run
 from tests.ops.inputs import KEYS, delta_inputs
 from tests.ops.operators import DELTA, worst
 from tests.ops.reference import relative_error
@@ -23,6 +23,17 @@ def test_the_worst_keys(keys, beta):
     inputs = delta_inputs(1, 127, 1, 32, 16, "none", keys=keys, beta=beta)
     error, what = worst(run("delta", inputs, torch.float32), DELTA.expected(inputs))
     assert error <= 2e-6, what
+
+
+def test_what_chunks_round_away_does_not_add_up():
+    """With a state's sums in float32 the outputs would be off by 3e-6 after 1,000 tokens."""
+    inputs = delta_inputs(1, 1000, 1, 16, 16, "none", keys="identical", beta=(1.9, 2.0))
+    o, S = on_device(DELTA.function)(*inputs.tokens, initial_state=inputs.S)
+    expected, final = DELTA.reference(
+        *(x.double() for x in inputs.tokens), initial_state=inputs.S.double()
+    )
+    assert relative_error(o, expected) <= 1e-6
+    assert relative_error(S, final) <= 1e-6
 
 
 @triton.jit
