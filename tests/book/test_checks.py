@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assocmem.book.check import ch2, ch3, ch4, ch5, ch6, ch7
+from assocmem.book.check import ch2, ch3, ch4, ch5, ch6, ch7, ch8
 from tests.book import (
     answers_ch2,
     answers_ch3,
@@ -12,14 +12,23 @@ from tests.book import (
     answers_ch5,
     answers_ch6,
     answers_ch7,
+    answers_ch8,
 )
 
-ANSWERS = (answers_ch2, answers_ch3, answers_ch4, answers_ch5, answers_ch6, answers_ch7)
+ANSWERS = (
+    answers_ch2,
+    answers_ch3,
+    answers_ch4,
+    answers_ch5,
+    answers_ch6,
+    answers_ch7,
+    answers_ch8,
+)
 RIGHT = [case for chapter in ANSWERS for case in chapter.RIGHT]
 WRONG = [case for chapter in ANSWERS for case in chapter.WRONG]
 CHECKS = [
     getattr(chapter, f"{chapter.__name__.rpartition('.')[2]}_ex{i}")
-    for chapter in (ch2, ch3, ch4, ch5, ch6, ch7)
+    for chapter in (ch2, ch3, ch4, ch5, ch6, ch7, ch8)
     for i in range(1, 7)
 ]
 

@@ -18,6 +18,7 @@ PREFIXES = {
     "05_update_rules": "upd-",
     "06_gpu_scans": "scan-",
     "07_expressivity": "lim-",
+    "08_infinite_context": "inf-",
 }
 STATEMENTS = ("prf:theorem", "prf:proposition", "prf:lemma", "prf:corollary")
 

@@ -7,6 +7,7 @@ from assocmem.book.check.ch4 import ch4_ex1, ch4_ex2, ch4_ex3, ch4_ex4, ch4_ex5,
 from assocmem.book.check.ch5 import ch5_ex1, ch5_ex2, ch5_ex3, ch5_ex4, ch5_ex5, ch5_ex6
 from assocmem.book.check.ch6 import ch6_ex1, ch6_ex2, ch6_ex3, ch6_ex4, ch6_ex5, ch6_ex6
 from assocmem.book.check.ch7 import ch7_ex1, ch7_ex2, ch7_ex3, ch7_ex4, ch7_ex5, ch7_ex6
+from assocmem.book.check.ch8 import ch8_ex1, ch8_ex2, ch8_ex3, ch8_ex4, ch8_ex5, ch8_ex6
 
 __all__ = [
     "ch1_ex1",
@@ -51,4 +52,10 @@ __all__ = [
     "ch7_ex4",
     "ch7_ex5",
     "ch7_ex6",
+    "ch8_ex1",
+    "ch8_ex2",
+    "ch8_ex3",
+    "ch8_ex4",
+    "ch8_ex5",
+    "ch8_ex6",
 ]
