@@ -23,7 +23,16 @@ from pathlib import Path
 
 import torch
 import triton
-from assocmem_kernels import channel_scores, delta_rule, launch, linear_attention, step
+from assocmem_kernels import (
+    channel_scores,
+    delta_rule,
+    deltaformer,
+    deltaformer_backward,
+    erase,
+    launch,
+    linear_attention,
+    step,
+)
 from tqdm import tqdm
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -38,12 +47,13 @@ LIMITS = {
 
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 FLOAT32 = {  # accumulators, states and decays
-    "g", "beta", "S0", "ST", "dST", "dS0", "A", "M", "dA", "dg", "dbeta",
+    "g", "beta", "S0", "ST", "dST", "dS0", "A", "M", "dA", "dg", "dbeta", "y", "L", "G", "delta",
 }  # fmt: skip
 INT64 = {"borders", "chunks"}
+NUMBERS = {"scale": "fp32"} | dict.fromkeys(("T", "past", "first", "stop", "low", "high"), "i32")
 
 
-# Where each kernel lives. Those of the scores exist for a decay a channel only.
+# Where each kernel lives, and the kinds of decay of those that do not take all.
 KERNELS = {
     "forward_kernel": linear_attention,
     "states_kernel": linear_attention,
@@ -56,7 +66,15 @@ KERNELS = {
     "step_kernel": step,
     "channel_scores_kernel": channel_scores,
     "channel_scores_backward_kernel": channel_scores,
+    "recall_kernel": deltaformer,
+    "erase_triangles_kernel": erase,
+    "correct_kernel": deltaformer,
+    "collect_kernel": deltaformer_backward,
+    "correct_backward_kernel": deltaformer_backward,
+    "erase_key_gradient_kernel": deltaformer_backward,
+    "key_gradient_kernel": deltaformer_backward,
 }
+GATES = {channel_scores: (2,), erase: (0,), deltaformer: (0,), deltaformer_backward: (0,)}
 
 
 @dataclass(frozen=True)
@@ -76,8 +94,8 @@ def cases() -> Iterator[Case]:
         half = "fp16" if arch == "sm_75" else "bf16"  # Turing has no bfloat16
         for dtype in (half, "fp32"):
             for D in (64, 128):
-                for kernel in KERNELS:
-                    for gate in (2,) if kernel.startswith("channel_scores") else (0, 1, 2):
+                for kernel, room in KERNELS.items():
+                    for gate in GATES.get(room, (0, 1, 2)):
                         yield Case(kernel, arch, dtype, D, gate)
 
 
@@ -87,8 +105,8 @@ def measure(case: Case) -> dict:
     dtype = next(t for t, name in TYPES.items() if name == case.dtype)
     cfg = launch.config(case.kernel, case.arch, dtype, case.gate)
     sizes = {
-        "H": 16, "K": case.D, "V": case.D, "C": cfg.C, "BK": case.D, "BV": cfg.BV,
-        "GATE": case.gate, "REVERSE": True, "DELTA": True,
+        "H": 16, "K": case.D, "V": case.D, "C": cfg.C, "BK": case.D, "BV": min(cfg.BV, case.D),
+        "GATE": case.gate, "REVERSE": True, "DELTA": True, "ERASE": erase.CODES["softmax"],
     }  # fmt: skip
     # With a decay a channel the gradients of q and k are summed in float32.
     float32 = FLOAT32 | ({"dq", "dk"} if case.gate == 2 else set())
@@ -96,8 +114,8 @@ def measure(case: Case) -> dict:
     for i, name in enumerate(kernel.arg_names):
         if name in sizes:
             signature[name], constants[name] = "constexpr", sizes[name]
-        elif name == "scale":
-            signature[name] = "fp32"
+        elif name in NUMBERS:
+            signature[name] = NUMBERS[name]
         else:
             kind = "i64" if name in INT64 else "fp32" if name in float32 else case.dtype
             if name == "inverse" and case.dtype == "fp32" and case.gate != 2:

@@ -63,6 +63,7 @@ TOGETHER = (
     ("states_kernel", "backward_kernel", "channel_scores_kernel", "channel_scores_backward_kernel"),
     (*(name for name in resources.KERNELS if name.startswith(("triangles", "delta"))),
      "channel_scores_kernel", "channel_scores_backward_kernel"),
+    ("erase_triangles_kernel", "correct_kernel", "correct_backward_kernel"),
 )  # fmt: skip
 
 

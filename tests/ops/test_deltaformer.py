@@ -382,9 +382,9 @@ BAD = BAD_FOR_ALL | {
     ),
     "scale": (dict(scale=True), TypeError, r"scale must be a number or None, got bool"),
     "triton": (
-        dict(backend="triton"),
+        dict(**dict.fromkeys("qkv", q.double()), backend="triton"),
         RuntimeError,
-        r"backend='triton' cannot run here: deltaformer has no kernel yet",
+        r"backend='triton' cannot run here: the kernels compute in float32 at most",
     ),
 }  # fmt: skip
 

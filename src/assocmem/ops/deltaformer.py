@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from assocmem.ops import inputs
-from assocmem.ops.backend import choose_without_kernel
+from assocmem.ops.backend import choose
 from assocmem.ops.chunks import CHUNK, heads_first, known_to_be_finite, wide, without_poison
 from assocmem.ops.delta_rule import solve
 from assocmem.ops.erase import check_erase, kernel, score_gradient, strip
@@ -203,16 +203,23 @@ def write_and_read(
     q, w, v and beta are of T tokens, the keys `[B, S, H, K]`, and past is u of the first S − T,
     `[B, S - T, H, V]`, None when there are none. u is float64 for float64 inputs, else float32.
     """
-    form = choose_without_kernel(backend, "deltaformer has no kernel yet (backend='chunk')")
+    form = choose(backend, q)
     with inputs.without_autocast(q):
         past = (v[:, :0] if past is None else past).to(inputs.state_dtype(v))
-        w = scale * w.to(past) if erase == "softmax" else w.to(past)
-        if v.shape[1] == 1 < k.shape[1] and form == "chunk":
-            o, u = one_token(q, w, k, v, beta, past, erase, scale)
-            return o.to(v.dtype), torch.cat((past, u), 1)
-        correct = recurrent if form == "recurrent" else chunk
-        u = torch.cat((past, correct(w, k, v, beta, past, erase)), 1)
-        return attend(q, k, u.to(v.dtype), None, scale, form), u
+        one = v.shape[1] == 1 < k.shape[1] and form != "recurrent"
+        if form == "triton" and not one:
+            from assocmem_kernels.deltaformer import deltaformer as fused
+
+            u, _recalled, _normaliser = fused(w, k, v, beta, past.to(v.dtype), scale, erase)
+        else:
+            w = scale * w.to(past) if erase == "softmax" else w.to(past)
+            if one:
+                o, u = one_token(q, w, k, v, beta, past, erase, scale)
+                return o.to(v.dtype), torch.cat((past, u), 1)
+            u = (recurrent if form == "recurrent" else chunk)(w, k, v, beta, past, erase)
+        u = torch.cat((past, u.to(past)), 1)
+        reader = "recurrent" if form == "recurrent" else "chunk"
+        return attend(q, k, u.to(v.dtype), None, scale, reader), u
 
 
 def deltaformer(
@@ -247,8 +254,9 @@ def deltaformer(
         scale: factor on the scores of both softmaxes, K ** -0.5 when None.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
             from 0 to T; sequences do not see each other.
-        backend: "auto" or "chunk" (matrix products and PyTorch's attention, differentiable once),
-            or "recurrent" (the definition, differentiable twice).
+        backend: "auto", "recurrent" (the definition, differentiable twice), "chunk" (matrix
+            products) or "triton" (the corrections by kernels). The last two read by PyTorch's
+            attention, and are differentiable once.
 
     Returns:
         o `[B, T, H, V]` in v's dtype.
