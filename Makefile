@@ -20,7 +20,7 @@ ON_THE_SITE   := tests/book/test_site.py tests/book/test_browser.py
 SAY := @printf '\n\033[1m== %s\033[0m\n'
 
 .NOTPARALLEL:
-.PHONY: help book test lint unit kernels notebooks colab-run site offline links execute colab mutants clean
+.PHONY: help book test lint unit kernels gpu notebooks colab-run site offline links execute colab mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,10 @@ unit: $(READY) ## Test the library, the kernels in Triton's interpreter, and the
 kernels: $(READY) ## Compile the kernels ahead of time, and check what they need of each GPU
 	$(SAY) 'Kernels compiled ahead of time for every target'
 	$(PYTEST) $(AHEAD_OF_TIME)
+
+# On such a machine the package is not installed, and nothing can be: it takes the python3 it finds.
+gpu: ## Test the kernels on this machine's GPU, and time them (ARGS=--help says more)
+	PYTHONPATH="src:kernels:$$PYTHONPATH" $(PYTHON) -m benchmarks.gpu $(ARGS)
 
 notebooks: $(READY) ## Run every notebook, and compare its outputs with the committed ones
 	$(SAY) 'Every notebook: its code must give the outputs that are committed'

@@ -1,0 +1,287 @@
+"""The kernels on this machine's GPU: their tests, then their speed, beside fla and PyTorch.
+
+    make gpu                                  # everything, in less than ten minutes
+    make gpu ARGS="--no-tests delta_rule"     # the rows of some operators, with all of the time
+
+Writes `gpu_<device>.json`, and the tests' log beside it, into the folder $OUT where that is set,
+else into `results/`. `benchmarks/gpu_report.py` makes tables and figures of it.
+
+Times are medians over CUDA events (`triton.testing.do_bench`, which clears the L2 cache before each
+call), a short forward pass is replayed as a graph as well. Inputs are random bfloat16, β and log
+decays float32. Beside each time stands the error against the chunk form in float64, for the last
+heads of the last sequence, and the floor, which no kernel can pass. fla is timed where its wheel
+`fla-core` is installed. What failed or found no time stays in the table, and says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton import testing
+
+from assocmem.book.recorded import provenance
+from benchmarks.gpu_cases import (
+    DTYPE,
+    OPERATORS,
+    Case,
+    cases,
+    floors,
+    forward_backward,
+    implementations,
+    inputs,
+    reference,
+    relative_error,
+    version_of_fla,
+)
+from benchmarks.processes import WORKERS, answer, run_tests, within
+
+RESULTS = Path(__file__).parent / "results"
+SLOW = 200  # milliseconds from which on one call is all that is timed
+SHORT = 1  # milliseconds below which the launches may take longer than the kernels
+
+
+def samples(call: Callable[[], object]) -> list[float]:
+    """Milliseconds of each timed call."""
+    call()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    torch.cuda.synchronize()
+    once = start.elapsed_time(end)
+    if once > SLOW:
+        return [once]
+    return testing.do_bench(call, warmup=10, rep=60, return_mode="all")  # pyright: ignore
+
+
+def replayed(call: Callable[[], object]) -> float:
+    """Milliseconds of a call within a CUDA graph, where nothing waits for Python."""
+    return testing.do_bench_cudagraph(call, return_mode="median")  # pyright: ignore
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """GPU memory that a call takes at its peak, beyond what its inputs hold."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+@torch.no_grad()
+def forward(form: Callable[..., Tensor], x: dict[str, Tensor]) -> Tensor:
+    """The output alone, nothing kept for gradients."""
+    return form(**x)
+
+
+def measure(
+    form: Callable[..., Tensor],
+    x: dict[str, Tensor],
+    do: Tensor,
+    expected: dict[str, Tensor] | None,
+    floor: dict[str, float | None],
+) -> dict[str, Any]:
+    """Errors, whether two calls give the same bits, and the time and memory of both passes."""
+    both = partial(forward_backward, form, x, do)
+    got, again = both(), both()
+    row: dict[str, Any] = {
+        "errors": expected and {n: relative_error(got[n], y) for n, y in expected.items()},
+        "same_bits": all(torch.equal(y, again[n]) for n, y in got.items()),
+    }
+    del got, again
+    for what, call in (("forward", partial(forward, form, x)), ("forward+backward", both)):
+        times, least = samples(call), floor[what]
+        middle = statistics.median(times)
+        row[what] = {
+            "ms": middle,
+            "floor_ms": least,
+            "over_floor": least and middle / least,
+            "peak_bytes": peak_bytes(call),
+            "samples": [float(f"{t:.4g}") for t in times],
+        }
+    return row
+
+
+def says(error: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
+
+
+def benchmark(
+    selected: list[Case], first: dict[str, dict[str, Any]], gpu: str, deadline: float
+) -> Iterator[dict[str, Any]]:
+    """A row for each case and implementation: measured, failed or skipped, and why."""
+    for case in selected:
+        x, do, expected, floor, problem = {}, torch.empty(0), None, {}, None
+        if time.monotonic() < deadline:
+            try:
+                x, do = inputs(case)
+                expected, floor = reference(case, x, do), floors(case, x, do, gpu)
+            except Exception as error:
+                problem = {"failed": f"inputs or reference: {says(error)}"}
+        for name, form in implementations(case).items():
+            start, begun = time.monotonic(), first.get(key(case, name), {"first_call_s": None})
+            row = {**asdict(case), "implementation": name}
+            if start >= deadline:
+                yield {**row, "skipped": "no time was left"}
+            elif problem or "first_call_s" not in begun:
+                yield {**row, **(problem or begun)}
+            else:
+                try:
+                    row |= begun | measure(form, x, do, expected, floor)
+                except Exception as error:
+                    row["failed"] = says(error)
+                yield {**row, "seconds": round(time.monotonic() - start, 2)}
+        del x, do, expected
+        torch.cuda.empty_cache()
+
+
+def replay(rows: list[dict[str, Any]], deadline: float) -> None:
+    """Add the time in a graph to short forward passes. Last: a capture that fails may harm more."""
+    for row in rows:
+        if "forward" in row and row["forward"]["ms"] < SHORT and time.monotonic() < deadline:
+            case = Case(*(row[field.name] for field in fields(Case)))
+            form = implementations(case)[row["implementation"]]
+            try:
+                row["forward"]["graph_ms"] = replayed(partial(forward, form, inputs(case)[0]))
+            except Exception as error:
+                row["forward"]["graph_failed"] = says(error)
+
+
+def key(case: Case, name: str) -> str:
+    """What is compiled once: everything but batch and length."""
+    return json.dumps([asdict(replace(case, B=1, T=1024)), name])
+
+
+def first_call(compiled: str) -> float:
+    """Seconds of the first forward and backward pass of this process, for a `key`."""
+    of_case, name = json.loads(compiled)
+    case = Case(**of_case)
+    x, do = inputs(case)
+    torch.cuda.synchronize()
+    start = time.monotonic()
+    forward_backward(implementations(case)[name], x, do)
+    torch.cuda.synchronize()
+    return time.monotonic() - start
+
+
+def first_calls(selected: list[Case], seconds: float, logs: Path) -> dict[str, dict[str, Any]]:
+    """The first call of all that is to be compiled, each in a process of its own, side by side.
+
+    What crashes or takes too long does so there, and its rows are not measured.
+    """
+    deadline = time.monotonic() + seconds
+    keys = list(dict.fromkeys(key(case, n) for case in selected for n in implementations(case)))
+
+    def one(numbered: tuple[int, str]) -> dict[str, Any]:
+        log = logs / f"first_call_{numbered[0]}.log"
+        command = [sys.executable, "-m", "benchmarks.gpu", "--first-call", numbered[1]]
+        # Which of its configurations is best fla must find out again when nothing else runs.
+        code = within(command, deadline - time.monotonic(), log, FLA_CACHE_RESULTS="0")
+        if code is None:
+            return {"skipped": f"its first call did not end within {seconds:.0f} s"}
+        last = (log.read_text().strip().splitlines() or [""])[-1]
+        return {"failed": f"first call: {last[:300]}"} if code else {"first_call_s": float(last)}
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return dict(zip(keys, pool.map(one, enumerate(keys)), strict=True))
+
+
+def save(path: Path, result: dict[str, Any]) -> None:
+    """Write a result, one row a line, so that a run that is killed keeps what it had."""
+    head = [f"{json.dumps(name)}: {json.dumps(x)}" for name, x in result.items() if name != "rows"]
+    rows = ",\n".join(json.dumps(row) for row in result["rows"])
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text("{\n" + ",\n".join([*head, f'"rows": [\n{rows}\n]']) + "\n}\n")
+    unfinished.replace(path)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row as the log shows it."""
+    shape = "×".join(str(row[name]) for name in "BTHD")
+    name = f"{row['operator']:17}{row['gate']:8}{shape:16}{row['implementation']:9}"
+    if "forward" not in row:
+        return name + next(f"{why}: {row[why]}" for why in ("failed", "skipped") if why in row)
+    passes = (row["forward"], row["forward+backward"])
+    times = "  ".join(
+        f"{x['ms']:9.3f} ms" + (f" ({x['over_floor']:5.1f}× floor)" if x["over_floor"] else "")
+        for x in passes
+    )
+    errors = row["errors"] and max(row["errors"].values())
+    return f"{name}{times}  error {errors}  {'same bits' if row['same_bits'] else 'OTHER BITS'}"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("operators", nargs="*", metavar="operator", help=f"of {OPERATORS}; all")
+    parser.add_argument("--no-tests", action="store_true", help="leave the tests out")
+    parser.add_argument("--seconds", type=float, default=540, help="for everything (540)")
+    parser.add_argument("--first-call", metavar="KEY", help="what this script calls itself with")
+    arguments = parser.parse_args()
+    if arguments.first_call:
+        print(first_call(arguments.first_call))
+        return
+    if unknown := set(arguments.operators) - set(OPERATORS):
+        parser.error(f"operators must be of {OPERATORS}, got {sorted(unknown)}")
+    if not torch.cuda.is_available():
+        sys.exit("no GPU: torch.cuda.is_available() is False, and nothing can be measured here")
+
+    deadline = time.monotonic() + arguments.seconds
+    gpu, folder = torch.cuda.get_device_name(), Path(os.environ.get("OUT") or RESULTS)
+    name = "_".join(["gpu", *re.findall("[a-z0-9]+", gpu.lower()), *arguments.operators])
+    path = folder / f"{name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {
+        **provenance("make gpu" + f" ARGS={' '.join(sys.argv[1:])!r}" * (len(sys.argv) > 1)),
+        "gpu": gpu,
+        "driver": answer("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+        "cuda": torch.version.cuda,
+        "triton": triton.__version__,
+        "fla": version_of_fla(),
+        "commit": answer("git", "rev-parse", "HEAD"),
+        "changed": answer("git", "status", "--porcelain"),
+        "dtype": str(DTYPE).removeprefix("torch."),
+        "tests": None,
+        "rows": [],
+    }  # fmt: skip
+    print(json.dumps(result, indent=1), flush=True)
+    if not arguments.no_tests:
+        result["tests"] = run_tests(0.4 * arguments.seconds, path.with_suffix(".log"))
+        print("tests:", json.dumps(result["tests"], indent=1), flush=True)
+    save(path, result)
+
+    selected = [c for c in cases() if c.operator in (arguments.operators or OPERATORS)]
+    with tempfile.TemporaryDirectory() as cold:  # or an earlier run would have compiled already
+        os.environ["TRITON_CACHE_DIR"] = cold
+        first = first_calls(selected, 0.4 * (deadline - time.monotonic()), Path(cold))
+        for row in benchmark(selected, first, gpu, deadline):
+            result["rows"].append(row)
+            print(line(row), flush=True)
+            save(path, result)
+    replay(result["rows"], deadline)
+    save(path, result)
+    print(f"written: {path}")
+    tests = result["tests"] or {"exit_code": 0}
+    failed = [r for r in result["rows"] if r["implementation"] == "assocmem" and "failed" in r]
+    sys.exit(f"tests or {len(failed)} rows failed" if tests["exit_code"] != 0 or failed else 0)
+
+
+if __name__ == "__main__":
+    main()
