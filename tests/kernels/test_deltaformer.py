@@ -84,28 +84,23 @@ def test_half_precision_is_as_exact_as_torch(erase, dtype):
         assert relative_error(x, y) <= 2 * own, what
 
 
-@every_erase
+@pytest.mark.parametrize("erase", ["softmax", "linear"])
 def test_pieces_and_single_tokens_equal_the_whole_with_all_gradients(erase):
-    inputs = [x.to(DEVICE) for x in arguments(1, 60, 12, 7, erase)]
-    do = random_inputs(1, 60, 2, 1, 7, "none", seed=1).do
+    inputs = arguments(2, 40, 12, 7, erase)
 
     def in_pieces(q, k, v, beta, w):
         outputs, u = [], None
-        for start, end in ((0, 1), (1, 30), (30, 30), (30, 59), (59, 60)):
+        for start, end in ((0, 1), (1, 20), (20, 20), (20, 39), (39, 40)):
             rows = slice(start, end)
             tokens = (q[:, rows], w[:, rows], k[:, :end], v[:, rows], beta[:, rows])
+            tokens = (x.to(DEVICE) for x in tokens)
             o, u = write_and_read(*tokens, u, erase, 0.3, "triton")
             outputs.append(o)
-        return torch.cat(outputs, 1)
+        return torch.cat(outputs, 1).cpu()
 
-    leaves = [x.requires_grad_() for x in inputs]
-    got = in_pieces(*leaves)
-    grads = torch.autograd.grad(got, leaves, do.to(got))
-    expected = with_gradients(
-        definition, [x.cpu() for x in inputs], torch.float64, erase=erase, scale=0.3
-    )
-    for what, x, y in zip(NAMES, [got.detach(), *grads], expected, strict=True):
-        assert relative_error(x.cpu(), y) <= BOUND, what
+    expected = with_gradients(definition, inputs, torch.float64, erase=erase, scale=0.3)
+    error, what = worst(with_gradients(in_pieces, inputs, torch.float32), expected)
+    assert error <= BOUND, what
 
 
 def test_packed_sequences_do_not_see_each_other():

@@ -201,7 +201,8 @@ def write_and_read(
 
     What `deltaformer` does with T = S, and a layer that keeps its keys and corrections with T < S:
     q, w, v and beta are of T tokens, the keys `[B, S, H, K]`, and past is u of the first S − T,
-    `[B, S - T, H, V]`, None when there are none. u is float64 for float64 inputs, else float32.
+    `[B, S - T, H, V]`, None when there are none. u is float64 for float64 inputs, else float32. One
+    token after others takes no kernel with "triton" either: there is no system to solve.
     """
     form = choose(backend, q)
     with inputs.without_autocast(q):
