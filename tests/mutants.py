@@ -43,6 +43,7 @@ CHAPTER_4 = "book/04_feed_forward_memory.ipynb"
 CHAPTER_5 = "book/05_update_rules.ipynb"
 CHAPTER_6 = "book/06_gpu_scans.ipynb"
 CHAPTER_7 = "book/07_expressivity.ipynb"
+CHAPTER_8 = "book/08_infinite_context.ipynb"
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,13 @@ MUTANTS = (
         ("tests/test_capacity.py", CHAPTER_2, CHAPTER_3),
     ),
     Mutant(
+        "the series of the Bessel function has half the exponent",
+        EXPONENTIAL_FORMS,
+        "2 * n * math.log(beta)",
+        "n * math.log(beta)",
+        ("tests/test_capacity.py", CHAPTER_2, CHAPTER_8),
+    ),
+    Mutant(
         "freezing at twice the temperature",
         EXPONENTIAL_FORMS,
         "return math.sqrt(2 * d / math.log(N))",
@@ -282,7 +290,7 @@ MUTANTS = (
         LINEAR_ATTENTION,
         "decay.over_chunk(i, S) + written[i]",
         "written[i]",
-        (OPS_TEST, "tests/nn/test_linear_attention.py", CHAPTER_1),
+        (OPS_TEST, "tests/nn/test_linear_attention.py", CHAPTER_1, CHAPTER_8),
     ),
     Mutant(
         "the chunk form's mask is shifted by one",
@@ -368,14 +376,14 @@ MUTANTS = (
         DELTA_RULE,
         "K_in[i], S, alpha=-1)",
         "K_in[i], S, alpha=1)",
-        (DELTA_TEST, WORST_KEYS),
+        (DELTA_TEST, WORST_KEYS, CHAPTER_8),
     ),
     Mutant(
         "writes within a chunk do not see each other",
         DELTA_RULE,
         "return torch.linalg.solve_triangular(L,",
         "return torch.linalg.solve_triangular(0 * L,",
-        (DELTA_TEST, WORST_KEYS, DELTA_LAYERS),
+        (DELTA_TEST, WORST_KEYS, DELTA_LAYERS, CHAPTER_8),
     ),
     Mutant(
         "the triangular system is solved in float32",
@@ -553,14 +561,14 @@ MUTANTS = (
         FEED_FORWARD,
         "torch.outer(y - self(x), u)",
         "torch.outer(y, u)",
-        (FEED_FORWARD_TEST, CHAPTER_4),
+        (FEED_FORWARD_TEST, CHAPTER_4, CHAPTER_8),
     ),
     Mutant(
         "a sparing edit moves the others most",
         FEED_FORWARD,
         "u = torch.linalg.solve(C, a)",
         "u = C @ a",
-        (FEED_FORWARD_TEST, CHAPTER_4),
+        (FEED_FORWARD_TEST, CHAPTER_4, CHAPTER_8),
     ),
     Mutant(
         "experts answer without their gates",
@@ -595,7 +603,7 @@ MUTANTS = (
         "src/assocmem/constructions/swaps.py",
         "k = (places[pairs[..., 1]] - places[pairs[..., 0]])",
         "k = (places[pairs[..., 1]] + places[pairs[..., 0]])",
-        ("tests/test_constructions.py", CHAPTER_7),
+        ("tests/test_constructions.py", CHAPTER_7, CHAPTER_8),
     ),
     Mutant(
         "the bases of the code are all the same",
@@ -616,7 +624,7 @@ MUTANTS = (
         "src/assocmem/constructions/parity.py",
         "beta = 2.0 * bits",
         "beta = 1.0 * bits",
-        ("tests/test_constructions.py", CHAPTER_7),
+        ("tests/test_constructions.py", CHAPTER_7, CHAPTER_8),
     ),
     Mutant(
         "a path's length sets its sign, whatever β",
