@@ -80,6 +80,9 @@ SOFTMAX_ATTENTION = "src/assocmem/ops/softmax_attention.py"
 DELTAFORMER = "src/assocmem/ops/deltaformer.py"
 ERASE = "src/assocmem/ops/erase.py"
 DELTA_KERNEL = "kernels/assocmem_kernels/delta_rule.py"
+DELTAFORMER_KERNEL = "kernels/assocmem_kernels/deltaformer.py"
+DELTAFORMER_BACKWARD = "kernels/assocmem_kernels/deltaformer_backward.py"
+ERASE_KERNEL = "kernels/assocmem_kernels/erase.py"
 FEED_FORWARD = "src/assocmem/nn/feed_forward_memory.py"
 FEED_FORWARD_TEST = "tests/nn/test_feed_forward_memory.py"
 ADDING = "src/assocmem/rules/adding.py"
@@ -93,6 +96,7 @@ DELTA_TEST = "tests/ops/test_scans.py -k delta"
 WORST_KEYS = "tests/ops/test_delta_rule.py"
 KERNEL_TEST = "tests/kernels/test_scans.py -k linear"
 DELTA_KERNEL_TEST = "tests/kernels/test_scans.py -k delta"
+DELTAFORMER_KERNEL_TEST = "tests/kernels/test_deltaformer.py"
 DELTA_LAYERS = "tests/nn/test_delta_layers.py"
 DELTAFORMER_TEST = "tests/ops/test_deltaformer.py"
 DELTA_FORMER_LAYER = "tests/nn/test_delta_former.py"
@@ -497,6 +501,55 @@ MUTANTS = (
         "return read + p[..., -1].mT[..., None] * u, u",
         "return read, u",
         (DELTAFORMER_TEST, "tests/nn/test_mixers.py"),
+    ),
+    Mutant(
+        "the kernel's normaliser counts finished blocks only",
+        DELTAFORMER_KERNEL,
+        "past + (start + C if ERASE == 0 else first)",
+        "past + first",
+        (DELTAFORMER_KERNEL_TEST,),
+    ),
+    Mutant(
+        "a chunk does not recall the chunks before it in its block",
+        DELTAFORMER_KERNEL,
+        "for j in range(0, c):",
+        "for j in range(c, c):",
+        (DELTAFORMER_KERNEL_TEST,),
+    ),
+    Mutant(
+        "a NaN is not taken out of a chunk's product",
+        DELTAFORMER_KERNEL,
+        "D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)",
+        "D = D.to(X.dtype)",
+        (DELTAFORMER_KERNEL_TEST,),
+    ),
+    Mutant(
+        "a continued sequence takes the rows of another batch element",
+        DELTAFORMER_KERNEL,
+        "to_k = (b + 1) * past * H",
+        "to_k = past * H",
+        (DELTAFORMER_KERNEL_TEST,),
+    ),
+    Mutant(
+        "a token erases itself in the kernel",
+        ERASE_KERNEL,
+        "P = tl.where(r[:, None] > r[None, :], P, 0.0)",
+        "P = tl.where(r[:, None] >= r[None, :], P, 0.0)",
+        (DELTAFORMER_KERNEL_TEST,),
+    ),
+    Mutant(
+        "the kernel of the softmax's gradient forgets the normaliser",
+        ERASE_KERNEL,
+        "weights(scores, L, scale, ERASE) * (dP + delta)",
+        "weights(scores, L, scale, ERASE) * dP",
+        (DELTAFORMER_KERNEL_TEST,),
+    ),
+    Mutant(
+        "the kernel's gradient does not reach earlier blocks",
+        DELTAFORMER_BACKWARD,
+        "load(G, row_s, ok_s, col_v, V) - tl.trans(X)",
+        "load(G, row_s, ok_s, col_v, V) - 0 * tl.trans(X)",
+        (DELTAFORMER_KERNEL_TEST,),
     ),
     Mutant(
         "keys of the linear kernel are not normalised",
