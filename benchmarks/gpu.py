@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -35,7 +34,7 @@ import triton
 from torch import Tensor
 from triton import testing
 
-from assocmem.book.recorded import provenance
+from assocmem.book.recorded import gpu_name, provenance
 from benchmarks.gpu_cases import (
     DTYPE,
     OPERATORS,
@@ -245,8 +244,7 @@ def main() -> None:
 
     deadline = time.monotonic() + arguments.seconds
     gpu, folder = torch.cuda.get_device_name(), Path(os.environ.get("OUT") or RESULTS)
-    name = "_".join(["gpu", *re.findall("[a-z0-9]+", gpu.lower()), *arguments.operators])
-    path = folder / f"{name}.json"
+    path = folder / ("_".join([gpu_name(gpu), *arguments.operators]) + ".json")
     folder.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {
         **provenance("make gpu" + f" ARGS={' '.join(sys.argv[1:])!r}" * (len(sys.argv) > 1)),

@@ -28,6 +28,26 @@ def test_there_are_results():
 def test_a_stored_result_says_where_it_comes_from(name):
     result = recorded.read(name)
     assert {"command", "date", "cpu", "cores", "threads", "torch"} <= set(result)
-    python, script, *_ = result["command"].split()
-    assert python == "python"
-    assert (ROOT / script).exists()
+    program, what, *_ = result["command"].split()
+    if program == "make":
+        assert f"\n{what}:" in (ROOT / "Makefile").read_text()
+    else:
+        assert program == "python"
+        assert (ROOT / what).exists()
+
+
+def test_times_on_a_gpu_come_back_by_implementation(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
+    row = {"operator": "delta_rule", "gate": "head", "B": 8, "T": 4096}
+    time = {"ms": 1.5, "samples": [1.5]}
+    rows = [
+        {**row, "implementation": "assocmem", "forward": time},
+        {**row, "implementation": "fla", "failed": "why"},
+        {**row, "implementation": "assocmem", "T": 8192, "forward": {"ms": 9.0}},
+    ]
+    asked = ("NVIDIA H200", "delta_rule", "head")
+    assert recorded.gpu_times(*asked, B=8, T=4096) == {}  # nothing is recorded
+    recorded.store_gpu({"gpu": "NVIDIA H200", "rows": rows})
+    assert recorded.gpu_times(*asked, B=8, T=4096) == {"assocmem": 1.5}
+    assert recorded.gpu_times("NVIDIA H100", *asked[1:], B=8, T=4096) == {}
+    assert recorded.read("gpu_nvidia_h200")["rows"][0]["forward"] == {"ms": 1.5}

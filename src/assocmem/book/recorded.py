@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,45 @@ def read(name: str) -> dict[str, Any]:
         names = sorted(path.stem for path in RESULTS.glob("*.json"))
         raise ValueError(f"name must be one of {names}, got {name!r}")
     return json.loads(path.read_text())
+
+
+def store_gpu(result: dict[str, Any]) -> None:
+    """Write what `make gpu` has measured to `results/gpu_device.json`, without single samples."""
+    rows = [
+        {name: _without_samples(x) if isinstance(x, dict) else x for name, x in row.items()}
+        for row in result["rows"]
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps({**result, "rows": rows}, indent=1)
+    (RESULTS / f"{gpu_name(result['gpu'])}.json").write_text(text + "\n")
+
+
+def _without_samples(times: dict[str, Any]) -> dict[str, Any]:
+    return {name: x for name, x in times.items() if name != "samples"}
+
+
+def gpu_name(gpu: str) -> str:
+    """The name of a GPU's result: `gpu_nvidia_h200` for "NVIDIA H200"."""
+    return "gpu_" + "_".join(re.findall("[a-z0-9]+", gpu.lower()))
+
+
+def gpu_times(
+    gpu: str, operator: str, gate: str, what: str = "forward", **shape: int
+) -> dict[str, float]:
+    """Milliseconds on a GPU, by implementation; empty as long as none is recorded.
+
+    Args:
+        gpu: its name, as "NVIDIA H200".
+        operator: a function of `assocmem.ops`.
+        gate: "none", "head" or "channel".
+        what: "forward" or "forward+backward".
+        **shape: B, T, H and D.
+    """
+    if not (RESULTS / f"{gpu_name(gpu)}.json").exists():
+        return {}
+    wanted = {"operator": operator, "gate": gate, **shape}
+    return {
+        row["implementation"]: row[what]["ms"]
+        for row in read(gpu_name(gpu))["rows"]
+        if what in row and wanted.items() <= row.items()
+    }

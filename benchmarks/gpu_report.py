@@ -1,0 +1,176 @@
+"""Tables and a figure from what `make gpu` has measured.
+
+    python benchmarks/gpu_report.py benchmarks/results/gpu_*.json     # tables, in Markdown
+    python benchmarks/gpu_report.py FILE --figure gpu.svg             # time over length, drawn
+    python benchmarks/gpu_report.py FILE --store                      # and kept for chapter 6
+
+Files of one device are read together; of a row that stands in several, the one that was measured
+last counts. What was not measured stays empty, and what is wrong is never compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from assocmem.book import recorded
+
+WRONG = 0.05  # relative error of an output or gradient that no rounding to bfloat16 explains
+PASSES = ("forward", "forward+backward")
+SHAPE = ("B", "T", "H", "D")
+PUBLISHED = (8, 4096, 32, 128)
+COLUMNS = ("operator", "gate", *(f"{who}, {what}" for what in PASSES for who in ("ms", "fla")))
+Row = dict[str, Any]
+
+
+def gathered(files: list[Path]) -> dict[str, Any]:
+    """The results of one device as one: provenance of the last file, rows of all."""
+    results = sorted((json.loads(f.read_text()) for f in files), key=lambda r: r["date"])
+    if len({r["gpu"] for r in results}) != 1:
+        raise ValueError(f"files must be of one GPU, got {sorted({r['gpu'] for r in results})}")
+    rows = {}
+    for result in results:
+        for row in result["rows"]:
+            name = identity(row)
+            if name not in rows or "forward" in row:
+                rows[name] = row
+    return {**results[-1], "rows": list(rows.values())}
+
+
+def identity(row: Row) -> tuple:
+    """What a row measures."""
+    return (*case(row), row["implementation"])
+
+
+def case(row: Row) -> tuple:
+    """What implementations are compared at."""
+    return row["operator"], row["gate"], *shape(row)
+
+
+def shape(row: Row) -> tuple[int, ...]:
+    """B, T, H and D."""
+    return tuple(row[name] for name in SHAPE)
+
+
+def wrong(row: Row) -> bool:
+    """Whether a measured row computes something else."""
+    return not all(e <= WRONG for e in (row["errors"] or {}).values())
+
+
+def sound(rows: list[Row]) -> dict[tuple, Row]:
+    """The rows that were measured and are not wrong, by what they measure."""
+    return {identity(row): row for row in rows if "forward" in row and not wrong(row)}
+
+
+def ratios(rows: list[Row], what: str) -> Iterator[tuple[float, Row]]:
+    """How many times our time fla takes, with our row."""
+    there = sound(rows)
+    for row in there.values():
+        peer = there.get((*case(row), "fla"))
+        if row["implementation"] == "assocmem" and peer:
+            yield peer[what]["ms"] / row[what]["ms"], row
+
+
+def cell(row: Row | None, what: str) -> str:
+    """A time, and how many times its floor it is."""
+    if row is None:
+        return ""
+    time = row[what]
+    over = f" ({time['over_floor']:.1f}×)" if time["over_floor"] else ""
+    return f"{time['ms']:.2f}{over}"
+
+
+def table(rows: list[Row], at: tuple[int, ...]) -> str:
+    """Times of all operators at one shape, and how many times their floor they are."""
+    there = sound(rows)
+    variants = dict.fromkeys((r["operator"], r["gate"]) for r in rows if shape(r) == at)
+    lines = [" | ".join(COLUMNS), "|".join(["---"] * len(COLUMNS))]
+    for variant in variants:
+        own, peer = (
+            next((there[x] for x in ((*variant, *at, who) for who in names) if x in there), None)
+            for names in (("assocmem", "torch"), ("fla",))
+        )
+        cells = [cell(row, what) for what in PASSES for row in (own, peer)]
+        lines.append(" | ".join([*variant, *cells]))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def summary(result: dict[str, Any]) -> str:
+    """What was run where, what passed, and how the times compare over the whole grid."""
+    rows, tests = result["rows"], result["tests"]
+    measured = [row for row in rows if "forward" in row]
+    lines = [
+        f"{result['gpu']}, driver {result['driver']}, torch {result['torch']}, "
+        f"triton {result['triton']}, fla {result['fla']}, {result['dtype']}, {result['date']}, "
+        f"commit {result['commit']}, `{result['command']}`",
+        f"{len(measured)} rows measured, {sum('failed' in row for row in rows)} failed, "
+        f"{sum('skipped' in row for row in rows)} skipped, {sum(map(wrong, measured))} wrong, "
+        f"{sum(not row['same_bits'] for row in measured)} not the same bits twice",
+        f"tests: {tests['passed']} passed, {tests['failed'] + tests['error']} failed, "
+        f"{tests['skipped']} skipped, {tests['not_run']} not run"
+        if tests
+        else "tests: not run",
+    ]
+    for what in PASSES:
+        if found := list(ratios(rows, what)):
+            mean = math.exp(sum(math.log(x) for x, _ in found) / len(found))
+            least, row = min(found, key=lambda pair: pair[0])
+            lines.append(
+                f"{what}: fla takes {mean:.2f}× our time (geometric mean of {len(found)} rows), "
+                f"at least {least:.2f}× ({row['operator']}, {row['gate']}, {shape(row)})"
+            )
+        else:
+            lines.append(f"{what}: not compared with fla")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def figure(result: dict[str, Any], path: Path, H: int = 32, D: int = 128) -> None:
+    """Draw the time of training over the length of a sequence, at a constant number of tokens."""
+    import matplotlib.pyplot as plt
+
+    from assocmem.book import figures
+
+    plt.rcParams.update(figures.STYLE)
+    fig, (ax,) = figures.figure(height=3.8)
+    there = sound(result["rows"])
+    swept = [r for r in there.values() if shape(r)[2:] == (H, D) and shape(r) != PUBLISHED]
+    for name in dict.fromkeys((r["operator"], r["gate"], r["implementation"]) for r in swept):
+        operator, gate, who = name
+        points = sorted(
+            (r["T"], r["forward+backward"]["ms"])
+            for r in swept
+            if (r["operator"], r["gate"], r["implementation"]) == name
+        )
+        label = f"{operator.replace('_', ' ')}, gate {gate}, {who}"
+        ax.plot(*zip(*points, strict=True), ls="--" if who == "fla" else "-", label=label)
+    ax.set(xscale="log", yscale="log", xlabel="tokens a sequence", ylabel="milliseconds")
+    ax.set_title(f"{result['gpu']}: forward and backward, {H} heads of {D}")
+    ax.legend()
+    fig.savefig(path, metadata={"Date": None})
+    plt.close(fig)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--figure", type=Path, help="an SVG to write")
+    parser.add_argument("--store", action="store_true", help="keep the rows for chapter 6")
+    arguments = parser.parse_args()
+    result = gathered(arguments.files)
+    print(summary(result))
+    for at in dict.fromkeys(map(shape, result["rows"])):
+        print(f"\n{' × '.join(map(str, at))} (sequences × tokens × heads × size)\n")
+        print(table(result["rows"], at))
+    if arguments.figure:
+        figure(result, arguments.figure)
+    if arguments.store:
+        recorded.store_gpu(result)
+
+
+if __name__ == "__main__":
+    main()

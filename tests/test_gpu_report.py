@@ -1,0 +1,95 @@
+"""The tables and the figure made of what `make gpu` measures; every number here is made up."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import pytest
+
+from assocmem.book import recorded
+from benchmarks import gpu_report
+
+TIME = {"over_floor": 2.0, "floor_ms": 1.0, "peak_bytes": 0, "samples": [1.0]}
+WHERE = {
+    "gpu": "a GPU", "driver": "1", "torch": "2", "triton": "3", "fla": "0.6.0", "tests": None,
+    "dtype": "bfloat16", "date": "2026-01-01", "commit": None, "command": "make gpu",
+}  # fmt: skip
+
+
+def row(operator="delta_rule", who="assocmem", ms=1.0, error=1e-3, T=4096, **more) -> dict:
+    forward, both = ({**TIME, "ms": x} for x in (ms, 3 * ms))
+    if operator == "softmax_attention":
+        forward["over_floor"] = None
+    return {
+        "operator": operator, "gate": "none", "B": 8, "T": T, "H": 32, "D": 128,
+        "implementation": who, "errors": {"o": error}, "same_bits": True,
+        "forward": forward, "forward+backward": both, **more,
+    }  # fmt: skip
+
+
+def not_measured(why: str, **options) -> dict:
+    kept = {name: x for name, x in row(**options).items() if name in gpu_report.SHAPE}
+    return {**kept, "operator": "delta_rule", "gate": "none", "implementation": "fla", why: "why"}
+
+
+def test_a_table_has_every_operator_and_leaves_empty_what_is_not_known():
+    rows = [
+        row(), row(who="fla", ms=2.5), row("softmax_attention", "torch", ms=4.0),
+        row("linear_attention", ms=1.5), row("linear_attention", "fla", error=math.nan),
+    ]  # fmt: skip
+    lines = gpu_report.table(rows, (8, 4096, 32, 128)).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0][2:] == [
+        "ms, forward", "fla, forward", "ms, forward+backward", "fla, forward+backward"
+    ]  # fmt: skip
+    assert cells[2:] == [
+        ["delta_rule", "none", "1.00 (2.0×)", "2.50 (2.0×)", "3.00 (2.0×)", "7.50 (2.0×)"],
+        ["softmax_attention", "none", "4.00", "", "12.00 (2.0×)", ""],
+        ["linear_attention", "none", "1.50 (2.0×)", "", "4.50 (2.0×)", ""],
+    ]
+
+
+def test_fla_is_compared_only_where_both_are_measured_and_right():
+    rows = [
+        row(), row(who="fla", ms=2.0), row(T=8192), row(who="fla", ms=8.0, T=8192),
+        row(T=1), row(who="fla", T=1, ms=0.1, error=0.5),  # a fast wrong kernel loses
+        row(T=2), not_measured("failed", T=2), row(T=3), not_measured("skipped", T=3),
+    ]  # fmt: skip
+    says = gpu_report.summary({**WHERE, "rows": rows})
+    assert "fla takes 4.00× our time (geometric mean of 2 rows), at least 2.00×" in says
+    assert "8 rows measured, 1 failed, 1 skipped, 1 wrong, 0 not the same bits twice" in says
+    assert "tests: not run" in says
+    says = gpu_report.summary({**WHERE, "rows": [row(same_bits=False)]})
+    assert "forward: not compared with fla" in says
+    assert "1 not the same bits twice" in says
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    tests = {"passed": 9, "failed": 1, "error": 1, "skipped": 0, "not_run": 3}
+    first = {**WHERE, "tests": tests, "rows": [not_measured("skipped"), row(T=2048)]}
+    second = {**WHERE, "date": "2026-01-02", "tests": tests,
+              "rows": [row(who="fla"), row(ms=5.0, T=2048)]}  # fmt: skip
+    paths = [tmp_path / name for name in ("b.json", "a.json")]
+    for path, result in zip(paths, (first, second), strict=True):
+        path.write_text(json.dumps(result))
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path / "kept")
+    picture = tmp_path / "gpu.svg"
+    command = ["gpu_report.py", *map(str, paths), "--figure", str(picture), "--store"]
+    monkeypatch.setattr(sys, "argv", command)
+    gpu_report.main()
+    says = capsys.readouterr().out
+    assert "tests: 9 passed, 2 failed, 0 skipped, 3 not run" in says
+    assert "8 × 2048 × 32 × 128" in says
+    kept = recorded.read("gpu_a_gpu")["rows"]
+    assert [r["forward"]["ms"] for r in kept] == [1.0, 5.0]  # the later file counts
+    assert "samples" not in kept[0]["forward"]
+    assert picture.read_text().startswith("<?xml")
+
+
+def test_files_of_different_devices_are_not_mixed(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(json.dumps({**WHERE, "gpu": name, "rows": []}))
+    with pytest.raises(ValueError, match=r"files must be of one GPU, got \['one', 'two'\]"):
+        gpu_report.gathered([tmp_path / "one", tmp_path / "two"])
