@@ -50,6 +50,23 @@ def test_float32_equals_the_definition(erase, T, K, V, beta):
         assert error <= BOUND, (h, what)
 
 
+@pytest.mark.parametrize(
+    ("erase", "keys", "beta"), [("softmax", "similar", 1.0), ("linear", "identical", 2.0)]
+)
+def test_the_worst_keys(erase, keys, beta):
+    """Nothing fades, and what a score or a product rounds away adds up, also token by token."""
+    q, k, v, beta, _ = tensors(1, 100, 1, 32, 16, erase, keys=keys, beta=(beta, beta))
+    inputs = [q, k, v, beta, k]
+    expected = with_gradients(definition, inputs, torch.float64, erase=erase)
+
+    def recurrent(q, k, v, beta, w, **options):
+        return ops.deltaformer(q, k, v, beta, w=w, backend="recurrent", **options)
+
+    own, _ = worst(with_gradients(recurrent, inputs, torch.float32, erase=erase), expected)
+    error, what = worst(with_gradients(deltaformer, inputs, torch.float32, erase=erase), expected)
+    assert error <= max(BOUND, 2 * own), what
+
+
 def torch_in_half(q, k, v, beta, w, erase: str) -> Tensor:
     """The definition with every tensor rounded to q's dtype: torch's own error."""
     q, k, v, w = (x.transpose(1, 2) for x in (q, k, v, w))
