@@ -1,24 +1,30 @@
 """What every shipped kernel needs on every architecture, from ahead-of-time compilation.
 
-    python benchmarks/resources.py            # recompute the table and store it
+    python benchmarks/resources.py            # recompute what has changed, and store it
     python benchmarks/resources.py --show     # print the stored table
 
 No GPU is needed. Each row is one kernel, architecture, precision, head size and gate in its launch
 configuration: shared memory against the architecture's limit, registers, spilled bytes, and the
-tensor-core instructions of its machine code.
+tensor-core instructions of its machine code. A row holds a fingerprint of the code that it
+measured, so that it is known without a compiler which rows are old.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import io
 import json
 import os
 import re
 import subprocess
 import tempfile
+import tokenize
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -99,14 +105,42 @@ def cases() -> Iterator[Case]:
                         yield Case(kernel, arch, dtype, D, gate)
 
 
+@cache
+def fingerprint(kernel: triton.JITFunction) -> str:
+    """A short hash of the code of a kernel and of all that it calls, without comments and docs."""
+    code, called = {}, [kernel]
+    while called:
+        function = called.pop()
+        lines = io.StringIO(inspect.getsource(function.fn)).readline
+        words = [
+            token.string
+            for token in tokenize.generate_tokens(lines)
+            if token.type not in (tokenize.COMMENT, tokenize.NL)
+            and not token.string.startswith('"""')
+        ]
+        code[function.fn.__name__] = " ".join(words)
+        known = (function.fn.__globals__.get(word) for word in words)
+        called += [
+            f for f in known if isinstance(f, triton.JITFunction) and f.fn.__name__ not in code
+        ]
+    return sha256("\n".join(code[name] for name in sorted(code)).encode()).hexdigest()[:12]
+
+
+def configuration(case: Case) -> dict:
+    """What a row says of a case before it is compiled."""
+    dtype = next(t for t, name in TYPES.items() if name == case.dtype)
+    code = fingerprint(getattr(KERNELS[case.kernel], case.kernel))
+    cfg = launch.config(case.kernel, case.arch, dtype, case.gate)
+    return {**asdict(case), "code": code, **asdict(cfg)}
+
+
 def measure(case: Case) -> dict:
     """Compile one case, and read off what it needs."""
-    kernel = getattr(KERNELS[case.kernel], case.kernel)
-    dtype = next(t for t, name in TYPES.items() if name == case.dtype)
-    cfg = launch.config(case.kernel, case.arch, dtype, case.gate)
+    kernel, row = getattr(KERNELS[case.kernel], case.kernel), configuration(case)
     sizes = {
-        "H": 16, "K": case.D, "V": case.D, "C": cfg.C, "BK": case.D, "BV": min(cfg.BV, case.D),
-        "GATE": case.gate, "REVERSE": True, "DELTA": True, "ERASE": erase.CODES["softmax"],
+        "H": 16, "K": case.D, "V": case.D,
+        "C": row["C"], "BK": case.D, "BV": min(row["BV"], case.D), "GATE": case.gate,
+        "REVERSE": True, "DELTA": True, "ERASE": erase.CODES["softmax"],
     }  # fmt: skip
     # With a decay a channel the gradients of q and k are summed in float32.
     float32 = FLOAT32 | ({"dq", "dk"} if case.gate == 2 else set())
@@ -126,11 +160,10 @@ def measure(case: Case) -> dict:
     compiled = triton.compile(
         ASTSource(kernel, signature, constants, attributes),
         target=target,
-        options={"num_warps": cfg.num_warps, "num_stages": cfg.num_stages},
+        options={name: row[name] for name in ("num_warps", "num_stages")},
     )
     return {
-        **asdict(case),
-        **asdict(cfg),
+        **row,
         "shared": compiled.metadata.shared,
         "limit": LIMITS[case.arch],
         **(_amd(compiled.asm["amdgcn"]) if amd else _nvidia(compiled.asm)),
@@ -175,14 +208,29 @@ def table(selected: list[Case], workers: int = os.cpu_count() or 1) -> list[dict
         return list(rows)
 
 
+def up_to_date(stored: dict) -> dict[Case, dict]:
+    """The stored rows whose compiler, code and configuration are those of today."""
+    if stored["triton"] != triton.__version__:
+        return {}
+    rows = {Case(*(row[name] for name in Case.__dataclass_fields__)): row for row in stored["rows"]}
+    return {
+        c: rows[c] for c in cases() if c in rows and configuration(c).items() <= rows[c].items()
+    }
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--show", action="store_true", help="print the stored table")
-    if not parser.parse_args().show:
-        stored = {"triton": triton.__version__, "rows": table(list(cases()))}
-        STORED.write_text(json.dumps(stored, indent=0) + "\n")
     stored = json.loads(STORED.read_text())
+    if not parser.parse_args().show:
+        rows = up_to_date(stored)
+        new = iter(table([case for case in cases() if case not in rows]))
+        stored = {
+            "triton": triton.__version__,
+            "rows": [rows.get(case) or next(new) for case in cases()],
+        }
+        STORED.write_text(json.dumps(stored, indent=0) + "\n")
     print(f"Triton {stored['triton']}")
     names = list(stored["rows"][0])
     for row in [dict(zip(names, names, strict=True)), *stored["rows"]]:

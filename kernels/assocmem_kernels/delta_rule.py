@@ -349,8 +349,8 @@ def triangles(
     B, T, H, K = q.shape
     gate = gate_kind(g)
     cfg = launch.config("triangles_kernel", launch.architecture(q), q.dtype, gate)
-    # Equal keys have equal scores, and with β near 2 nothing fades: the same rounding error in
-    # every score would add up over the sequence, to far more than the recurrence's in float32.
+    # Equal keys have equal scores, and with β near 2 nothing fades: the same rounding error δ in
+    # every score would add up over the sequence, to T β |δ| (chapter 6, eq-repeated-rounding).
     exact = q.dtype == torch.float32 and gate != 2
     dtype = torch.float64 if exact else q.dtype
     inverse = torch.empty(B, T, H, cfg.C, dtype=dtype, device=q.device)

@@ -21,27 +21,35 @@ from benchmarks import resources  # noqa: E402
 STORED = json.loads(resources.STORED.read_text())
 
 
-def key(row: dict) -> tuple:
-    return tuple(row[name] for name in ("kernel", "arch", "dtype", "D", "gate"))
+FIELDS = tuple(resources.Case.__dataclass_fields__)
+
+
+def test_the_stored_table_is_of_these_kernels_and_no_others():
+    """Without a compiler: after a change, `python benchmarks/resources.py` stores the new rows."""
+    cases = list(resources.cases())
+    assert len(set(cases)) == len(cases) == len(STORED["rows"])
+    for case, row in zip(cases, STORED["rows"], strict=True):
+        assert resources.configuration(case).items() <= row.items()
+
+
+def test_nothing_exceeds_its_device():
+    for row in STORED["rows"]:
+        assert row["shared"] <= row["limit"], row
+        # Turing takes the chunk form in torch; its kernels only have to run.
+        assert row["spilled"] == 0 or (row["arch"] == "sm_75" and row["spilled"] <= 32), row
 
 
 @pytest.mark.parametrize("arch", launch.ARCHITECTURES)
-def test_the_stored_table_is_what_the_compiler_gives(arch):
+def test_the_compiler_gives_what_is_stored(arch):
+    """One row in ten: compiling all of them takes 20 minutes."""
+    stored = {resources.Case(*map(row.get, FIELDS)): row for row in STORED["rows"]}
     cases = [case for case in resources.cases() if case.arch == arch]
-    rows = resources.table(cases, workers=1)
-    stored = {key(row): row for row in STORED["rows"]}
-    assert len({key(row) for row in rows}) == len(rows) == len(cases)
-    for row in rows:
-        assert row["shared"] <= row["limit"], row
-        if arch != "sm_75":
-            assert row["spilled"] == 0, row
+    for row in resources.table(cases[launch.ARCHITECTURES.index(arch) :: 10], workers=1):
+        old = stored[resources.Case(*map(row.get, FIELDS))]
         if STORED["triton"] == triton.__version__:
-            assert row == stored[key(row)]
-
-
-def test_the_stored_table_has_every_case_and_no_other():
-    expected = {(c.kernel, c.arch, c.dtype, c.D, c.gate) for c in resources.cases()}
-    assert {key(row) for row in STORED["rows"]} == expected
+            assert row == old
+        else:
+            assert row["shared"] <= row["limit"], row
 
 
 def test_half_precision_runs_on_tensor_cores():
