@@ -11,6 +11,7 @@ import importlib.metadata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ QUADRATIC = ("softmax_attention", "deltaformer")
 TOKENS = 65_536
 LENGTHS = (2048, 4096, 8192, 16_384, 32_768, 65_536)
 PUBLISHED = (8, 4096, 32, 128)  # B, T, H, D that others have published
-FEW_HEADS = ((1, TOKENS, 4, 128), (1, TOKENS, 4, 64))
+FEW_HEADS = (1, TOKENS, 4, 128)
 
 FLA = {
     ("linear_attention", "none"): ("chunk_linear_attn", {"normalize": False}),
@@ -64,8 +65,10 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """All rows, shape by shape, so that a budget that ends early has cut no operator short."""
-    swept = [(TOKENS // T, T, H, D) for D in (128, 64) for H in (32, 16) for T in LENGTHS]
-    for shape in (PUBLISHED, *FEW_HEADS, *swept):
+    first, *others = (
+        [(TOKENS // T, T, H, D) for T in LENGTHS] for D in (128, 64) for H in (32, 16)
+    )
+    for shape in (PUBLISHED, *first, FEW_HEADS, *chain(*others)):
         for operator, gate in VARIANTS:
             yield Case(operator, gate, *shape)
 

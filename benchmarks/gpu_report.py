@@ -109,7 +109,7 @@ def summary(result: dict[str, Any]) -> str:
         f"commit {result['commit']}, `{result['command']}`",
         f"{len(measured)} rows measured, {sum('failed' in row for row in rows)} failed, "
         f"{sum('skipped' in row for row in rows)} skipped, {sum(map(wrong, measured))} wrong, "
-        f"{sum(not row['same_bits'] for row in measured)} not the same bits twice",
+        f"{sum(bool(row['other_bits']) for row in measured)} not the same bits twice",
         f"tests: {tests['passed']} passed, {tests['failed'] + tests['error']} failed, "
         f"{tests['skipped']} skipped, {tests['not_run']} not run"
         if tests

@@ -45,7 +45,7 @@ def test_every_operator_gives_a_row(on_cpu, operator, gate):
     more = ["dbeta"] * operator.startswith("delta") + ["dg"] * (gate != "none")
     assert list(row["errors"]) == ["o", "dq", "dk", "dv", *more]
     assert max(row["errors"].values()) <= 2e-3
-    assert row["same_bits"]
+    assert row["other_bits"] == []
     for what in ("forward", "forward+backward"):
         assert row[what]["samples"] == [0.0, 4.0, 2.0]
         assert row[what]["ms"] == 2.0
@@ -63,8 +63,8 @@ def test_a_wrong_kernel_shows_its_error_and_a_race_its_bits(on_cpu, monkeypatch)
     )
     row = softmax_row("wrong")
     assert row["errors"]["o"] == pytest.approx(0.01, rel=0.05)
-    assert row["same_bits"]
-    assert softmax_row("race")["same_bits"] is False
+    assert row["other_bits"] == []
+    assert softmax_row("race")["other_bits"] == ["o", "dq", "dk", "dv"]
 
 
 def test_what_is_compared_are_the_last_heads_of_the_last_sequence(on_cpu, monkeypatch):
@@ -127,12 +127,12 @@ def test_first_calls(on_cpu, monkeypatch, tmp_path):
     assert torch.cuda.is_available() or "CUDA" in crashed["failed"]
 
     def within(command, seconds, log, code, **_):
-        log.write_text("a warning\n1.5\n")
+        log.write_text("a warning\nfirst call: 1.5 s\nwhat stopped it\n")
         return code
 
     expected = {
         0: {"first_call_s": 1.5},
-        1: {"failed": "first call: 1.5"},
+        1: {"failed": "first call: what stopped it"},
         None: {"skipped": "its first call did not end within 9 s"},
     }
     for code, row in expected.items():
@@ -234,9 +234,10 @@ def test_the_command(on_cpu, monkeypatch, tmp_path, fails):
     assert row["operator"] == "linear_attention"
     assert row["forward"]["graph_ms"] == 0.5
     assert result["command"] == "make gpu ARGS='--no-tests linear_attention'"
-    told = ("date", "gpu", "torch", "triton", "commit", "changed", "dtype")
+    told = ("date", "gpu", "torch", "triton", "dtype")
     assert all(isinstance(result[name], str) for name in told)
-    assert {"driver", "cuda", "fla"} <= set(result)  # null where there is none
+    assert {"driver", "cuda", "fla", "changed"} <= set(result)  # null where there is none
+    assert result["commit"] == processes.answer("git", "rev-parse", "HEAD")
 
 
 def test_a_graph_that_cannot_be_captured_says_why(on_cpu, monkeypatch):

@@ -24,7 +24,7 @@ def row(operator="delta_rule", who="assocmem", ms=1.0, error=1e-3, T=4096, **mor
         forward["over_floor"] = None
     return {
         "operator": operator, "gate": "none", "B": 8, "T": T, "H": 32, "D": 128,
-        "implementation": who, "errors": {"o": error}, "same_bits": True,
+        "implementation": who, "errors": {"o": error}, "other_bits": [],
         "forward": forward, "forward+backward": both, **more,
     }  # fmt: skip
 
@@ -61,7 +61,7 @@ def test_fla_is_compared_only_where_both_are_measured_and_right():
     assert "fla takes 4.00× our time (geometric mean of 2 rows), at least 2.00×" in says
     assert "8 rows measured, 1 failed, 1 skipped, 1 wrong, 0 not the same bits twice" in says
     assert "tests: not run" in says
-    says = gpu_report.summary({**WHERE, "rows": [row(same_bits=False)]})
+    says = gpu_report.summary({**WHERE, "rows": [row(other_bits=["dq"])]})
     assert "forward: not compared with fla" in says
     assert "1 not the same bits twice" in says
 
