@@ -97,6 +97,8 @@ WORST_KEYS = "tests/ops/test_delta_rule.py"
 KERNEL_TEST = "tests/kernels/test_scans.py -k linear"
 DELTA_KERNEL_TEST = "tests/kernels/test_scans.py -k delta"
 DELTAFORMER_KERNEL_TEST = "tests/kernels/test_deltaformer.py"
+INTEGERS_TEST = "tests/kernels/test_integers.py"
+GPU_TEST = "tests/test_gpu_benchmark.py"
 DELTA_LAYERS = "tests/nn/test_delta_layers.py"
 DELTAFORMER_TEST = "tests/ops/test_deltaformer.py"
 DELTA_FORMER_LAYER = "tests/nn/test_delta_former.py"
@@ -501,6 +503,41 @@ MUTANTS = (
         "return read + p[..., -1].mT[..., None] * u, u",
         "return read, u",
         (DELTAFORMER_TEST, "tests/nn/test_mixers.py"),
+    ),
+    Mutant(
+        "two blocks of an inverse are merged with the wrong sign",
+        DELTA_KERNEL,
+        "X -= dot(dot(X,",
+        "X += dot(dot(X,",
+        (f"{INTEGERS_TEST} -k delta",),
+    ),
+    Mutant(
+        "a chunk's recall is left out of its corrections",
+        DELTAFORMER_KERNEL,
+        "D = X - β[:, None] * Y + ",
+        "D = X + ",
+        (f"{INTEGERS_TEST} -k deltaformer",),
+    ),
+    Mutant(
+        "rows are measured after the time is up",
+        "benchmarks/gpu.py",
+        "if start >= deadline:",
+        "if start < 0:",
+        (GPU_TEST,),
+    ),
+    Mutant(
+        "the first heads of the first sequence are compared",
+        "benchmarks/gpu_cases.py",
+        "return x[-1:, :, -2:]",
+        "return x[:1, :, :2]",
+        (GPU_TEST,),
+    ),
+    Mutant(
+        "a fast wrong kernel wins",
+        "benchmarks/gpu_report.py",
+        'if "forward" in row and not wrong(row)',
+        'if "forward" in row',
+        ("tests/test_gpu_report.py",),
     ),
     Mutant(
         "the kernel's normaliser counts finished blocks only",
