@@ -134,6 +134,7 @@ def benchmark(
         x, do, expected, floor, problem = {}, torch.empty(0), None, {}, None
         if time.monotonic() < deadline:
             try:
+                torch.cuda.empty_cache()
                 x, do = inputs(case)
                 expected, floor = reference(case, x, do), floors(case, x, do, gpu)
             except Exception as error:
@@ -152,7 +153,6 @@ def benchmark(
                     row["failed"] = says(error)
                 yield {**row, "seconds": round(time.monotonic() - start, 2)}
         del x, do, expected
-        torch.cuda.empty_cache()
 
 
 def replay(rows: list[dict[str, Any]], deadline: float) -> None:
@@ -228,8 +228,8 @@ def line(row: dict[str, Any]) -> str:
         f"{x['ms']:9.3f} ms" + (f" ({x['over_floor']:5.1f}× floor)" if x["over_floor"] else "")
         for x in passes
     )
-    errors = row["errors"] and max(row["errors"].values())
-    return f"{name}{times}  error {errors}  other bits: {', '.join(row['other_bits']) or 'none'}"
+    error = f"{max(row['errors'].values()):.1e}" if row["errors"] else "not known"
+    return f"{name}{times}  error {error}  other bits: {', '.join(row['other_bits']) or 'none'}"
 
 
 def main() -> None:
