@@ -46,6 +46,32 @@ def by_root(q, k, v, beta):
     return (p * v).sum(0) + (q - (p * k).sum(0)) @ B
 
 
+def in_place(answer):
+    """The same answer to exercise 5, as a change of the memory that it was given."""
+    return lambda S, k, v, old: S.copy_(answer(S, k, v, old))
+
+
+def centred_in_place(q, k, v, beta):
+    p = (beta * k @ q).softmax(0)[:, None]
+    mean_k, mean_v = (p * k).sum(0), (p * v).sum(0)
+    B = torch.linalg.lstsq(p.sqrt() * k.sub_(mean_k), p.sqrt() * v.sub_(mean_v)).solution
+    return mean_v + (q - mean_k) @ B
+
+
+def constant_in_place(q, k, v, beta):
+    p = (beta * k @ q).softmax(0)[:, None]
+    mean_v = (p * v).sum(0)
+    v.copy_(mean_v.expand_as(v))
+    return mean_v
+
+
+def squared(q, k, v, beta):
+    p = (beta * k @ q).softmax(0)[:, None]
+    K, V = k - (p * k).sum(0), v - (p * v).sum(0)
+    B = torch.linalg.lstsq(p * K, p * V).solution
+    return (p * v).sum(0) + (q - (p * k).sum(0)) @ B
+
+
 RIGHT = [
     (ch8.ch8_ex1, lambda e, power: 2 * e / (e + power)),
     (ch8.ch8_ex2, lambda g, t: (1 + g) / (1 - g) * (1 - g**t) / (1 + g**t)),
@@ -53,8 +79,10 @@ RIGHT = [
     (ch8.ch8_ex4, lambda drift, noise: 1 - step(drift, noise)),
     (ch8.ch8_ex5, beside),
     (ch8.ch8_ex5, by_projection),
+    (ch8.ch8_ex5, in_place(beside)),
     (ch8.ch8_ex6, by_root),
     (ch8.ch8_ex6, affine(lambda p: p)),
+    (ch8.ch8_ex6, centred_in_place),
 ]
 
 WRONG = [
@@ -64,7 +92,7 @@ WRONG = [
     (ch8.ch8_ex1, lambda e, p: 2 * e / (e + p**2), "given as a power"),
     (ch8.ch8_ex1, lambda e, p: e, "reach e"),
     (ch8.ch8_ex2, lambda g, t: 1 / (1 - g), "whatever γ is"),
-    (ch8.ch8_ex2, lambda g, t: 1 if t == 1 else (1 + g) / (1 - g), "infinitely many"),
+    (ch8.ch8_ex2, lambda g, t: (1 + g) / (1 - g), "infinitely many"),
     (ch8.ch8_ex2, lambda g, t: (1 - g**t) / (1 - g), "the sum of the weights"),
     (ch8.ch8_ex2, lambda g, t: 1.0, "n equal weights"),
     (ch8.ch8_ex3, lambda s: s.exp().sum() ** 2 / s.exp().square().sum(), "right for small scores"),
@@ -90,11 +118,19 @@ WRONG = [
         "the old keys read 0",
     ),
     (ch8.ch8_ex5, from_nothing, "times the smallest"),
+    (ch8.ch8_ex5, in_place(from_nothing), "times the smallest"),
+    (
+        ch8.ch8_ex5,
+        in_place(lambda S, k, v, old: S + torch.linalg.pinv(k) @ (v - k @ S)),
+        "the readings at the old keys have moved",
+    ),
     (ch8.ch8_ex6, lambda q, k, v, b: v, "a tensor of shape [3]"),
     (ch8.ch8_ex6, lambda q, k, v, b: (b * k @ q).softmax(0) @ v, "it fits a constant"),
     (ch8.ch8_ex6, affine(lambda p: p, where=False), "this is b"),
     (ch8.ch8_ex6, affine(lambda p: p, constant=False), "without b"),
     (ch8.ch8_ex6, affine(torch.ones_like), "all pairs alike"),
     (ch8.ch8_ex6, affine(torch.square), "enter squared"),
-    (ch8.ch8_ex6, lambda q, k, v, b: v[0], "reproduce"),
+    (ch8.ch8_ex6, squared, "enter squared"),
+    (ch8.ch8_ex6, constant_in_place, "it fits a constant"),
+    (ch8.ch8_ex6, lambda q, k, v, b: v[0], "not the weighted least-squares"),
 ]

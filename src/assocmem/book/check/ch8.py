@@ -61,10 +61,10 @@ def ch8_ex2(effective_window: Callable[[float, int], float]) -> None:
         expected = total**2 / weights.square().sum().item()
         if close(got, expected):
             continue
-        if t == 1 and got > 1:
-            raise Wrong("of a single pair the average is that pair, whatever γ is")
         if close(got, (1 + gamma) / (1 - gamma)):
             raise Wrong("this is the window after infinitely many pairs")
+        if t == 1 and got > 1:
+            raise Wrong("of a single pair the average is that pair, whatever γ is")
         if close(got, total):
             raise Wrong("this is the sum of the weights; the variance has their squares in it")
         raise Wrong(f"not for γ = {gamma}, t = {t}: n equal weights 1/n have Σw² = 1/n")
@@ -111,7 +111,7 @@ def ch8_ex4(best_decay: Callable[[float, float], float]) -> None:
 def ch8_ex5(write_beside: Callable[..., Tensor]) -> None:
     """The smallest change that writes new pairs and leaves old readings alone."""
     S, k, v, old = normal(5, 12, 4), normal(6, 3, 12), normal(7, 3, 4), normal(8, 5, 12)
-    X = tensor_of("the new memory", write_beside(S, k, v, old), (12, 4))
+    X = tensor_of("the new memory", write_beside(S.clone(), k, v, old), (12, 4))
     if not same(k @ X, v):
         if same(k @ X, k @ S + v):
             raise Wrong("the new keys read what they read before, plus the values")
@@ -133,7 +133,7 @@ def ch8_ex6(local_linear: Callable[..., Tensor]) -> None:
     """Weighted affine regression around a query."""
     k, q, W = normal(9, 60, 5), 0.5 * normal(10, 5), normal(11, 5, 3)
     for v, beta in ((k @ W + 1, 0.0), (k @ W + 1, 2.0), (k.square() @ W, 2.0)):
-        o = tensor_of("the prediction", local_linear(q, k, v, beta), (3,))
+        o = tensor_of("the prediction", local_linear(q, k.clone(), v.clone(), beta), (3,))
         p = (beta * k @ q).softmax(0)[:, None]
         ones = torch.ones(60, 1, dtype=torch.float64)
         X = torch.cat([ones, k], 1)
@@ -152,7 +152,8 @@ def ch8_ex6(local_linear: Callable[..., Tensor]) -> None:
             raise Wrong("this fits B without b: values have a mean")
         if same(o, at @ fit(ones)):
             raise Wrong("this fits all pairs alike; those near the query should weigh more")
-        if same(o, at @ fit(p**2)):
+        K, V = k - p.T @ k, v - p.T @ v
+        B = torch.linalg.lstsq(p * K, p * V).solution
+        if same(o, at @ fit(p**2)) or same(o, (p.T @ v + (q - p.T @ k) @ B)[0]):
             raise Wrong("the weights enter squared: a row of lstsq carries the root of its weight")
-        raise Wrong("not the weighted least-squares prediction; compare with a linear teacher, "
-                    "which it must reproduce")  # fmt: skip
+        raise Wrong("not the weighted least-squares prediction")
