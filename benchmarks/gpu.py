@@ -220,7 +220,7 @@ def save(path: Path, result: dict[str, Any]) -> None:
 def line(row: dict[str, Any]) -> str:
     """A row as the log shows it."""
     shape = "×".join(str(row[name]) for name in "BTHD")
-    name = f"{row['operator']:17}{row['gate']:8}{shape:16}{row['implementation']:9}"
+    name = f"{row['operator']:18}{row['gate']:8}{shape:16}{row['implementation']:9}"
     if "forward" not in row:
         return name + next(f"{why}: {row[why]}" for why in ("failed", "skipped") if why in row)
     passes = (row["forward"], row["forward+backward"])

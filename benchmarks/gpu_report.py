@@ -23,7 +23,8 @@ WRONG = 0.05  # relative error of an output or gradient that no rounding to bflo
 PASSES = ("forward", "forward+backward")
 SHAPE = ("B", "T", "H", "D")
 PUBLISHED = (8, 4096, 32, 128)
-COLUMNS = ("operator", "gate", *(f"{who}, {what}" for what in PASSES for who in ("ms", "fla")))
+TOLD = (*(f"ms, {what}" for what in PASSES), "error", "peak MB", "first call, s")
+COLUMNS = ("operator", "gate", *(f"{what}{who}" for what in TOLD for who in ("", " (fla)")))
 Row = dict[str, Any]
 
 
@@ -75,17 +76,25 @@ def ratios(rows: list[Row], what: str) -> Iterator[tuple[float, Row]]:
             yield peer[what]["ms"] / row[what]["ms"], row
 
 
-def cell(row: Row | None, what: str) -> str:
-    """A time, and how many times its floor it is."""
+def cells(row: Row | None) -> list[str]:
+    """Times, with how many times their floor they are; the largest error; memory; first call."""
     if row is None:
-        return ""
-    time = row[what]
-    over = f" ({time['over_floor']:.1f}×)" if time["over_floor"] else ""
-    return f"{time['ms']:.2f}{over}"
+        return [""] * len(TOLD)
+    times = [row[what] for what in PASSES]
+    errors, first = row["errors"], row["first_call_s"]
+    return [
+        *(
+            f"{t['ms']:.2f}" + (f" ({t['over_floor']:.1f}×)" if t["over_floor"] else "")
+            for t in times
+        ),
+        f"{max(errors.values()):.1e}" if errors else "",
+        f"{times[-1]['peak_bytes'] / 1e6:.0f}",
+        "" if first is None else f"{first:.1f}",
+    ]
 
 
 def table(rows: list[Row], at: tuple[int, ...]) -> str:
-    """Times of all operators at one shape, and how many times their floor they are."""
+    """What was measured of all operators at one shape, beside fla's."""
     there = sound(rows)
     variants = dict.fromkeys((r["operator"], r["gate"]) for r in rows if shape(r) == at)
     lines = [" | ".join(COLUMNS), "|".join(["---"] * len(COLUMNS))]
@@ -94,8 +103,8 @@ def table(rows: list[Row], at: tuple[int, ...]) -> str:
             next((there[x] for x in ((*variant, *at, who) for who in names) if x in there), None)
             for names in (("assocmem", "torch"), ("fla",))
         )
-        cells = [cell(row, what) for what in PASSES for row in (own, peer)]
-        lines.append(" | ".join([*variant, *cells]))
+        both = zip(cells(own), cells(peer), strict=True)
+        lines.append(" | ".join([*variant, *(x for pair in both for x in pair)]))
     return "\n".join(f"| {line} |" for line in lines)
 
 
@@ -109,6 +118,7 @@ def summary(result: dict[str, Any]) -> str:
         f"commit {result['commit']}, `{result['command']}`",
         f"{len(measured)} rows measured, {sum('failed' in row for row in rows)} failed, "
         f"{sum('skipped' in row for row in rows)} skipped, {sum(map(wrong, measured))} wrong, "
+        f"{sum(row['errors'] is None for row in measured)} without a reference, "
         f"{sum(bool(row['other_bits']) for row in measured)} not the same bits twice",
         f"tests: {tests['passed']} passed, {tests['failed'] + tests['error']} failed, "
         f"{tests['skipped']} skipped, {tests['not_run']} not run"

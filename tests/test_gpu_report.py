@@ -11,7 +11,7 @@ import pytest
 from assocmem.book import recorded
 from benchmarks import gpu_report
 
-TIME = {"over_floor": 2.0, "floor_ms": 1.0, "peak_bytes": 0, "samples": [1.0]}
+TIME = {"over_floor": 2.0, "floor_ms": 1.0, "peak_bytes": 7_000_000, "samples": [1.0]}
 WHERE = {
     "gpu": "a GPU", "driver": "1", "torch": "2", "triton": "3", "fla": "0.6.0", "tests": None,
     "dtype": "bfloat16", "date": "2026-01-01", "commit": None, "command": "make gpu",
@@ -24,7 +24,8 @@ def row(operator="delta_rule", who="assocmem", ms=1.0, error=1e-3, T=4096, **mor
         forward["over_floor"] = None
     return {
         "operator": operator, "gate": "none", "B": 8, "T": T, "H": 32, "D": 128,
-        "implementation": who, "errors": {"o": error}, "other_bits": [],
+        "implementation": who, "errors": {"dq": 0.0, "o": error}, "other_bits": [],
+        "first_call_s": 3.0,
         "forward": forward, "forward+backward": both, **more,
     }  # fmt: skip
 
@@ -36,19 +37,24 @@ def not_measured(why: str, **options) -> dict:
 
 def test_a_table_has_every_operator_and_leaves_empty_what_is_not_known():
     rows = [
-        row(), row(who="fla", ms=2.5), row("softmax_attention", "torch", ms=4.0),
+        row(), row(who="fla", ms=2.5, error=2e-3),
+        row("softmax_attention", "torch", ms=4.0, errors=None, first_call_s=None),
         row("linear_attention", ms=1.5), row("linear_attention", "fla", error=math.nan),
     ]  # fmt: skip
     lines = gpu_report.table(rows, (8, 4096, 32, 128)).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0][2:] == [
-        "ms, forward", "fla, forward", "ms, forward+backward", "fla, forward+backward"
+    assert cells[0][:6] == [
+        "operator", "gate", "ms, forward", "ms, forward (fla)", "ms, forward+backward",
+        "ms, forward+backward (fla)",
     ]  # fmt: skip
-    assert cells[2:] == [
+    assert cells[0][6::2] == ["error", "peak MB", "first call, s"]
+    assert [row[:6] for row in cells[2:]] == [
         ["delta_rule", "none", "1.00 (2.0×)", "2.50 (2.0×)", "3.00 (2.0×)", "7.50 (2.0×)"],
         ["softmax_attention", "none", "4.00", "", "12.00 (2.0×)", ""],
         ["linear_attention", "none", "1.50 (2.0×)", "", "4.50 (2.0×)", ""],
     ]
+    assert cells[2][6:] == ["1.0e-03", "2.0e-03", "7", "7", "3.0", "3.0"]
+    assert cells[3][6:] == ["", "", "7", "", "", ""]
 
 
 def test_fla_is_compared_only_where_both_are_measured_and_right():
@@ -59,7 +65,10 @@ def test_fla_is_compared_only_where_both_are_measured_and_right():
     ]  # fmt: skip
     says = gpu_report.summary({**WHERE, "rows": rows})
     assert "fla takes 4.00× our time (geometric mean of 2 rows), at least 2.00×" in says
-    assert "8 rows measured, 1 failed, 1 skipped, 1 wrong, 0 not the same bits twice" in says
+    assert (
+        "8 rows measured, 1 failed, 1 skipped, 1 wrong, 0 without a reference, "
+        "0 not the same bits twice"
+    ) in says
     assert "tests: not run" in says
     says = gpu_report.summary({**WHERE, "rows": [row(other_bits=["dq"])]})
     assert "forward: not compared with fla" in says
