@@ -39,7 +39,8 @@ def gathered(files: list[Path]) -> dict[str, Any]:
             name = identity(row)
             if name not in rows or "forward" in row:
                 rows[name] = row
-    return {**results[-1], "rows": list(rows.values())}
+    tests = next((r["tests"] for r in reversed(results) if r["tests"]), None)
+    return {**results[-1], "tests": tests, "rows": list(rows.values())}
 
 
 def identity(row: Row) -> tuple:

@@ -78,7 +78,7 @@ def test_fla_is_compared_only_where_both_are_measured_and_right():
 def test_the_command(tmp_path, monkeypatch, capsys):
     tests = {"passed": 9, "failed": 1, "error": 1, "skipped": 0, "not_run": 3}
     first = {**WHERE, "tests": tests, "rows": [not_measured("skipped"), row(T=2048)]}
-    second = {**WHERE, "date": "2026-01-02", "tests": tests,
+    second = {**WHERE, "date": "2026-01-02",
               "rows": [row(who="fla"), row(ms=5.0, T=2048)]}  # fmt: skip
     paths = [tmp_path / name for name in ("b.json", "a.json")]
     for path, result in zip(paths, (first, second), strict=True):
