@@ -17,7 +17,7 @@ from assocmem_kernels import delta_rule as kernels  # noqa: E402
 
 
 @pytest.mark.parametrize("keys", KEYS)
-@pytest.mark.parametrize("beta", [(0.0, 2.0), (1.0, 1.0), (1.9, 2.0)])
+@pytest.mark.parametrize("beta", [(0.0, 2.0), (1.9, 2.0)])
 def test_the_worst_keys(keys, beta):
     """With β near 2 nothing fades, and what a product of 16 terms rounds away would stay."""
     inputs = delta_inputs(1, 127, 1, 32, 16, "none", keys=keys, beta=beta)

@@ -54,7 +54,8 @@ def forward(name: str, inputs: Inputs, **options) -> Tensor:
     [(1, 16, 24), (2, 3, 1), (63, 60, 64), (64, 64, 16), (65, 24, 20), (127, 128, 16)],
 )
 def test_float32_equals_the_recurrence(name, gate, T, K, V):
-    inputs = OPERATORS[name].inputs(2 if T in (1, 65) else 1, T, 2, K, V, gate)
+    B, H = 2 if T in (1, 65) else 1, 1 if K == 128 else 2
+    inputs = OPERATORS[name].inputs(B, T, H, K, V, gate)
     error, what = worst(run(name, inputs, torch.float32), OPERATORS[name].expected(inputs))
     assert error <= BOUND, what
 
@@ -184,6 +185,7 @@ def test_a_decay_of_minus_infinity_clears_the_memory(name, gate):
     torch.testing.assert_close(o[:, 30:], after, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter runs one program after the other")
 @every_operator
 @every_gate
 def test_the_same_bits_twice(name, gate):
