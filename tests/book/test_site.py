@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -54,6 +55,7 @@ def broken_links(document: str, soup: BeautifulSoup) -> list[str]:
     return broken
 
 
+@cache
 def anchors(path: Path) -> set[str]:
     if path.suffix != ".html":
         return set()
