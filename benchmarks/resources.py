@@ -22,7 +22,7 @@ import tempfile
 import tokenize
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -208,11 +208,16 @@ def table(selected: list[Case], workers: int = os.cpu_count() or 1) -> list[dict
         return list(rows)
 
 
+def by_case(rows: list[dict]) -> dict[Case, dict]:
+    """Rows of the table, by what they measure."""
+    return {Case(*(row[field.name] for field in fields(Case))): row for row in rows}
+
+
 def up_to_date(stored: dict) -> dict[Case, dict]:
     """The stored rows whose compiler, code and configuration are those of today."""
     if stored["triton"] != triton.__version__:
         return {}
-    rows = {Case(*(row[name] for name in Case.__dataclass_fields__)): row for row in stored["rows"]}
+    rows = by_case(stored["rows"])
     return {
         c: rows[c] for c in cases() if c in rows and configuration(c).items() <= rows[c].items()
     }
@@ -225,11 +230,8 @@ def main() -> None:
     stored = json.loads(STORED.read_text())
     if not parser.parse_args().show:
         rows = up_to_date(stored)
-        new = iter(table([case for case in cases() if case not in rows]))
-        stored = {
-            "triton": triton.__version__,
-            "rows": [rows.get(case) or next(new) for case in cases()],
-        }
+        rows |= by_case(table([case for case in cases() if case not in rows]))
+        stored = {"triton": triton.__version__, "rows": [rows[case] for case in cases()]}
         STORED.write_text(json.dumps(stored, indent=0) + "\n")
     print(f"Triton {stored['triton']}")
     names = list(stored["rows"][0])

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
-from assocmem.book.check import ch2, ch3, ch4, ch5, ch6, ch7, ch8
-from tests.book import (
-    answers_ch2,
-    answers_ch3,
-    answers_ch4,
-    answers_ch5,
-    answers_ch6,
-    answers_ch7,
-    answers_ch8,
-)
+from assocmem.book.check import ch4
+from tests.book import answers_ch4, answers_ch6
 
-ANSWERS = (
-    answers_ch2,
-    answers_ch3,
-    answers_ch4,
-    answers_ch5,
-    answers_ch6,
-    answers_ch7,
-    answers_ch8,
-)
+CHAPTERS = range(2, 9)
+ANSWERS = [import_module(f"tests.book.answers_ch{n}") for n in CHAPTERS]
 RIGHT = [case for chapter in ANSWERS for case in chapter.RIGHT]
 WRONG = [case for chapter in ANSWERS for case in chapter.WRONG]
 CHECKS = [
-    getattr(chapter, f"{chapter.__name__.rpartition('.')[2]}_ex{i}")
-    for chapter in (ch2, ch3, ch4, ch5, ch6, ch7, ch8)
+    getattr(import_module(f"assocmem.book.check.ch{n}"), f"ch{n}_ex{i}")
+    for n in CHAPTERS
     for i in range(1, 7)
 ]
 

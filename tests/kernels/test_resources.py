@@ -21,9 +21,6 @@ from benchmarks import resources  # noqa: E402
 STORED = json.loads(resources.STORED.read_text())
 
 
-FIELDS = tuple(resources.Case.__dataclass_fields__)
-
-
 def test_the_stored_table_is_of_these_kernels_and_no_others():
     """Without a compiler: after a change, `python benchmarks/resources.py` stores the new rows."""
     cases = list(resources.cases())
@@ -42,12 +39,12 @@ def test_nothing_exceeds_its_device():
 @pytest.mark.parametrize("arch", launch.ARCHITECTURES)
 def test_the_compiler_gives_what_is_stored(arch):
     """One row in ten: compiling all of them takes 20 minutes."""
-    stored = {resources.Case(*map(row.get, FIELDS)): row for row in STORED["rows"]}
+    stored = resources.by_case(STORED["rows"])
     cases = [case for case in resources.cases() if case.arch == arch]
-    for row in resources.table(cases[launch.ARCHITECTURES.index(arch) :: 10], workers=1):
-        old = stored[resources.Case(*map(row.get, FIELDS))]
+    some = cases[launch.ARCHITECTURES.index(arch) :: 10]
+    for case, row in zip(some, resources.table(some, workers=1), strict=True):
         if STORED["triton"] == triton.__version__:
-            assert row == old
+            assert row == stored[case]
         else:
             assert row["shared"] <= row["limit"], row
 

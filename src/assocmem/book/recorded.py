@@ -36,9 +36,12 @@ def provenance(command: str) -> dict[str, Any]:
 
 def store(name: str, command: str, **results: Any) -> None:
     """Write results to `results/name.json`, together with their provenance."""
+    _write(name, {**provenance(command), **results})
+
+
+def _write(name: str, result: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({**provenance(command), **results}, indent=1)
-    (RESULTS / f"{name}.json").write_text(text + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -60,9 +63,7 @@ def store_gpu(result: dict[str, Any]) -> None:
         {name: _without_samples(x) if isinstance(x, dict) else x for name, x in row.items()}
         for row in result["rows"]
     ]
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({**result, "rows": rows}, indent=1)
-    (RESULTS / f"{gpu_name(result['gpu'])}.json").write_text(text + "\n")
+    _write(gpu_name(result["gpu"]), {**result, "rows": rows})
 
 
 def _without_samples(times: dict[str, Any]) -> dict[str, Any]:
