@@ -13,7 +13,11 @@ from tests.book.chapter import ROOT
 
 SITE = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-DOCUMENTS = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
+LISTED = [chapter for part in TOC["parts"] for chapter in part["chapters"]]
+DOCUMENTS = [
+    TOC["root"],
+    *(page["file"] for chapter in LISTED for page in (chapter, *chapter.get("sections", ()))),
+]
 # Pages that the theme adds to the documents.
 GENERATED = ["genindex", "search"]
 

@@ -1,4 +1,4 @@
-"""The API page has every name that a user can import, and every kernel."""
+"""The API reference has every name that a user can import, and every kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.book.chapter import BOOK
 AUTO = re.compile(r"^\.\. auto(\w+):: (assocmem\S*)\n((?:   :.*\n)*)", re.MULTILINE)
 DATA = re.compile(r"^\.\. py:data:: (\w+)\n   :module: (\S+)$", re.MULTILINE)
 SHOWN = re.compile(r"^```\{kernels\} (\S+)$", re.MULTILINE)
-PAGE = (BOOK / "api.md").read_text()
+PAGE = "\n".join(path.read_text() for path in sorted((BOOK / "api").glob("*.md")))
 
 
 def documented(page: str) -> set[str]:
