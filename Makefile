@@ -39,9 +39,9 @@ lint: $(READY) ## Check style, types and spelling
 	$(RUN) -m pyright
 	$(VENV)/bin/codespell
 
-unit: $(READY) ## Test the library, the kernels in Triton's interpreter, and the book's contracts
-	$(SAY) 'Unit tests, kernels in Triton’s interpreter, contracts of the book'
-	TRITON_INTERPRET=1 $(PYTEST) tests $(addprefix --ignore=,$(AHEAD_OF_TIME) $(FOR_COLAB) $(ON_THE_SITE))
+unit: $(READY) ## Test the library, the kernels in Triton's interpreter, examples, and the book's contracts
+	$(SAY) 'Unit tests, kernels in Triton’s interpreter, examples, contracts of the book'
+	TRITON_INTERPRET=1 $(PYTEST) tests examples $(addprefix --ignore=,$(AHEAD_OF_TIME) $(FOR_COLAB) $(ON_THE_SITE))
 
 kernels: $(READY) ## Compile the kernels ahead of time, and check what they need of each GPU
 	$(SAY) 'Kernels compiled ahead of time for every target'
