@@ -1,11 +1,14 @@
-"""The examples in the docstrings give what they say."""
+"""The examples in the docstrings give what they say; those in examples/ need no repository."""
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import inspect
 import pkgutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,7 @@ MODULES = [
     for found in pkgutil.walk_packages(assocmem.__path__, "assocmem.")
     if not found.name.startswith("assocmem.book")
 ]
+PROJECTS = Path(__file__).parents[1] / "examples"
 FINDER = doctest.DocTestFinder(exclude_empty=True)
 EXAMPLES = [test for module in MODULES for test in FINDER.find(module) if test.examples]
 PLAIN = (similarity.Similarity, similarity.DotProduct, similarity.Featured)  # to be derived from
@@ -56,3 +60,20 @@ def test_what_is_used_most_has_an_example() -> None:
 def test_a_wrong_example_is_noticed() -> None:
     test = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, None)
     assert "Expected:\n    3\nGot:\n    2" in failures(test)
+
+
+def imported(source: str) -> set[str]:
+    """The first names of all that a file imports."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("folder", sorted(p.parent for p in PROJECTS.glob("*/README.md")), ids=str)
+def test_a_project_imports_only_what_is_installed_with_the_library(folder: Path) -> None:
+    """And pytest, for its tests, and its own files."""
+    files = list(folder.glob("*.py"))
+    allowed = {"assocmem", "torch", "numpy", "tqdm", "pytest", *(file.stem for file in files)}
+    for file in files:
+        assert imported(file.read_text()) <= allowed | sys.stdlib_module_names, file.name
