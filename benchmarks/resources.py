@@ -13,18 +13,15 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import io
 import json
 import os
 import re
 import subprocess
 import tempfile
-import tokenize
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -42,6 +39,8 @@ from assocmem_kernels import (
 from tqdm import tqdm
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from assocmem.book import recorded
 
 STORED = Path(__file__).parent / "results" / "resources.json"
 
@@ -111,19 +110,13 @@ def fingerprint(kernel: triton.JITFunction) -> str:
     code, called = {}, [kernel]
     while called:
         function = called.pop()
-        lines = io.StringIO(inspect.getsource(function.fn)).readline
-        words = [
-            token.string
-            for token in tokenize.generate_tokens(lines)
-            if token.type not in (tokenize.COMMENT, tokenize.NL)
-            and not token.string.startswith('"""')
-        ]
-        code[function.fn.__name__] = " ".join(words)
-        known = (function.fn.__globals__.get(word) for word in words)
+        words = recorded.without_comments(inspect.getsource(function.fn))
+        code[function.fn.__name__] = words
+        known = (function.fn.__globals__.get(word) for word in words.split())
         called += [
             f for f in known if isinstance(f, triton.JITFunction) and f.fn.__name__ not in code
         ]
-    return sha256("\n".join(code[name] for name in sorted(code)).encode()).hexdigest()[:12]
+    return recorded.fingerprint(*(code[name] for name in sorted(code)))
 
 
 def configuration(case: Case) -> dict:
@@ -144,6 +137,10 @@ def measure(case: Case) -> dict:
     }  # fmt: skip
     # With a decay a channel the gradients of q and k are summed in float32.
     float32 = FLOAT32 | ({"dq", "dk"} if case.gate == 2 else set())
+    # The triangular system of float32 is in float64, with scores of its own where they are stored.
+    float64 = {"inverse"} | ({"M"} if case.gate == 2 else set())
+    if KERNELS[case.kernel] is channel_scores:
+        float64 |= {"A", "dA"}
     signature, constants, attributes = {}, {}, {}
     for i, name in enumerate(kernel.arg_names):
         if name in sizes:
@@ -152,7 +149,7 @@ def measure(case: Case) -> dict:
             signature[name] = NUMBERS[name]
         else:
             kind = "i64" if name in INT64 else "fp32" if name in float32 else case.dtype
-            if name == "inverse" and case.dtype == "fp32" and case.gate != 2:
+            if case.dtype == "fp32" and name in float64:
                 kind = "fp64"
             signature[name], attributes[(i,)] = f"*{kind}", [["tt.divisibility", 16]]
     amd = case.arch.startswith("gfx")

@@ -22,6 +22,10 @@ def overwrite(seed: int = 0) -> tasks.Recall:
     return tasks.overwrite(B, N, Q, 4, VALUES, generator(seed))
 
 
+def noisy(seed: int = 0) -> tasks.Recall:
+    return tasks.noisy_recall(B, N, 20, Q, KEYS, VALUES, generator(seed))
+
+
 @pytest.mark.parametrize(("task", "n_keys"), [(recall, KEYS), (overwrite, 4)])
 def test_an_answer_is_the_value_that_was_written_last(task, n_keys):
     drawn = task()
@@ -56,7 +60,44 @@ def test_a_sequence_is_pairs_then_questions():
     assert torch.nn.CrossEntropyLoss().ignore_index == tasks.IGNORE
 
 
-@pytest.mark.parametrize("task", [recall, overwrite])
+def test_noise_has_keys_of_its_own_anywhere_among_pairs_and_is_not_asked_for():
+    drawn, plain = noisy(), recall()
+    marked = drawn.keys >= KEYS + VALUES
+    assert torch.equal(drawn.queries, plain.queries)
+    assert torch.equal(drawn.answers, plain.answers)
+    for b in range(B):
+        pairs = [drawn.keys[b, ~marked[b]].tolist(), drawn.values[b, ~marked[b]].tolist()]
+        assert set(zip(*pairs, strict=True)) == set(
+            zip(plain.keys[b].tolist(), plain.values[b].tolist(), strict=True)
+        )
+    assert (marked.sum(1) == 20).all()
+    assert drawn.keys.max() == 2 * KEYS + VALUES - 1
+    assert drawn.values.unique().tolist() == list(range(KEYS, KEYS + VALUES))
+    assert marked[:, 0].any()
+    assert not marked[:, 0].all()
+
+
+def test_noise_may_be_absent():
+    drawn = tasks.noisy_recall(B, N, 0, Q, KEYS, VALUES, generator())
+    assert drawn.keys.shape == drawn.values.shape == (B, N)
+    assert drawn.keys.max() < KEYS
+
+
+def test_a_copy_follows_what_is_copied():
+    drawn = tasks.copying(B, N, VALUES, generator())
+    symbols = drawn.tokens[:, :N]
+    assert symbols.unique().tolist() == list(range(VALUES))
+    assert (drawn.tokens[:, N] == VALUES).all()
+    assert torch.equal(drawn.tokens[:, N + 1 :], symbols[:, :-1])
+    assert (drawn.targets[:, :N] == tasks.IGNORE).all()
+    assert torch.equal(drawn.targets[:, N:], symbols)
+
+
+def copy(seed: int) -> tasks.Copy:
+    return tasks.copying(B, N, VALUES, generator(seed))
+
+
+@pytest.mark.parametrize("task", [recall, overwrite, noisy, copy])
 def test_the_seed_decides(task):
     assert torch.equal(task(1).tokens, task(1).tokens)
     assert not torch.equal(task(1).tokens, task(2).tokens)
@@ -89,6 +130,8 @@ def test_accuracy_is_the_share_of_nearest_answers():
             "n_pairs must be at most n_keys = 4, got 5",
         ),
         (lambda: tasks.overwrite(1, 0, 1, 4, 4, generator()), ValueError, "n_writes must be at"),
+        (lambda: tasks.noisy_recall(1, 1, -1, 1, 4, 4, generator()), ValueError, "n_noise must be"),
+        (lambda: tasks.copying(1, 4, 0, generator()), ValueError, "n_symbols must be at least 1"),
         (lambda: tasks.fact_storage(1.5, 4, 4, generator()), TypeError, "n_facts must be an int"),
     ],
 )

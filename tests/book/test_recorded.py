@@ -12,12 +12,25 @@ NAMES = sorted(path.stem for path in recorded.RESULTS.glob("*.json"))
 
 def test_a_result_comes_back(tmp_path, monkeypatch):
     monkeypatch.setattr(recorded, "RESULTS", tmp_path / "results")
+    assert not recorded.exists("mine")
     recorded.store("mine", "python mine.py", rows=[{"x": 1.5}])
+    assert recorded.exists("mine")
     got = recorded.read("mine")
     assert got["rows"] == [{"x": 1.5}]
     assert got["command"] == "python mine.py"
     with pytest.raises(ValueError, match=r"name must be one of \['mine'\], got 'yours'"):
         recorded.read("yours")
+
+
+def test_a_fingerprint_follows_code_and_not_comments():
+    code = 'def f(x):\n    """Why."""\n    return x + 1  # how\n'
+    told = code.replace("Why", "What for").replace("# how", "# so")
+    changed = code.replace("x + 1", "x + 2")
+    one, same, other = (
+        recorded.fingerprint(recorded.without_comments(x)) for x in (code, told, changed)
+    )
+    assert one == same != other
+    assert recorded.fingerprint("a", "b") != recorded.fingerprint("b", "a")
 
 
 def test_there_are_results():

@@ -7,10 +7,13 @@ holds the command that repeats it, the date, the machine and the versions.
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import os
 import platform
 import re
+import tokenize
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,21 @@ def provenance(command: str) -> dict[str, Any]:
     }
 
 
+def without_comments(source: str) -> str:
+    """Python code, its comments and docs left out, with a space between all words."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return " ".join(
+        token.string
+        for token in tokens
+        if token.type not in (tokenize.COMMENT, tokenize.NL) and not token.string.startswith('"""')
+    )
+
+
+def fingerprint(*parts: str) -> str:
+    """A short hash of what a result depends on, by which it is known without a run to be old."""
+    return sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
 def store(name: str, command: str, **results: Any) -> None:
     """Write results to `results/name.json`, together with their provenance."""
     _write(name, {**provenance(command), **results})
@@ -44,6 +62,11 @@ def _write(name: str, result: dict[str, Any]) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
+def exists(name: str) -> bool:
+    """Whether there is a result of that name."""
+    return (RESULTS / f"{name}.json").exists()
+
+
 def read(name: str) -> dict[str, Any]:
     """What `store` has written.
 
@@ -51,7 +74,7 @@ def read(name: str) -> dict[str, Any]:
         ValueError: when there is no result of that name.
     """
     path = RESULTS / f"{name}.json"
-    if not path.exists():
+    if not exists(name):
         names = sorted(path.stem for path in RESULTS.glob("*.json"))
         raise ValueError(f"name must be one of {names}, got {name!r}")
     return json.loads(path.read_text())
@@ -87,7 +110,7 @@ def gpu_times(
         what: "forward" or "forward+backward".
         **shape: B, T, H and D.
     """
-    if not (RESULTS / f"{gpu_name(gpu)}.json").exists():
+    if not exists(gpu_name(gpu)):
         return {}
     wanted = {"operator": operator, "gate": gate, **shape}
     return {

@@ -3,9 +3,16 @@
 Every function draws from a `torch.Generator`: the same seed gives the same data on the CPU.
 """
 
+from assocmem.tasks.copying import Copy, copying
 from assocmem.tasks.facts import Facts, fact_storage
 from assocmem.tasks.graphs import Reachability, reachability, two_trees
-from assocmem.tasks.recall import IGNORE, Recall, associative_recall, overwrite
+from assocmem.tasks.recall import (
+    IGNORE,
+    Recall,
+    associative_recall,
+    noisy_recall,
+    overwrite,
+)
 from assocmem.tasks.states import (
     GROUPS,
     States,
@@ -19,14 +26,17 @@ from assocmem.tasks.states import (
 __all__ = [
     "GROUPS",
     "IGNORE",
+    "Copy",
     "Facts",
     "Reachability",
     "Recall",
     "States",
     "Swaps",
     "associative_recall",
+    "copying",
     "fact_storage",
     "modular_arithmetic",
+    "noisy_recall",
     "overwrite",
     "parity",
     "reachability",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_counts
+from assocmem.arguments import check_count, check_counts
 
 IGNORE = -100  # the target of a position that asks nothing, as in torch's cross_entropy
 
@@ -108,3 +108,45 @@ def overwrite(
     queries = keys.gather(1, asked)
     written = torch.arange(1, n_writes + 1) * (queries[:, :, None] == keys[:, None, :])
     return Recall(keys, values, queries, values.gather(1, written.argmax(-1)))
+
+
+def noisy_recall(
+    batch: int,
+    n_pairs: int,
+    n_noise: int,
+    n_queries: int,
+    n_keys: int,
+    n_values: int,
+    generator: torch.Generator,
+) -> Recall:
+    """Pairs as in `associative_recall`, among others that nobody will ask for.
+
+    The keys of those others are tokens of their own, from which a memory can tell that they need
+    not be written (after the noisy in-context recall of arXiv:2403.17844).
+
+    Args:
+        batch: sequences B.
+        n_pairs: pairs in each that can be asked for, at most n_keys.
+        n_noise: pairs that cannot, 0 or more, at random places among them; N = n_pairs + n_noise.
+        n_queries: questions Q in each; a key may be asked for more than once.
+        n_keys: keys to choose from, tokens 0 … n_keys − 1; as many keys of noise, drawn with
+            replacement from tokens n_keys + n_values … 2 n_keys + n_values − 1.
+        n_values: values to choose from, tokens n_keys … n_keys + n_values − 1.
+        generator: the source of randomness.
+
+    Returns:
+        `Recall` of int64 tokens.
+
+    Raises:
+        TypeError, ValueError: when another size than n_noise is no integer >= 1, n_noise none
+            >= 0, or n_pairs is above n_keys.
+    """
+    check_count("n_noise", n_noise, at_least=0)
+    recall = associative_recall(batch, n_pairs, n_queries, n_keys, n_values, generator)
+    marked = n_keys + n_values + torch.randint(n_keys, (batch, n_noise), generator=generator)
+    values = n_keys + torch.randint(n_values, (batch, n_noise), generator=generator)
+    order = torch.rand(batch, n_pairs + n_noise, generator=generator).argsort(1)
+    return recall._replace(
+        keys=torch.cat((recall.keys, marked), 1).gather(1, order),
+        values=torch.cat((recall.values, values), 1).gather(1, order),
+    )

@@ -1,0 +1,45 @@
+"""Copying: what was read is written once more, in its order."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from assocmem.arguments import check_counts
+from assocmem.tasks.recall import IGNORE
+
+
+class Copy(NamedTuple):
+    """Sequences that are read, then written.
+
+    Args:
+        tokens: x₁ … x_T, a token that says "now", x₁ … x_{T−1}; `[B, 2 T]`, int64.
+        targets: x₁ … x_T from "now" on, and `IGNORE` before it, `[B, 2 T]`.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+
+
+def copying(batch: int, length: int, n_symbols: int, generator: torch.Generator) -> Copy:
+    """Random symbols to be copied, each predicted from those before it (as in arXiv:2402.01032).
+
+    Args:
+        batch: sequences B.
+        length: symbols T in each.
+        n_symbols: symbols to choose from, tokens 0 … n_symbols − 1; "now" is token n_symbols.
+        generator: the source of randomness.
+
+    Returns:
+        `Copy`.
+
+    Raises:
+        TypeError, ValueError: when a size is no integer >= 1.
+    """
+    check_counts(batch=batch, length=length, n_symbols=n_symbols)
+    symbols = torch.randint(n_symbols, (batch, length), generator=generator)
+    now = torch.full_like(symbols[:, :1], n_symbols)
+    silent = torch.full_like(symbols, IGNORE)
+    return Copy(torch.cat((symbols, now, symbols[:, :-1]), 1), torch.cat((silent, symbols), 1))
