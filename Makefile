@@ -5,6 +5,7 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 READY  := $(VENV)/ready
 SITE   := _build/html
+ELSEWHERE := _build/elsewhere
 
 # Two processes with one thread each. More threads than cores make small matrices slower.
 WORKERS := 2
@@ -14,13 +15,12 @@ PYTEST := $(ONE_THREAD) $(RUN) -m pytest -q -n $(WORKERS)
 # The kernels run on the CPU in Triton's interpreter, which has to be chosen before triton is
 # imported, and cannot compile: compiling ahead of time is a run of its own, without it.
 AHEAD_OF_TIME := tests/kernels/test_resources.py
-FOR_COLAB     := tests/colab/test_run.py
 ON_THE_SITE   := tests/book/test_site.py tests/book/test_browser.py
 
 SAY := @printf '\n\033[1m== %s\033[0m\n'
 
 .NOTPARALLEL:
-.PHONY: help book test lint unit kernels gpu notebooks colab-run site offline links execute colab mutants clean
+.PHONY: help book test lint unit kernels gpu notebooks site offline links execute colab mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -28,7 +28,7 @@ help: ## Show this list
 book: site ## Build the site from the committed notebooks, and say where to open it
 	@printf '\nThe book is built. Open it in a browser:\n  file://%s/$(SITE)/index.html\n' "$$PWD"
 
-test: lint unit kernels notebooks colab-run site ## Run everything that CI runs
+test: lint unit kernels notebooks site ## Run everything that CI runs
 	$(SAY) 'The built site: files, links, and a real browser'
 	$(PYTEST) $(ON_THE_SITE)
 
@@ -41,7 +41,7 @@ lint: $(READY) ## Check style, types and spelling
 
 unit: $(READY) ## Test the library, the kernels in Triton's interpreter, examples, and the book's contracts
 	$(SAY) 'Unit tests, kernels in Triton’s interpreter, examples, contracts of the book'
-	TRITON_INTERPRET=1 $(PYTEST) tests examples $(addprefix --ignore=,$(AHEAD_OF_TIME) $(FOR_COLAB) $(ON_THE_SITE))
+	TRITON_INTERPRET=1 $(PYTEST) tests examples $(addprefix --ignore=,$(AHEAD_OF_TIME) $(ON_THE_SITE))
 
 kernels: $(READY) ## Compile the kernels ahead of time, and check what they need of each GPU
 	$(SAY) 'Kernels compiled ahead of time for every target'
@@ -51,14 +51,12 @@ kernels: $(READY) ## Compile the kernels ahead of time, and check what they need
 gpu: ## Test the kernels on this machine's GPU, and time them (ARGS=--help says more)
 	PYTHONPATH="src:kernels:$$PYTHONPATH" $(PYTHON) -m benchmarks.gpu $(ARGS)
 
-notebooks: $(READY) ## Run every notebook, and compare its outputs with the committed ones
-	$(SAY) 'Every notebook: its code must give the outputs that are committed'
-	$(PYTEST) --dist loadfile -p tests.book.nbval_policy \
-	    --nbval --nbval-current-env --nbval-cell-timeout=120 book/*.ipynb
-
-colab-run: $(READY) ## Run every notebook for Colab against the wheel, without the repository
-	$(SAY) 'Every notebook for Colab: from an empty folder, against the built wheel'
-	$(PYTEST) $(FOR_COLAB)
+# The cells of a notebook for Colab are those of the book, so that one run answers for both.
+notebooks: $(READY) ## Run every notebook as on Colab, and compare its outputs with the committed ones
+	$(SAY) 'Every notebook: in an empty folder, with the wheel, its code must give the book’s outputs'
+	$(RUN) -m tests.colab.elsewhere $(ELSEWHERE)
+	JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(PYTEST) --dist loadfile -p tests.book.nbval_policy \
+	    --nbval --nbval-cell-timeout=120 $(ELSEWHERE)/notebooks
 
 site: $(READY) ## Build the site strictly: a warning is an error
 	$(SAY) 'The site, strictly: a warning is an error'
