@@ -725,10 +725,24 @@ MUTANTS = (
     ),
     Mutant(
         "the gradient passes a rank as its state does",
-        "src/assocmem/distributed.py",
+        "src/assocmem/distributed/scan.py",
         "D = P_r.mT @ D + of_before",
         "D = P_r @ D + of_before",
-        ("tests/test_distributed.py",),
+        ("tests/distributed/test_scan.py",),
+    ),
+    Mutant(
+        "a short convolution sees the last tokens of all ranks",
+        "src/assocmem/nn/short_convolution.py",
+        "seen[:, piece.start : piece.start + past]",
+        "seen[:, seen.shape[1] - past :]",
+        ("tests/distributed/test_layers.py",),
+    ),
+    Mutant(
+        "the gradient of a token counts on its own rank only",
+        "src/assocmem/distributed/piece.py",
+        "    dist.all_reduce(total, group=piece.group)\n",
+        "",
+        ("tests/distributed/test_layers.py",),
     ),
     Mutant(
         "a fact is answered by the least similar answer",

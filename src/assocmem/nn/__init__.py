@@ -1,5 +1,5 @@
-"""Layers. Those that mix tokens take `forward(x, state=None) -> (y, state)`; those that change each
-token by itself, the feed-forward memories, take `forward(x) -> y`.
+"""Layers. Those that mix tokens take `forward(x, state=None, *, group=None) -> (y, state)`; those
+that change each token by itself, the feed-forward memories, take `forward(x) -> y`.
 """
 
 from assocmem.nn.block import Block

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem.nn.feed_forward_memory import FeedForwardMemory
@@ -42,8 +43,10 @@ class Block(Streaming):
         d_hidden = 8 * d_model // 3 if d_hidden is None else d_hidden
         self.feed_forward = FeedForwardMemory(d_model, d_hidden, "swiglu")
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(
+        self, x: Tensor, state: Any = None, *, group: dist.ProcessGroup | None = None
+    ) -> tuple[Tensor, Any]:
         """From tokens `[B, T, d_model]` to the same shape, with the mixer's state."""
-        mixed, state = self.mixer(self.mixer_norm(x), state)
+        mixed, state = self.mixer(self.mixer_norm(x), state, group=group)
         h = x + mixed
         return h + self.feed_forward(self.feed_forward_norm(h)), state

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem.nn.delta_net import l2_normalize
@@ -87,7 +88,9 @@ class DeltaFormer(Mixer):
             nn.Linear(d_model, n_heads * self.d_key, bias=False) if own_erase_keys else None
         )
 
-    def forward(self, x: Tensor, state: KUCache | None = None) -> tuple[Tensor, KUCache]:
+    def forward(
+        self, x: Tensor, state: KUCache | None = None, *, group: dist.ProcessGroup | None = None
+    ) -> tuple[Tensor, KUCache]:
         """Correct, write and read at every token.
 
         One token after others reads what they left once, for its erase key and its query.
@@ -95,13 +98,22 @@ class DeltaFormer(Mixer):
         Args:
             x: tokens `[B, T, d_model]`.
             state: what an earlier piece handed back, with S tokens; None at the start.
+            group: None; a sequence cannot be split over ranks here.
 
         Returns:
             y `[B, T, d_model]`, and the state with S + T tokens, for the next piece.
 
         Raises:
             ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+            NotImplementedError: when a group is given.
         """
+        if group is not None:
+            raise NotImplementedError(
+                "DeltaFormer takes no group: each of its corrections needs all corrections before "
+                "it, so that ranks would have to wait for each other. Layers whose sequences can "
+                "be split over ranks are LinearAttention, GatedLinearAttention, DeltaNet, "
+                "GatedDeltaNet, KimiDeltaAttention and SoftmaxAttention"
+            )
         q, k, v = map(self.heads, self.project(x))
         w = k if self.w_proj is None else self.heads(self.w_proj(x))
         beta = self.max_beta * self.beta_proj(x).sigmoid()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from assocmem import ops
+from assocmem import distributed, ops
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.short_convolution import ShortConvolution
 
@@ -92,12 +94,15 @@ class DeltaNet(Mixer):
         """What W_o gets, `[B, T, H, V]`, of read-outs o `[B, T, H, V]` and tokens x."""
         return self.o_norm(o)
 
-    def forward(self, x: Tensor, state: DeltaState | None = None) -> tuple[Tensor, DeltaState]:
+    def forward(
+        self, x: Tensor, state: DeltaState | None = None, *, group: dist.ProcessGroup | None = None
+    ) -> tuple[Tensor, DeltaState]:
         """Read and write the memory at every token.
 
         Args:
             x: tokens `[B, T, d_model]`.
             state: what an earlier piece handed back; None for an empty memory.
+            group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
 
         Returns:
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
@@ -107,10 +112,11 @@ class DeltaNet(Mixer):
         """
         S, recent = (None, None) if state is None else state
         # A filter a channel: one convolution of all channels is one of q, one of k and one of v.
-        qkv, recent = self.conv(torch.cat(self.project(x), -1), recent)
+        qkv, recent = self.conv(torch.cat(self.project(x), -1), recent, group=group)
         keys, values = self.n_heads * self.d_key, self.n_heads * self.d_value
         q, k, v = map(self.heads, qkv.split([keys, keys, values], -1))
-        o, S = ops.delta_rule(
+        scan = ops.delta_rule if group is None else partial(distributed.delta_rule, group=group)
+        o, S = scan(
             l2_normalize(q),
             l2_normalize(k),
             v,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem import ops
+from assocmem import distributed, ops
 from assocmem.nn.low_rank import low_rank
 from assocmem.nn.mixer import Mixer
 
@@ -60,12 +63,15 @@ class GatedLinearAttention(Mixer):
         """The log decays g `[B, T, H, K]` of tokens `[B, T, d_model]`."""
         return F.logsigmoid(self.heads(self.decay_proj(x))) / TEMPERATURE
 
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, state: Tensor | None = None, *, group: dist.ProcessGroup | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Read and write the memory at every token.
 
         Args:
             x: tokens `[B, T, d_model]`.
             state: what an earlier piece handed back, `[B, H, K, V]`; None for an empty memory.
+            group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
 
         Returns:
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
@@ -74,7 +80,10 @@ class GatedLinearAttention(Mixer):
             ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         q, k, v = map(self.heads, self.project(x))
-        o, state = ops.linear_attention(
+        scan = ops.linear_attention
+        if group is not None:
+            scan = partial(distributed.linear_attention, group=group)
+        o, state = scan(
             q,
             k,
             v,

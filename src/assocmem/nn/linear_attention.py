@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+import torch.distributed as dist
 from torch import Tensor
 
-from assocmem import ops
+from assocmem import distributed, ops
 from assocmem.nn.mixer import Mixer
 from assocmem.similarity import elu_plus_one
 
@@ -55,13 +57,16 @@ class LinearAttention(Mixer):
         self.feature_map = feature_map
         self.normalize = normalize
 
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, state: Tensor | None = None, *, group: dist.ProcessGroup | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Read and write the memory at every token.
 
         Args:
             x: tokens `[B, T, d_model]`.
             state: what an earlier piece handed back, `[B, H, m, V]` with m the size of φ (V + 1
                 with normalize); None for an empty memory.
+            group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
 
         Returns:
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
@@ -70,7 +75,10 @@ class LinearAttention(Mixer):
             ValueError: when x is not `[B, T, d_model]`.
         """
         q, k, v = map(self.heads, self.project(x))
-        o, state = ops.linear_attention(
+        scan = ops.linear_attention
+        if group is not None:
+            scan = partial(distributed.linear_attention, group=group)
+        o, state = scan(
             self.feature_map(q),
             self.feature_map(k),
             v,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem.nn.block import Block
@@ -65,7 +66,11 @@ class SequenceModel(Streaming):
             self.head.weight = self.embedding.weight
 
     def forward(
-        self, tokens: Tensor, state: tuple[Any, ...] | None = None
+        self,
+        tokens: Tensor,
+        state: tuple[Any, ...] | None = None,
+        *,
+        group: dist.ProcessGroup | None = None,
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """The logits of the token after every token.
 
@@ -75,6 +80,7 @@ class SequenceModel(Streaming):
         Args:
             tokens: integers `[B, T]` from 0 to vocab_size - 1.
             state: what an earlier piece handed back, one state a block; None at the start.
+            group: the ranks on which the pieces of the sequences lie, as `Streaming` says.
 
         Returns:
             logits `[B, T, vocab_size]`, and the state after the last token.
@@ -92,6 +98,6 @@ class SequenceModel(Streaming):
             )
         x, after = self.embedding(tokens), []
         for block, before in zip(self.blocks, state, strict=True):
-            x, new = block(x, before)
+            x, new = block(x, before, group=group)
             after.append(new)
         return self.head(self.norm(x)), tuple(after)

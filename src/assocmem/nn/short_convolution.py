@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from assocmem.distributed import Piece
 from assocmem.nn.streaming import Streaming
 
 
@@ -41,12 +43,15 @@ class ShortConvolution(Streaming):
             raise ValueError(f"width must be at least 1, got {width}")
         self.weight = nn.Parameter(torch.empty(width, channels).uniform_(-1, 1) * width**-0.5)
 
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, state: Tensor | None = None, *, group: dist.ProcessGroup | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Filter a piece of a sequence.
 
         Args:
             x: tokens `[B, T, C]`.
             state: the width - 1 tokens before them, `[B, width - 1, C]`; zeros when None.
+            group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
 
         Returns:
             y `[B, T, C]`, and the last width - 1 tokens, for the next piece.
@@ -66,9 +71,13 @@ class ShortConvolution(Streaming):
                 f"state must have shape [B, width - 1, C] = {list(expected)}, "
                 f"got {list(state.shape)}"
             )
-        x = torch.cat((state, x), 1)
+        tail = x[:, max(T - past, 0) :]
+        piece = Piece(tail, group)
+        # What a filter sees of earlier ranks lies in their last tokens, `past` of each or all.
+        seen = torch.cat((state, *piece.whole(tail)), 1)
+        x = torch.cat((seen[:, piece.start : piece.start + past], x), 1)
         y = self.weight[0] * x[:, past:]
         for i in range(1, width):
             y = y + self.weight[i] * x[:, past - i : past - i + T]
         # A copy, as a view would keep the whole piece in memory.
-        return F.silu(y), x[:, T:].clone()
+        return F.silu(y), seen[:, seen.shape[1] - past :].clone()

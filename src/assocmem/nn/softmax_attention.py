@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from assocmem.distributed import Piece
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.softmax_attention import attend
@@ -87,12 +89,18 @@ class SoftmaxAttention(Mixer):
         self.rotary = rotary
         self.forget_proj = nn.Linear(d_model, n_heads) if forget_gate else None
 
-    def forward(self, x: Tensor, state: KVCache | None = None) -> tuple[Tensor, KVCache]:
+    def forward(
+        self, x: Tensor, state: KVCache | None = None, *, group: dist.ProcessGroup | None = None
+    ) -> tuple[Tensor, KVCache]:
         """Attend from every token to all tokens so far.
+
+        With group every rank gathers the keys and values of all ranks: what is sent and kept grows
+        with the sequence, and the last rank, whose queries see the most, has the most to do.
 
         Args:
             x: tokens `[B, T, d_model]`.
             state: what an earlier piece handed back, with S tokens; None at the start.
+            group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
 
         Returns:
             y `[B, T, d_model]`, and the state with S + T tokens, for the next piece.
@@ -102,10 +110,12 @@ class SoftmaxAttention(Mixer):
         """
         q, k, v = map(self.heads, self.project(x))
         g = None if self.forget_proj is None else F.logsigmoid(self.forget_proj(x))
+        piece = Piece(x, group)
+        start = piece.start + (0 if state is None else state.k.shape[1])
         if self.rotary:
-            start = 0 if state is None else state.k.shape[1]
             q, k = rotate(q, start), rotate(k, start)
-        new = KVCache(k, v, g)
+        new = KVCache(*piece.whole(k, v, g))
         k, v, g = new if state is None else joined(state, new)
-        o = attend(q, k, v, g, None, self.backend)
+        seen = slice(0, start + x.shape[1])
+        o = attend(q, k[:, seen], v[:, seen], None if g is None else g[:, seen], None, self.backend)
         return self.o_proj(o.flatten(-2)), KVCache(k, v, g)

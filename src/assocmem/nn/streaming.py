@@ -1,4 +1,6 @@
-"""What all layers and models share: a sequence goes through whole, in pieces, or by tokens."""
+"""What all layers and models share: a sequence goes through whole, in pieces, by tokens, or split
+over the ranks of a process group.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,18 @@ from torch import Tensor, nn
 
 
 class Streaming(nn.Module):
-    """A module `forward(x, state=None) -> (y, state)` for which pieces equal the whole.
+    """A module `forward(x, state=None, *, group=None) -> (y, state)`: pieces equal the whole.
 
     x is a sequence `[B, T, ...]`, and the state is all that later tokens need of it, a tensor or a
     tuple of tensors; None stands for nothing so far. Gradients flow through it: detach it to stop
     them.
+
+    With group, a `torch.distributed.ProcessGroup` (of a `DeviceMesh`, `mesh.get_group("sequence")`;
+    of all ranks, `dist.group.WORLD`), x is the piece of the sequence that lies on this rank, and y
+    its outputs. The pieces follow each other in the order of the ranks, and may differ in length.
+    The state that goes in is the one before the first token of all; the one that comes out, after
+    the last, is the same on every rank. All ranks of the group call the module, and all go
+    backward, with a loss of 0 if need be; the gradient of a weight is then the sum of theirs.
     """
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:

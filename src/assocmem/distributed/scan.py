@@ -7,21 +7,21 @@ Whatever the tokens of a piece are, the piece acts on the state before it as an 
 S is what the piece leaves in an empty memory, and P what it makes of the identity when it writes
 nothing; both are states of one scan. Every rank scans its piece once for its map, the maps of all
 ranks are gathered, and those before its own give the state in which its second scan begins. What
-is sent is K (K + V) numbers a head, whatever the length of the sequence, and the same backward.
+is sent is K (K + V) numbers a head and 2 K V backward, whatever the length of the sequence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from assocmem import ops
+from assocmem.distributed.piece import check_group, gather, lengths
 from assocmem.ops import inputs
-
-__all__ = ["delta_rule", "linear_attention"]
 
 
 def linear_attention(
@@ -35,6 +35,7 @@ def linear_attention(
     initial_state: Tensor | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    normalize: bool = False,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor | None]:
     """`ops.linear_attention` of a sequence whose pieces lie on the ranks of a group, in order.
@@ -44,13 +45,15 @@ def linear_attention(
         k: keys `[B, T_r, H, K]`.
         v: values `[B, T_r, H, V]`.
         g: natural log of the decay, `[B, T_r, H]`, `[B, T_r, H, K]` or None, on all ranks alike.
-        group: the ranks that share the sequence; all of them when None.
+        group: the ranks that share the sequence, such as `mesh.get_group("sequence")` of a
+            `DeviceMesh`; all of them when None.
         scale: factor on the output, K ** -0.5 when None.
         initial_state: S before the first token of all, `[N, H, K, V]`; that of rank 0 counts.
         output_final_state: hand back S after the last token of all, on every rank. The gradients
             that the ranks send into it are added.
         cu_seqlens: borders of N sequences in the whole sequence, int32 or int64 `[N + 1]` from 0 to
             Σ T_r, the same on all ranks; a sequence may cross ranks.
+        normalize: as in `ops.linear_attention`; states are then `[N, H, K, V + 1]`.
         backend: as in `ops.linear_attention`.
 
     Returns:
@@ -58,12 +61,30 @@ def linear_attention(
 
     Raises:
         TypeError, ValueError, RuntimeError: as `ops.linear_attention`, and when the process group
-            is not initialised.
+            is not initialised, or this rank is not in it.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from assocmem import distributed, ops
+        >>> store = f"file://{tempfile.mkdtemp()}/store"
+        >>> torch.distributed.init_process_group("gloo", store, rank=0, world_size=1)
+        >>> q, k, v = torch.randn(3, 1, 10, 2, 4)
+        >>> o, S = distributed.linear_attention(q, k, v, output_final_state=True)
+        >>> torch.allclose(o, ops.linear_attention(q, k, v)[0])  # one rank has the whole sequence
+        True
+        >>> torch.distributed.destroy_process_group()
     """
-    return _scan(
-        ops.linear_attention, (q, k, v), g, group, initial_state, output_final_state, cu_seqlens,
-        scale=scale, backend=backend,
+    inputs.check_qkv(q, k, v)
+    check_group(group)
+    borders = own_borders(cu_seqlens, q, group)
+    scan = partial(
+        ops.linear_attention, q, k, g=g, scale=scale, output_final_state=True, cu_seqlens=borders,
+        backend=backend,
     )  # fmt: skip
+    written = torch.cat((v, torch.ones_like(v[..., :1])), -1) if normalize else v
+    before, last = states(scan, (q, k, v, g), written, initial_state, borders, group)
+    o, _ = scan(v, initial_state=before, normalize=normalize)
+    return after(before, o), last if output_final_state else None
 
 
 def delta_rule(
@@ -88,7 +109,8 @@ def delta_rule(
         v: values `[B, T_r, H, V]`.
         beta: step sizes β `[B, T_r, H]`.
         g: natural log of the decay, `[B, T_r, H]`, `[B, T_r, H, K]` or None, on all ranks alike.
-        group: the ranks that share the sequence; all of them when None.
+        group: the ranks that share the sequence, such as `mesh.get_group("sequence")` of a
+            `DeviceMesh`; all of them when None.
         scale: factor on the output, K ** -0.5 when None.
         initial_state: S before the first token of all, `[N, H, K, V]`; that of rank 0 counts.
         output_final_state: hand back S after the last token of all, on every rank. The gradients
@@ -102,42 +124,65 @@ def delta_rule(
 
     Raises:
         TypeError, ValueError, RuntimeError: as `ops.delta_rule`, and when the process group is not
-            initialised.
+            initialised, or this rank is not in it.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from assocmem import distributed, ops
+        >>> store = f"file://{tempfile.mkdtemp()}/store"
+        >>> torch.distributed.init_process_group("gloo", store, rank=0, world_size=1)
+        >>> q, k, v = torch.nn.functional.normalize(torch.randn(3, 1, 10, 2, 4), dim=-1)
+        >>> beta = torch.rand(1, 10, 2)
+        >>> o, S = distributed.delta_rule(q, k, v, beta, output_final_state=True)
+        >>> torch.allclose(o, ops.delta_rule(q, k, v, beta)[0])  # one rank has the whole sequence
+        True
+        >>> torch.distributed.destroy_process_group()
     """
-    return _scan(
-        ops.delta_rule, (q, k, v, beta), g, group, initial_state, output_final_state, cu_seqlens,
-        scale=scale, backend=backend,
-    )  # fmt: skip
-
-
-def _scan(
-    operator: Callable,
-    tokens: tuple[Tensor, ...],
-    g: Tensor | None,
-    group: dist.ProcessGroup | None,
-    initial_state: Tensor | None,
-    output_final_state: bool,
-    cu_seqlens: Tensor | None,
-    **options,
-) -> tuple[Tensor, Tensor | None]:
-    q, k, v, *beta = tokens
     inputs.check_qkv(q, k, v)
-    if not dist.is_available() or not dist.is_initialized():
-        raise RuntimeError("torch.distributed has no process group: init_process_group comes first")
-    borders = None if cu_seqlens is None else own_borders(cu_seqlens, q, group)
+    check_group(group)
+    borders = own_borders(cu_seqlens, q, group)
+    scan = partial(
+        ops.delta_rule, q, k, beta=beta, g=g, scale=scale, output_final_state=True,
+        cu_seqlens=borders, backend=backend,
+    )  # fmt: skip
+    before, last = states(scan, (q, k, v, beta, g), v, initial_state, borders, group)
+    o, _ = scan(v, initial_state=before)
+    return after(before, o), last if output_final_state else None
+
+
+def states(
+    scan: Callable,
+    tokens: tuple[Tensor | None, ...],
+    v: Tensor,
+    initial_state: Tensor | None,
+    borders: Tensor | None,
+    group: dist.ProcessGroup | None,
+) -> tuple[Tensor, Tensor]:
+    """The states before this rank's piece, and after the last piece, of a scan that writes v."""
+    q = tokens[0]
+    assert q is not None
     inputs.check_initial_state(initial_state, q, v.shape[-1], borders)
-
-    def scan(v: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
-        return operator(
-            q, k, v, *beta, g, initial_state=S, output_final_state=True, cu_seqlens=borders,
-            **options,
-        )  # fmt: skip
-
     empty = inputs.empty_state(q, v.shape[-1], borders)
     start = empty if initial_state is None else initial_state
-    before, last = StateBefore.apply(*transfer(scan, q, v, empty), start, group)
-    o, _ = scan(v, before)
-    return o, last if output_final_state else None
+    P, S = transfer(scan, q, v, empty)
+    if q.shape[1] == 0:
+        S = S + nothing_of(tokens)
+    with inputs.without_autocast(q):  # states stay in float32
+        return StateBefore.apply(P, S, start, group)
+
+
+# The others wait in `StateBefore` for a rank that has no tokens: there, too, it depends on what
+# comes before, and the outputs on it, by sums of nothing.
+
+
+def nothing_of(tokens: tuple[Tensor | None, ...]) -> Tensor:
+    """0, the sum of tokens that are none."""
+    return torch.stack([x.sum().float() for x in tokens if x is not None]).sum()
+
+
+def after(before: Tensor, o: Tensor) -> Tensor:
+    """The outputs, which depend on the state before them even where there are none."""
+    return o if o.shape[1] else o + before.sum().to(o.dtype)
 
 
 def transfer(scan: Callable, q: Tensor, v: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +193,7 @@ def transfer(scan: Callable, q: Tensor, v: Tensor, empty: Tensor) -> tuple[Tenso
     K, V = q.shape[-1], v.shape[-1]
     identity = torch.eye(K, dtype=empty.dtype, device=q.device).expand(*empty.shape[:2], K, K)
     wider = torch.cat((v, v.new_zeros(*v.shape[:3], K)), -1)
-    _, end = scan(wider, torch.cat((empty, identity), -1))
+    _, end = scan(wider, initial_state=torch.cat((empty, identity), -1))
     S, P = end.split([V, K], -1)
     return P, S
 
@@ -168,7 +213,8 @@ class StateBefore(torch.autograd.Function):
         rank = dist.get_rank(group)
         if rank == 0:  # its map of the start is known
             S = P @ start + S
-        maps = [x.split([P.shape[-1], S.shape[-1]], -1) for x in gather(P, S, group)]
+        every = gather(torch.cat((P, S), -1), group)
+        maps = [x.split([P.shape[-1], S.shape[-1]], -1) for x in every]
         states = [maps[0][1]]
         for P_r, S_r in maps[1:]:
             states.append(P_r @ states[-1] + S_r)
@@ -183,29 +229,24 @@ class StateBefore(torch.autograd.Function):
         d_before, d_last = grad_outputs
         before, P, *later = ctx.saved_tensors
         rank = dist.get_rank(ctx.group)
-        both = [x.chunk(2, -1) for x in gather(d_before, d_last, ctx.group)]
+        every = gather(torch.cat((d_before, d_last), -1), ctx.group)
+        both = [x.chunk(2, -1) for x in every]
         D = torch.stack([of_last for _, of_last in both]).sum(0)
         for P_r, (of_before, _) in reversed(list(zip(later, both[rank + 1 :], strict=True))):
             D = P_r.mT @ D + of_before
-        d_start = P.mT @ D + d_before if rank == 0 else None
+        # Zeros rather than None: whatever made the start has to go backward on every rank.
+        d_start = P.mT @ D + d_before if rank == 0 else torch.zeros_like(D)
         return D @ before.mT, D, d_start, None
 
 
-def gather(x: Tensor, y: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
-    """x and y side by side, of every rank."""
-    own = torch.cat((x, y), -1).contiguous()
-    every = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(every, own, group)
-    return every
-
-
-def own_borders(cu_seqlens: Tensor, q: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+def own_borders(
+    cu_seqlens: Tensor | None, q: Tensor, group: dist.ProcessGroup | None
+) -> Tensor | None:
     """The borders of all N sequences within this rank's piece; those elsewhere have length 0."""
+    if cu_seqlens is None:
+        return None
     inputs.check_tensor("cu_seqlens", cu_seqlens)
-    own = torch.tensor([q.shape[1]], device=q.device)
-    lengths = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(lengths, own, group)
-    sizes = torch.cat(lengths).tolist()
+    sizes = lengths(q, group)
     whole = q.new_empty(1).expand(q.shape[0], sum(sizes), *q.shape[2:])  # takes no memory
     inputs.check_cu_seqlens(cu_seqlens, whole)
     start = sum(sizes[: dist.get_rank(group)])
