@@ -1,4 +1,4 @@
-"""`nn.DeltaNet`, `nn.GatedDeltaNet` and `nn.KimiDeltaAttention` against their papers' equations."""
+"""The layers of the delta rule family against their papers' equations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assocmem.nn import DeltaNet, GatedDeltaNet, KimiDeltaAttention, SoftplusDecay
+from assocmem.nn import DeltaNet, DeltaProduct, GatedDeltaNet, KimiDeltaAttention, SoftplusDecay
 from assocmem.nn.delta_net import l2_normalize
 from tests.nn.reference import rms_norm, short_convolution, silu, split, unit
 from tests.ops.reference import delta_rule, relative_error
@@ -55,6 +55,41 @@ def test_delta_net(factor):
     o = read_outs(layer, x, beta, None)
     expected = o.flatten(-2) @ layer.o_proj.weight.T
     assert relative_error(layer(x)[0], expected) <= 1e-12
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@torch.no_grad()
+def test_delta_product(factor):
+    n = 3
+    layer = layer_of(DeltaProduct, n_corrections=n, allow_negative_eigenvalues=factor == 2)
+    x = tokens()
+    filters = layer.conv.weight.split([H * K, n * H * K, n * H * V], 1)
+    q, k, v = (
+        short_convolution(x @ proj.weight.T, kernel)
+        for proj, kernel in zip((layer.q_proj, layer.k_proj, layer.v_proj), filters, strict=True)
+    )
+    q, beta = unit(split(q, H)), factor * sigmoid(x @ layer.beta_proj.weight.T)
+    k, v, beta = (
+        unit(k.reshape(2, 70, n, H, K)),
+        v.reshape(2, 70, n, H, V),
+        beta.reshape(2, 70, n, H),
+    )
+    S, o = torch.zeros(2, H, K, V, dtype=x.dtype), torch.zeros(2, 70, H, V, dtype=x.dtype)
+    for t in range(70):
+        for i in range(n):
+            recalled = (k[:, t, i, :, :, None] * S).sum(2)
+            u = beta[:, t, i, :, None] * (v[:, t, i] - recalled)
+            S = S + k[:, t, i, :, :, None] * u[:, :, None, :]
+        o[:, t] = (q[:, t, :, :, None] * S).sum(2)
+    o = layer.o_norm.weight * rms_norm(o)
+    y, state = layer(x)
+    assert relative_error(y, o.flatten(-2) @ layer.o_proj.weight.T) <= 1e-12
+    assert relative_error(state.S, S) <= 1e-12
+
+
+def test_a_delta_product_has_a_correction_or_more():
+    with pytest.raises(ValueError, match="n_corrections must be at least 1, got 0"):
+        DeltaProduct(24, H, n_corrections=0)
 
 
 @torch.no_grad()

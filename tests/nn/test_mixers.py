@@ -11,22 +11,27 @@ from torch import Tensor
 from assocmem.nn import (
     DeltaFormer,
     DeltaNet,
+    DeltaProduct,
     GatedDeltaNet,
     GatedLinearAttention,
     KimiDeltaAttention,
     LinearAttention,
     Mixer,
+    Retention,
     SoftmaxAttention,
+    state_bytes,
 )
 from tests.ops.reference import relative_error
 
 RECURRENT = {
     "linear attention": LinearAttention,
     "linear attention, not normalised": partial(LinearAttention, normalize=False),
+    "retention": partial(Retention, d_key=4, d_value=10),
     "gated linear attention": partial(GatedLinearAttention, d_key=4, d_value=10),
     "DeltaNet": partial(DeltaNet, d_key=4, d_value=10),
     "DeltaNet, negative eigenvalues": partial(DeltaNet, allow_negative_eigenvalues=True),
     "DeltaNet, convolution of width 1": partial(DeltaNet, conv_width=1),
+    "DeltaProduct": partial(DeltaProduct, n_corrections=3, d_key=4, d_value=10),
     "Gated DeltaNet": partial(GatedDeltaNet, d_key=4, d_value=10),
     "KDA": partial(KimiDeltaAttention, d_key=4, d_value=10),
 }
@@ -128,6 +133,21 @@ def test_only_softmax_attention_and_delta_former_keep_every_token(name):
         assert sizes[0] == sizes[1] == sizes[2]
     else:
         assert sizes[2] == 4 * sizes[1] == 256 * sizes[0]
+
+
+@torch.no_grad()
+def test_the_bytes_of_a_state_are_those_of_its_numbers():
+    x = tokens(2, 70).float()
+    assert state_bytes(None) == 0
+    for mixer, bytes_ in [
+        (Retention(24, 3), 4 * 2 * 3 * 8 * 8),
+        (DeltaNet(24, 3, conv_width=3), 4 * 2 * (3 * 8 * 8 + 2 * 3 * 24)),  # and two tokens
+        (SoftmaxAttention(24, 3, forget_gate=True), 4 * 2 * 70 * 3 * (8 + 8 + 1)),
+        (SoftmaxAttention(24, 3).bfloat16(), 2 * 2 * 70 * 3 * (8 + 8)),
+    ]:
+        _, state = mixer(x.to(mixer.q_proj.weight.dtype))
+        assert state_bytes(state) == bytes_
+        assert state_bytes((state, None, state)) == 2 * bytes_
 
 
 @pytest.mark.parametrize("name", MIXERS)

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
-import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from assocmem import distributed, ops
 from assocmem.nn.low_rank import low_rank
-from assocmem.nn.mixer import Mixer
+from assocmem.nn.retention import Retention
 
 RANK = 16  # of the decay's projection
 TEMPERATURE = 16  # the decay is a sigmoid to the power of 1/16, so that memories start out long
 
 
-class GatedLinearAttention(Mixer):
+class GatedLinearAttention(Retention):
     """Multi-head linear attention with one decay a key channel (Yang et al., arXiv:2312.06635).
 
-    q = W_q x, k = W_k x, v = W_v x, the log decay g = log σ(W_α₂ W_α₁ x + b_α) / 16, and
-    y = W_o (RMSNorm(o) ⊙ SiLU(W_g x)), with o the heads' outputs of `ops.linear_attention`.
+    As `Retention`, with the log decay g = log σ(W_α₂ W_α₁ x + b_α) / 16.
 
     Args:
         d_model: size of the tokens.
         n_heads: number of heads H.
-        d_key: size K of a head's keys, d_model / n_heads when None (the paper takes half of it).
-        d_value: size V of a head's values, d_model / n_heads when None.
-        backend: passed to `ops.linear_attention`.
+        **options: those of `Retention`: d_key (the paper takes half of d_model / n_heads), d_value,
+            backend.
 
-    Weights: `Mixer`'s projections; decay_proj `[16, d_model]`, `[H·K, 16]` with bias and
-    gate_proj `[H·V, d_model]` without, `nn.Linear`'s initialisation; o_norm, an `nn.RMSNorm` of
-    size V with ε = 10⁻⁵ that all heads share, initially 1.
-
-    Raises:
-        ValueError: when d_model is no multiple of n_heads and a head's size is not given.
+    Weights: those of `Retention`; decay_proj `[16, d_model]`, `[H·K, 16]` with bias, `nn.Linear`'s
+    initialisation.
 
     Example:
         >>> import torch
@@ -45,53 +37,10 @@ class GatedLinearAttention(Mixer):
         (torch.Size([2, 10, 32]), torch.Size([2, 4, 8, 8]))
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        n_heads: int,
-        *,
-        d_key: int | None = None,
-        d_value: int | None = None,
-        backend: str = "auto",
-    ) -> None:
-        super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
+    def __init__(self, d_model: int, n_heads: int, **options: Any) -> None:
+        super().__init__(d_model, n_heads, **options)
         self.decay_proj = low_rank(d_model, RANK, n_heads * self.d_key, bias=True)
-        self.gate_proj = nn.Linear(d_model, n_heads * self.d_value, bias=False)
-        self.o_norm = nn.RMSNorm(self.d_value, eps=1e-5)
 
     def log_decay(self, x: Tensor) -> Tensor:
         """The log decays g `[B, T, H, K]` of tokens `[B, T, d_model]`."""
         return F.logsigmoid(self.heads(self.decay_proj(x))) / TEMPERATURE
-
-    def forward(
-        self, x: Tensor, state: Tensor | None = None, *, group: dist.ProcessGroup | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Read and write the memory at every token.
-
-        Args:
-            x: tokens `[B, T, d_model]`.
-            state: what an earlier piece handed back, `[B, H, K, V]`; None for an empty memory.
-            group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
-
-        Returns:
-            y `[B, T, d_model]`, and the state after the last token, for the next piece.
-
-        Raises:
-            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
-        """
-        q, k, v = map(self.heads, self.project(x))
-        scan = ops.linear_attention
-        if group is not None:
-            scan = partial(distributed.linear_attention, group=group)
-        o, state = scan(
-            q,
-            k,
-            v,
-            self.log_decay(x),
-            initial_state=state,
-            output_final_state=True,
-            backend=self.backend,
-        )
-        assert state is not None  # asked for above
-        o = self.o_norm(o) * F.silu(self.heads(self.gate_proj(x)))
-        return self.o_proj(o.flatten(-2)), state

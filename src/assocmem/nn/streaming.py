@@ -36,3 +36,22 @@ class Streaming(nn.Module):
         """
         y, state = self(x[:, None], state)
         return y[:, 0], state
+
+
+def state_bytes(state: Any) -> int:
+    """Memory that a state takes: the bytes of all numbers in it.
+
+    Args:
+        state: what a `Streaming` module handed back: a tensor, or a tuple of states; None holds
+            nothing.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> x = torch.randn(1, 100, 32)
+        >>> [nn.state_bytes(layer(32, 4)(x)[1]) for layer in (nn.Retention, nn.SoftmaxAttention)]
+        [1024, 25600]
+    """
+    if isinstance(state, Tensor):
+        return state.nbytes
+    return 0 if state is None else sum(map(state_bytes, state))

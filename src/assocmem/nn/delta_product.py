@@ -1,0 +1,98 @@
+"""DeltaProduct as a layer: DeltaNet that corrects its memory several times a token."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from assocmem import distributed, ops
+from assocmem.nn.delta_net import DeltaNet, DeltaState, l2_normalize
+from assocmem.nn.short_convolution import ShortConvolution
+
+
+class DeltaProduct(DeltaNet):
+    """Multi-head delta rule with n keys, values and step sizes a token (arXiv:2502.10297).
+
+    As `DeltaNet`, but every token writes n pairs, one after the other, before its query reads: it
+    multiplies the memory by a product of n transitions I − β k kᵀ.
+
+    Args:
+        d_model: size of the tokens.
+        n_heads: number of heads H.
+        n_corrections: pairs n that a token writes.
+        **options: those of `DeltaNet`: d_key, d_value, allow_negative_eigenvalues, conv_width,
+            backend.
+
+    Weights: those of `DeltaNet`, with k_proj `[n·H·K, d_model]`, v_proj `[n·H·V, d_model]`,
+    beta_proj `[n·H, d_model]`, and conv over the channels of q and all of k and v.
+
+    Raises:
+        ValueError: when n_corrections is below 1, or as for `DeltaNet`.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> layer = nn.DeltaProduct(d_model=32, n_heads=4, n_corrections=3)
+        >>> y, state = layer(torch.randn(2, 10, 32))
+        >>> y.shape, state.S.shape
+        (torch.Size([2, 10, 32]), torch.Size([2, 4, 8, 8]))
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, *, n_corrections: int = 2, conv_width: int = 4,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(d_model, n_heads, conv_width=conv_width, **options)
+        if n_corrections < 1:
+            raise ValueError(f"n_corrections must be at least 1, got {n_corrections}")
+        self.n_corrections = n_corrections
+        writes = n_corrections * n_heads
+        self.k_proj = nn.Linear(d_model, writes * self.d_key, bias=False)
+        self.v_proj = nn.Linear(d_model, writes * self.d_value, bias=False)
+        self.beta_proj = nn.Linear(d_model, writes, bias=False)
+        channels = n_heads * self.d_key + writes * (self.d_key + self.d_value)
+        self.conv = ShortConvolution(channels, conv_width)
+
+    def in_turn(self, x: Tensor) -> Tensor:
+        """From `[B, T, n·H·c]` to `[B, T·n, H, c]`: the n pairs of a token one after the other."""
+        return x.unflatten(-1, (self.n_corrections, self.n_heads, -1)).flatten(1, 2)
+
+    def forward(
+        self, x: Tensor, state: DeltaState | None = None, *, group: dist.ProcessGroup | None = None
+    ) -> tuple[Tensor, DeltaState]:
+        """Write n pairs into the memory and read it, at every token.
+
+        Args:
+            x: tokens `[B, T, d_model]`.
+            state: what an earlier piece handed back; None for an empty memory.
+            group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
+
+        Returns:
+            y `[B, T, d_model]`, and the state after the last token, for the next piece.
+
+        Raises:
+            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+        """
+        S, recent = (None, None) if state is None else state
+        projected = self.project(x)
+        qkv, recent = self.conv(torch.cat(projected, -1), recent, group=group)
+        q, k, v = qkv.split([y.shape[-1] for y in projected], -1)
+        n = self.n_corrections
+        scan = ops.delta_rule if group is None else partial(distributed.delta_rule, group=group)
+        o, S = scan(
+            l2_normalize(self.heads(q)).repeat_interleave(n, 1),
+            l2_normalize(self.in_turn(k)),
+            self.in_turn(v),
+            self.in_turn(self.beta(x))[..., 0],
+            scale=1.0,
+            initial_state=S,
+            output_final_state=True,
+            backend=self.backend,
+        )
+        assert S is not None  # asked for above
+        o = o[:, n - 1 :: n]  # what is read after a token's last pair
+        return self.o_proj(self.read(o, x).flatten(-2)), DeltaState(S, recent)

@@ -1,0 +1,94 @@
+"""Retention as a layer: linear attention that forgets at constant rates, one a head."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from assocmem import distributed, ops
+from assocmem.nn.mixer import Mixer
+
+
+class Retention(Mixer):
+    """Multi-head linear attention with a constant decay a head (Sun et al., arXiv:2307.08621).
+
+    q = W_q x, k = W_k x, v = W_v x, the decay of head h = 0, 1, … is 1 − 2^(−5−h) at every token,
+    and y = W_o (RMSNorm(o) ⊙ SiLU(W_g x)), with o the heads' outputs of `ops.linear_attention`. It
+    does not turn queries and keys by their positions, as RetNet does.
+
+    Args:
+        d_model: size of the tokens.
+        n_heads: number of heads H.
+        d_key: size K of a head's keys, d_model / n_heads when None.
+        d_value: size V of a head's values, d_model / n_heads when None.
+        backend: passed to `ops.linear_attention`.
+
+    Weights: `Mixer`'s projections; gate_proj `[H·V, d_model]`, `nn.Linear`'s initialisation, no
+    bias; o_norm, an `nn.RMSNorm` of size V with ε = 10⁻⁵ that all heads share, initially 1.
+
+    Raises:
+        ValueError: when d_model is no multiple of n_heads and a head's size is not given.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> layer = nn.Retention(d_model=32, n_heads=4)
+        >>> y, state = layer(torch.randn(2, 10, 32))
+        >>> y.shape, state.shape
+        (torch.Size([2, 10, 32]), torch.Size([2, 4, 8, 8]))
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        d_key: int | None = None,
+        d_value: int | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
+        self.gate_proj = nn.Linear(d_model, n_heads * self.d_value, bias=False)
+        self.o_norm = nn.RMSNorm(self.d_value, eps=1e-5)
+
+    def log_decay(self, x: Tensor) -> Tensor:
+        """The log decays g of tokens `[B, T, d_model]`: `[B, T, H]`, or `[B, T, H, K]`."""
+        exponent = torch.arange(5.0, 5 + self.n_heads, device=x.device, dtype=x.dtype)
+        return torch.log1p(-(2**-exponent)).expand(*x.shape[:2], -1)
+
+    def forward(
+        self, x: Tensor, state: Tensor | None = None, *, group: dist.ProcessGroup | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Read and write the memory at every token.
+
+        Args:
+            x: tokens `[B, T, d_model]`.
+            state: what an earlier piece handed back, `[B, H, K, V]`; None for an empty memory.
+            group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
+
+        Returns:
+            y `[B, T, d_model]`, and the state after the last token, for the next piece.
+
+        Raises:
+            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+        """
+        q, k, v = map(self.heads, self.project(x))
+        scan = ops.linear_attention
+        if group is not None:
+            scan = partial(distributed.linear_attention, group=group)
+        o, state = scan(
+            q,
+            k,
+            v,
+            self.log_decay(x),
+            initial_state=state,
+            output_final_state=True,
+            backend=self.backend,
+        )
+        assert state is not None  # asked for above
+        o = self.o_norm(o) * F.silu(self.heads(self.gate_proj(x)))
+        return self.o_proj(o.flatten(-2)), state
