@@ -5,6 +5,7 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 READY  := $(VENV)/ready
 SITE   := _build/html
+COLAB  := .venv-colab
 ELSEWHERE := _build/elsewhere
 
 # Two processes with one thread each. More threads than cores make small matrices slower.
@@ -20,10 +21,10 @@ ON_THE_SITE   := tests/book/test_site.py tests/book/test_browser.py
 SAY := @printf '\n\033[1m== %s\033[0m\n'
 
 .NOTPARALLEL:
-.PHONY: help book test lint unit kernels gpu notebooks site offline links execute colab mutants clean
+.PHONY: help book test lint unit kernels gpu notebooks colab-versions site offline links audit execute colab mutants clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 book: site ## Build the site from the committed notebooks, and say where to open it
 	@printf '\nThe book is built. Open it in a browser:\n  file://%s/$(SITE)/index.html\n' "$$PWD"
@@ -58,6 +59,14 @@ notebooks: $(READY) ## Run every notebook as on Colab, and compare its outputs w
 	JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(PYTEST) --dist loadfile -p tests.book.nbval_policy \
 	    --nbval --nbval-cell-timeout=120 $(ELSEWHERE)/notebooks
 
+colab-versions: ## Run the notebooks for Colab with the versions that Colab has, which are large
+	$(SAY) 'Every notebook for Colab: with Colab’s torch, Triton, NumPy and IPython'
+	test -x $(COLAB)/bin/python || $(PYTHON) -m venv $(COLAB)
+	$(COLAB)/bin/python -m pip install --disable-pip-version-check -r colab/requirements.txt
+	$(COLAB)/bin/python -m tests.colab.elsewhere $(ELSEWHERE)
+	$(ONE_THREAD) JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(COLAB)/bin/jupyter-execute \
+	    --timeout=120 $(ELSEWHERE)/notebooks/*/*.ipynb
+
 site: $(READY) ## Build the site strictly: a warning is an error
 	$(SAY) 'The site, strictly: a warning is an error'
 	rm -rf _build # what an earlier build left behind could hide what is missing now
@@ -71,6 +80,15 @@ offline: site ## Pack the built site into one file, to be read without a server
 links: $(READY) ## Ask every address outside the site whether it still answers (needs the network)
 	$(SAY) 'Links that lead away from the site'
 	$(VENV)/bin/jupyter-book build . --builder linkcheck
+
+AUDIT := $(VENV)/audit
+audit: $(READY) ## Ask for known vulnerabilities of all packages, and list licences (needs the network)
+	$(SAY) 'Known vulnerabilities, and licences, of what is installed'
+	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install -q --disable-pip-version-check pip-audit==2.10.1 pip-licenses==5.5.5
+	$(AUDIT)/bin/pip-licenses --python $(RUN) --format=markdown --order=license
+	$(RUN) -m pip list --disable-pip-version-check --exclude-editable --format=freeze > $(AUDIT)/installed.txt
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r $(AUDIT)/installed.txt
 
 execute: $(READY) ## Run all notebooks, and store their outputs where they changed
 	$(SAY) 'Running the notebooks and storing what changed'

@@ -4,11 +4,14 @@ nbval compares text exactly, passes cells that were never executed, cannot see p
 cells without history, so that a last `;` does not silence a cell as it does in Jupyter. Here a `;`
 does; a number with a decimal point or an exponent may deviate by RTOL, since other machines round
 otherwise, while integers and all other text stay exact; a notebook with a cell that was never
-executed is an error; and pictures are left to test_figures.py, SVG as well as PNG.
+executed is an error; and pictures are left to test_figures.py, SVG as well as PNG. The kernels have
+no network (offline/sitecustomize.py).
 """
 
 import math
+import os
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -17,6 +20,8 @@ from nbval.kernel import RunningKernel
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?")
 RTOL, ATOL = 1e-3, 1e-6
+OFFLINE = str(Path(__file__).parent / "offline")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (OFFLINE, os.environ.get("PYTHONPATH"))))
 
 
 def alike(a: str, b: str) -> bool:

@@ -65,8 +65,28 @@ def judged(tmp_path: Path, code: str, printed: str, count: int | None = 1) -> tu
     return run.returncode, run.stdout + run.stderr
 
 
-def test_a_notebook_that_gives_its_outputs_passes(tmp_path: Path) -> None:
-    status, said = judged(tmp_path, "print(1 / 3, 7)", "0.33340 7\n")
+# What a socket asks before it connects, and a name before it is looked up; nothing is sent.
+NETWORK = """
+import sys
+for event, arguments in (
+    ("socket.connect", (None, ("127.0.0.1", 9))),
+    ("socket.connect", (None, ("192.0.2.1", 9))),
+    ("socket.getaddrinfo", ("example.org", 80, 0, 0, 0)),
+):
+    try:
+        sys.audit(event, *arguments)
+        print("allowed")
+    except PermissionError as refusal:
+        print(refusal)
+"""
+REFUSED = """allowed
+a notebook makes no network call, and this is one: socket.connect 192.0.2.1
+a notebook makes no network call, and this is one: socket.getaddrinfo example.org
+"""
+
+
+def test_a_notebook_that_gives_its_outputs_passes_without_a_network(tmp_path: Path) -> None:
+    status, said = judged(tmp_path, NETWORK + "print(1 / 3, 7)", REFUSED + "0.33340 7\n")
     assert status == 0, said
 
 

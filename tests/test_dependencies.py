@@ -1,0 +1,84 @@
+"""What the library brings with it: licences, exact pins, and what workflows may do.
+
+Known vulnerabilities are asked for by `make audit`, which needs the network.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PERMISSIVE = re.compile(r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|BSL-1.0|LLVM-exception")
+# MPL-2.0 asks for changes of its own files only, and tqdm's are not changed.
+EXCEPTIONS = {"tqdm": "MPL-2.0 AND MIT"}
+RESTRICTIVE = re.compile(r"GPL|General Public|MPL|Mozilla|EPL|CDDL|NVIDIA|Proprietary", re.I)
+
+
+def licence(name: str) -> str:
+    """What an installed package says of its licence, in the field that says it best."""
+    metadata = distribution(name).metadata
+    classifiers = metadata.get_all("Classifier", [])
+    named = [x.rpartition("::")[2].strip() for x in classifiers if x.startswith("License ::")]
+    return metadata["License-Expression"] or "; ".join(named) or metadata["License"] or ""
+
+
+def brought(name: str, *extras: str) -> set[str]:
+    """A package, and all that is installed of what it needs, and of what that needs."""
+    found, todo = set(), [(name, extras)]
+    while todo:
+        name, extras = todo.pop()
+        if name in found:
+            continue
+        try:
+            needed = map(Requirement, distribution(name).requires or ())
+        except PackageNotFoundError:  # a CUDA build's libraries, where another build is installed
+            continue
+        found.add(name)
+        todo += [
+            (x.name.lower(), tuple(x.extras))
+            for x in needed
+            if x.marker is None or any(x.marker.evaluate({"extra": e}) for e in ("", *extras))
+        ]
+    return found
+
+
+def test_what_the_library_brings_has_permissive_licences() -> None:
+    names = brought("assocmem", "triton", "book")
+    assert {"torch", "numpy", "tqdm", "sympy"} <= names
+    for name in names:
+        said = licence(name)
+        if said != EXCEPTIONS.get(name):
+            assert PERMISSIVE.search(said), f"{name}: {said!r}"
+            assert not RESTRICTIVE.search(said), f"{name}: {said!r}"
+
+
+def test_a_restrictive_licence_is_noticed() -> None:
+    """One of a tool that checks the book, and reaches no user."""
+    assert RESTRICTIVE.search(licence("codespell"))
+    assert brought("codespell") == {"codespell"}
+
+
+def test_what_builds_the_book_is_pinned() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    requirements = [Requirement(x) for x in lines if x and not x.startswith("#")]
+    assert len(requirements) > 40
+    for x in requirements:
+        assert re.fullmatch(r"==[\w.]+", str(x.specifier)), x
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=str)
+def test_a_workflow_may_do_no_more_than_it_has_to(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    may = {"contents": "read"}
+    if path.stem == "pages":  # what publishing a site asks for
+        may |= {"pages": "write", "id-token": "write"}
+    assert workflow["permissions"] == may
+    assert not any("permissions" in job for job in workflow["jobs"].values())
+    assert "pull_request_target" not in workflow[True]  # YAML reads the word `on` as true
+    assert "secrets." not in path.read_text()
