@@ -48,8 +48,14 @@ def test_another_address_is_noticed() -> None:
     assert addresses("pip install git+https://github.com/someone/else") - {REPOSITORY}
 
 
-def test_the_code_in_the_readme_runs() -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", Path(ROOT, "README.md").read_text(), re.S | re.M)
+def examples(page: str) -> list[str]:
+    """The blocks of Python in a page."""
+    return re.findall(r"^```python\n(.*?)^```", Path(ROOT, page).read_text(), re.S | re.M)
+
+
+def test_the_code_in_the_readme_runs_and_is_that_of_the_front_page() -> None:
+    (code,) = examples("README.md")
+    assert examples("book/index.md") == [code]
     assert len([line for line in code.splitlines() if line.strip()]) == 5
     names: dict = {}
     exec(code, names)
