@@ -40,6 +40,14 @@ def nearest_value_accuracy(
     Raises:
         TypeError: when an argument is no floating-point tensor, or dtypes differ.
         ValueError: when shapes or devices differ, or N = 0.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import capacity
+        >>> keys = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> values = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        >>> capacity.nearest_value_accuracy(keys, values).item()
+        1.0
     """
     queries = check_pairs(keys, values, queries)
     kappa = kernel_functions.get(similarity)
@@ -74,6 +82,11 @@ def accuracy_linear(N: int, d: int, d_v: int) -> float:
 
     Raises:
         TypeError, ValueError: when an argument is no integer >= 1.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> [round(capacity.accuracy_linear(N, d=64, d_v=64), 3) for N in (8, 256)]
+        [1.0, 0.716]
     """
     for name, count in (("N", N), ("d", d), ("d_v", d_v)):
         check_count(name, count)

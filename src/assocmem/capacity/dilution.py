@@ -28,6 +28,12 @@ def softmax_weight(N: int, d: int, tau: float) -> float:
 
     Raises:
         TypeError, ValueError: when N or d is no integer >= 1, or tau is not finite and > 0.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> weights = [capacity.softmax_weight(N, d=64, tau=8.0) for N in (10, 1000)]
+        >>> [round(weight, 3) for weight in weights]  # a longer context dilutes it
+        [0.995, 0.645]
     """
     check_count("N", N)
     check_positive("tau", tau)
@@ -47,6 +53,11 @@ def softmax_error(weight: float, snr: float) -> float:
 
     Raises:
         ValueError: when an argument is not > 0, or weight is above 1.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> capacity.softmax_error(weight=0.5, snr=5.0)  # (1/2)² + (1/2)²/5
+        0.3
     """
     check_positive("weight", weight)
     if weight > 1:
@@ -68,6 +79,12 @@ def softmax_temperature(N: int, d: int, weight: float = 0.5) -> float:
 
     Raises:
         TypeError, ValueError: when N or d is no integer or too small, or weight out of range.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> tau = capacity.softmax_temperature(N=1024, d=64)
+        >>> round(capacity.softmax_weight(1024, 64, tau), 6)
+        0.5
     """
     check_count("N", N, at_least=2)
     check_count("d", d, at_least=2)

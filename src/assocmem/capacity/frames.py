@@ -27,6 +27,11 @@ def welch_bound(N: int, m: int) -> float:
 
     Raises:
         TypeError, ValueError: when N or m is no integer >= 1.
+
+    Example:
+        >>> from assocmem import capacity
+        >>> capacity.welch_bound(N=256, m=64)
+        3.0
     """
     check_count("N", N)
     check_count("m", m)
@@ -50,6 +55,13 @@ def tight_frame(N: int, m: int, generator: torch.Generator) -> Tensor:
 
     Raises:
         TypeError, ValueError: when m is no integer >= 1, or N none >= m.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import capacity
+        >>> F = capacity.tight_frame(N=6, m=3, generator=torch.Generator().manual_seed(0))
+        >>> torch.allclose(F.T @ F, 2 * torch.eye(3, dtype=F.dtype))
+        True
     """
     check_count("m", m)
     check_count("N", N, at_least=m)

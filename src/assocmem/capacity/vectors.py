@@ -24,6 +24,13 @@ def sphere(
 
     Raises:
         TypeError, ValueError: when N < 0 or d < 1, or they are no integers.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import capacity
+        >>> x = capacity.sphere(N=3, d=64, generator=torch.Generator().manual_seed(0))
+        >>> torch.allclose(x.norm(dim=-1), torch.ones(3, dtype=x.dtype))
+        True
     """
     check_count("N", N, at_least=0)
     check_count("d", d)
@@ -50,6 +57,15 @@ def cone(
 
     Raises:
         TypeError, ValueError: when N, d or cosine is out of range.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import capacity
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = capacity.cone(N=500, d=64, cosine=0.3, generator=generator)
+        >>> off = (x @ x.T).sum() - 500  # less the cosines with themselves
+        >>> round((off / (500 * 499)).item(), 2)
+        0.3
     """
     check_count("N", N, at_least=0)
     check_count("d", d, at_least=2)

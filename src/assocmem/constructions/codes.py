@@ -28,6 +28,12 @@ def unbiased_bases(s: int) -> Tensor:
 
     Raises:
         TypeError, ValueError: s is no integer from 1 to 5.
+
+    Example:
+        >>> from assocmem import constructions
+        >>> keys = constructions.unbiased_bases(2)
+        >>> keys.shape, (keys @ keys.T).fill_diagonal_(0).max().item()
+        (torch.Size([80, 16]), 0.25)
     """
     check_count("s", s)
     if s not in POLYNOMIALS:

@@ -36,6 +36,13 @@ def dihedral(tokens: Tensor, m: int, backend: str = "auto") -> tuple[Tensor, Ten
     Raises:
         TypeError: tokens is no int64 tensor, or m no integer.
         ValueError: tokens has the wrong shape or another entry, or m is below 2.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import constructions
+        >>> tokens = torch.tensor([[0, 0, 1, 0]])  # after the reflection a turn goes back
+        >>> constructions.dihedral(tokens, m=5)
+        (tensor([[1, 2, 2, 1]]), tensor([[0, 0, 1, 1]]))
     """
     check_count("m", m, at_least=2)
     check_integers("tokens", tokens, 2, "[B, T]", below=2)

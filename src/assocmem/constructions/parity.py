@@ -29,6 +29,12 @@ def parity(bits: Tensor, backend: str = "auto") -> Tensor:
     Raises:
         TypeError: bits is no int64 tensor.
         ValueError: bits has the wrong shape, or an entry that is neither 0 nor 1.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import constructions
+        >>> constructions.parity(torch.tensor([[1, 0, 1, 1]]))
+        tensor([[1, 1, 0, 1]])
     """
     check_integers("bits", bits, 2, "[B, T]", below=2)
     one = torch.ones(*bits.shape, 1, 1, dtype=torch.float64, device=bits.device)

@@ -34,6 +34,14 @@ def reachability(adjacency: Tensor, beta: float = -1.0, erase: str = "linear") -
     Raises:
         TypeError: adjacency is neither a bool nor a float64 tensor.
         ValueError: its shape is wrong, it is not strictly lower triangular, or erase is unknown.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import constructions
+        >>> adjacency = torch.zeros(1, 4, 4, dtype=torch.bool)
+        >>> adjacency[0, 1, 0] = adjacency[0, 3, 1] = True  # 0 → 1 → 3, and nothing leads to 2
+        >>> constructions.reachability(adjacency)
+        tensor([[1., 1., 0., 1.]], dtype=torch.float64)
     """
     if not isinstance(adjacency, Tensor) or adjacency.dtype not in (torch.bool, torch.float64):
         kind = adjacency.dtype if isinstance(adjacency, Tensor) else type(adjacency).__name__

@@ -35,6 +35,13 @@ def swaps(pairs: Tensor, n: int, backend: str = "auto") -> Tensor:
     Raises:
         TypeError: pairs is no int64 tensor, or n no integer.
         ValueError: pairs has the wrong shape, a place that is not among the n, or the same twice.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import constructions
+        >>> pairs = torch.tensor([[[0, 1], [1, 2]]])
+        >>> constructions.swaps(pairs, n=3)[0, -1]
+        tensor([1, 2, 0])
     """
     check_count("n", n, at_least=2)
     check_pairs(pairs, n)
@@ -93,6 +100,15 @@ def swaps_of_similar_keys(
     Raises:
         TypeError: pairs is no int64 tensor, keys no float64 tensor, or rewrite_every no integer.
         ValueError: a shape is wrong, a place is not among the n, or rewrite_every is below 1.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import constructions
+        >>> keys = constructions.unbiased_bases(4)[:1000]  # in 256 dimensions
+        >>> pairs = torch.tensor([[[0, 999], [1, 999]]])
+        >>> places = constructions.swaps_of_similar_keys(pairs, keys)
+        >>> places[0, -1, [0, 1, 999]].tolist()
+        [999.0, 0.0, 1.0]
     """
     if not isinstance(keys, Tensor) or keys.dtype != torch.float64:
         kind = keys.dtype if isinstance(keys, Tensor) else type(keys).__name__

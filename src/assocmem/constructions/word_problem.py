@@ -28,6 +28,15 @@ def word_problem(permutations: Tensor, backend: str = "auto") -> Tensor:
     Raises:
         TypeError: permutations is no int64 tensor.
         ValueError: the shape is wrong, n is below 2, or a row is no permutation.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import constructions
+        >>> turn = torch.tensor([1, 2, 0])
+        >>> constructions.word_problem(turn.expand(1, 3, 3))  # three turns are none
+        tensor([[[1, 2, 0],
+                 [2, 0, 1],
+                 [0, 1, 2]]])
     """
     check_integers("permutations", permutations, 3, "[B, T, n]")
     n = permutations.shape[-1]

@@ -44,7 +44,18 @@ class Similarity:
 
 @dataclass(frozen=True)
 class DotProduct(Similarity):
-    """A kernel function of the dot product alone, κ(q, k) = f(qᵀk), given by its `profile` f."""
+    """A kernel function of the dot product alone, κ(q, k) = f(qᵀk), given by its `profile` f.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> class Cube(similarity.DotProduct):
+        ...     def profile(self, z, d):
+        ...         return z**3
+        >>> q, k = torch.tensor([[2.0]]), torch.tensor([[1.0], [-1.0]])
+        >>> Cube()(q, k)
+        tensor([[ 8., -8.]])
+    """
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z), elementwise, for dot products z of vectors of size d."""
@@ -67,7 +78,18 @@ class Tempered(DotProduct):
 
 @dataclass(frozen=True)
 class Featured(Similarity):
-    """A kernel function that is given by its features, κ(q, k) = φ(q)ᵀφ(k)."""
+    """A kernel function that is given by its features, κ(q, k) = φ(q)ᵀφ(k).
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> class Signs(similarity.Featured):
+        ...     def features(self, x):
+        ...         return x.sign()
+        >>> q, k = torch.tensor([[0.3, -2.0]]), torch.tensor([[5.0, -1.0], [1.0, 1.0]])
+        >>> Signs()(q, k)
+        tensor([[2., 0.]])
+    """
 
     def features(self, x: Tensor) -> Tensor:
         """φ(x), from `[..., d]` to `[..., m]`."""

@@ -18,7 +18,14 @@ from assocmem.similarity.base import (
 
 
 def elu_plus_one(x: Tensor) -> Tensor:
-    """φ(x) = elu(x) + 1, a positive feature of every number (arXiv:2006.16236, Eq. 7)."""
+    """φ(x) = elu(x) + 1, a positive feature of every number (arXiv:2006.16236, Eq. 7).
+
+    Example:
+        >>> import torch
+        >>> from assocmem import similarity
+        >>> similarity.elu_plus_one(torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([0.3679, 1.0000, 2.0000])
+    """
     return F.elu(x) + 1
 
 

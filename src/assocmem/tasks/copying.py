@@ -37,6 +37,14 @@ def copying(batch: int, length: int, n_symbols: int, generator: torch.Generator)
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> task = tasks.copying(1, length=3, n_symbols=8, generator=generator)
+        >>> bool((task.targets[0, 3:] == task.tokens[0, :3]).all())
+        True
     """
     check_counts(batch=batch, length=length, n_symbols=n_symbols)
     symbols = torch.randint(n_symbols, (batch, length), generator=generator)

@@ -52,6 +52,14 @@ def fact_storage(
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> facts = tasks.fact_storage(100, d_model=16, n_answers=8, generator=generator)
+        >>> facts.inputs.shape, facts.labels.shape, facts.answers.shape
+        (torch.Size([100, 16]), torch.Size([100]), torch.Size([8, 16]))
     """
     check_counts(n_facts=n_facts, d_model=d_model, n_answers=n_answers)
     inputs = d_model**0.5 * sphere(n_facts, d_model, generator, dtype)

@@ -50,6 +50,14 @@ def reachability(
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, n is below 2, or the probability lies
             outside [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> graphs = tasks.reachability(1, n=4, edge_probability=1.0, generator=generator)
+        >>> graphs.reachable
+        tensor([[True, True, True, True]])
     """
     check_count("batch", batch)
     check_count("n", n, at_least=2)
@@ -73,6 +81,13 @@ def two_trees(batch: int, n: int, generator: torch.Generator) -> Reachability:
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, or n is below 4 or odd.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> forests = tasks.two_trees(2, n=8, generator=torch.Generator().manual_seed(0))
+        >>> forests.reachable.sum(-1)  # the tree of node 0 has half of the nodes
+        tensor([4, 4])
     """
     check_count("batch", batch)
     check_count("n", n, at_least=4)

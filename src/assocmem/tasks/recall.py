@@ -63,6 +63,15 @@ def associative_recall(
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, or n_pairs is above n_keys.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> r = tasks.associative_recall(1, 4, 2, n_keys=8, n_values=8, generator=generator)
+        >>> asked = r.keys == r.queries[0, 0]
+        >>> bool(r.values[asked] == r.answers[0, 0])
+        True
     """
     check_counts(
         batch=batch, n_pairs=n_pairs, n_queries=n_queries, n_keys=n_keys, n_values=n_values
@@ -98,6 +107,15 @@ def overwrite(
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> r = tasks.overwrite(1, 8, n_queries=1, n_keys=2, n_values=4, generator=generator)
+        >>> last = r.values[r.keys == r.queries][-1]
+        >>> bool(last == r.answers)
+        True
     """
     check_counts(
         batch=batch, n_writes=n_writes, n_queries=n_queries, n_keys=n_keys, n_values=n_values
@@ -140,6 +158,14 @@ def noisy_recall(
     Raises:
         TypeError, ValueError: when another size than n_noise is no integer >= 1, n_noise none
             >= 0, or n_pairs is above n_keys.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> r = tasks.noisy_recall(1, 4, 12, n_queries=2, n_keys=8, n_values=8, generator=generator)
+        >>> r.keys.shape, int((r.keys < 8).sum())  # four of the sixteen can be asked for
+        (torch.Size([1, 16]), 4)
     """
     check_count("n_noise", n_noise, at_least=0)
     recall = associative_recall(batch, n_pairs, n_queries, n_keys, n_values, generator)

@@ -36,6 +36,13 @@ def parity(batch: int, length: int, generator: torch.Generator) -> States:
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> task = tasks.parity(1, length=8, generator=torch.Generator().manual_seed(0))
+        >>> bool((task.tokens.cumsum(-1) % 2 == task.targets).all())
+        True
     """
     check_counts(batch=batch, length=length)
     bits = torch.randint(2, (batch, length), generator=generator)
@@ -59,6 +66,14 @@ def modular_arithmetic(batch: int, length: int, modulus: int, generator: torch.G
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, or the modulus is below 2.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> task = tasks.modular_arithmetic(1, length=6, modulus=5, generator=generator)
+        >>> task.tokens.shape, int(task.targets.max()) < 5
+        (torch.Size([1, 6]), True)
     """
     check_counts(batch=batch, length=length)
     check_count("modulus", modulus, at_least=2)
@@ -101,6 +116,14 @@ def word_problem(batch: int, length: int, group: str, generator: torch.Generator
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, or the group is unknown.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> task = tasks.word_problem(1, length=4, group="S3", generator=generator)
+        >>> bool(task.tokens[0, 0] == task.targets[0, 0])  # the first product is its first factor
+        True
     """
     check_counts(batch=batch, length=length)
     if group not in GROUPS:
@@ -162,6 +185,14 @@ def swaps(batch: int, length: int, n: int, generator: torch.Generator) -> Swaps:
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, or n is below 2.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import tasks
+        >>> task = tasks.swaps(1, length=3, n=4, generator=torch.Generator().manual_seed(0))
+        >>> i, j = task.pairs[0, 0].tolist()
+        >>> task.states[0, 0, [i, j]].tolist() == [j, i]  # after the first swap
+        True
     """
     check_counts(batch=batch, length=length)
     check_count("n", n, at_least=2)
