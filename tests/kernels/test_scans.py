@@ -54,7 +54,7 @@ def forward(name: str, inputs: Inputs, **options) -> Tensor:
     [(1, 16, 24), (2, 3, 1), (63, 60, 64), (64, 64, 16), (65, 24, 20), (127, 128, 16)],
 )
 def test_float32_equals_the_recurrence(name, gate, T, K, V):
-    B, H = 2 if T in (1, 65) else 1, 1 if K == 128 else 2
+    B, H = (2, 2) if T < 3 else (1, 1)  # longer ones of several heads are packed below
     inputs = OPERATORS[name].inputs(B, T, H, K, V, gate)
     error, what = worst(run(name, inputs, torch.float32), OPERATORS[name].expected(inputs))
     assert error <= BOUND, what
