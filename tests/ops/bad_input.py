@@ -24,5 +24,11 @@ BAD_FOR_ALL = {
         TypeError,
         r"cu_seqlens must be int32 or int64",
     ),
+    "k device": (dict(k=q.to("meta")), ValueError, r"k must be on cpu like q, got meta"),
+    "borders device": (
+        dict(cu_seqlens=torch.tensor([0, 10], device="meta")),
+        ValueError,
+        r"cu_seqlens must be on cpu like q, got meta",
+    ),
     "backend": (dict(backend="cuda"), ValueError, r"backend must be one of .*got 'cuda'"),
 }

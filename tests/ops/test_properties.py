@@ -1,4 +1,4 @@
-"""Properties of the scans over shapes, gates, layouts and hard numbers that nobody thought of."""
+"""Properties of the operators over shapes, gates, layouts and hard numbers nobody thought of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assocmem import ops
+from assocmem.ops.erase import ERASE
+from tests.ops import test_deltaformer, test_softmax_attention
 from tests.ops.inputs import GATES, KEYS, Inputs, in_another_layout
 from tests.ops.operators import OPERATORS, Operator, worst
 from tests.ops.reference import relative_error
@@ -80,3 +83,104 @@ def test_pieces_equal_the_whole(case, cuts):
         pieces.append(o)
     assert relative_error(torch.cat(pieces, 1), whole) <= 5e-6
     assert relative_error(S, S_whole) <= 5e-6
+
+
+@st.composite
+def packed(draw) -> tuple[Operator, Inputs, list[int]]:
+    """An operator, tokens of one batch element in any precision, and borders of sequences."""
+    name, gate = draw(st.sampled_from(sorted(OPERATORS))), draw(st.sampled_from(GATES))
+    borders = list(
+        itertools.accumulate(draw(st.lists(LENGTHS | st.just(0), max_size=4)), initial=0)
+    )
+    borders += [borders[-1]] * (len(borders) == 1)
+    inputs = OPERATORS[name].inputs(
+        1, borders[-1], draw(st.integers(1, 3)), draw(SIZES), draw(SIZES), gate,
+        draw(st.integers(0, 2**16)),
+    )  # fmt: skip
+    dtype = draw(st.sampled_from((torch.float16, torch.bfloat16, torch.float32)))
+    for x in ("q", "k", "v"):
+        setattr(inputs, x, getattr(inputs, x).to(dtype))
+    return OPERATORS[name], inputs, borders
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(packed(), st.sampled_from((torch.int32, torch.int64)))
+def test_packed_sequences_in_any_precision_are_the_definition_of_each(case, integer):
+    operator, inputs, borders = case
+    n, dtype = len(borders) - 1, inputs.q.dtype
+    o, S = operator.function(
+        *inputs.tokens, cu_seqlens=torch.tensor(borders, dtype=integer), output_final_state=True
+    )
+    assert (o.dtype, o.shape, S.dtype, len(S)) == (dtype, inputs.v.shape, torch.float32, n)
+    bound = 5e-6 if dtype == torch.float32 else torch.finfo(dtype).eps
+    for i, (start, stop) in enumerate(itertools.pairwise(borders)):
+        tokens = [x.double() for x in inputs.rows(start, stop).tokens]
+        expected, expected_S = operator.reference(*tokens)
+        assert relative_error(o[:, start:stop], expected) <= bound
+        assert relative_error(S[i : i + 1], expected_S) <= 5e-6
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(drawn(), st.floats(0, 1, exclude_max=True), st.sampled_from((torch.nan, torch.inf)))
+def test_what_is_not_finite_never_reaches_earlier_tokens_or_other_heads(case, where, value):
+    operator, inputs = case
+    B, T, H = inputs.q.shape[:3]
+    t, b, h = int(where * T), int(where * B), int(where * H)
+    for name in ("q", "k", "v", "beta", "g"):
+        if (x := getattr(inputs, name)) is not None:
+            before = x[b, t, h].clone()
+            x[b, t, h] = value
+            o, _ = operator.function(*inputs.tokens, initial_state=inputs.S, backend="chunk")
+            x[b, t, h] = before
+            reached = torch.zeros(B, T, H, dtype=torch.bool)
+            reached[b, t:, h] = True
+            assert o[~reached].isfinite().all(), name
+            assert not o[b, t, h].isfinite().all(), name
+
+
+# Small enough for the exponentials of the definition, which does not subtract the largest.
+SOFT = (0.0, 1e-38, -1e-44, 1e-20, 1.0, -1.0, 5.0)
+
+
+def with_hard_numbers(draw, tensors: list[torch.Tensor], hard: tuple[float, ...]) -> None:
+    """Replace some numbers of some tensors, in place."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    numbers = torch.tensor(hard)
+    for x in tensors:
+        if draw(st.booleans()):
+            where = torch.rand(x.shape, generator=generator) < 0.3
+            x[where] = numbers[torch.randint(len(hard), x.shape, generator=generator)][where]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_softmax_attention_is_its_definition(data):
+    draw = data.draw
+    gate = draw(st.sampled_from(("none", "head")))
+    B, T, H = draw(st.integers(1, 3)), draw(LENGTHS), draw(st.integers(1, 3))
+    q, k, v, *g = test_softmax_attention.tensors(B, T, H, draw(SIZES), draw(SIZES), gate)
+    with_hard_numbers(draw, [q, k, v], SOFT)
+    with_hard_numbers(draw, g, LOG_DECAYS)
+    tokens = [x.double() for x in (q, k, v, *g)]
+    expected = test_softmax_attention.definition(*tokens, *[None] * (not g), scale=0.5)
+    for got in (
+        ops.softmax_attention(*tokens, scale=0.5),
+        ops.softmax_attention(*map(in_another_layout, tokens), scale=0.5),
+    ):
+        assert relative_error(got, expected) <= 1e-12
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_deltaformer_is_its_definition(data):
+    draw = data.draw
+    erase, keys = draw(st.sampled_from(ERASE)), draw(st.sampled_from(KEYS))
+    B, T, H = draw(st.integers(1, 3)), draw(LENGTHS), draw(st.integers(1, 3))
+    q, k, v, beta, w = test_deltaformer.tensors(B, T, H, draw(SIZES), draw(SIZES), erase, keys=keys)
+    with_hard_numbers(draw, [q, v], SOFT)
+    with_hard_numbers(draw, [beta], (0.0, 1.0))
+    tokens = [x.double() for x in (q, k, v, beta, w)]
+    expected = test_deltaformer.definition(*tokens, erase=erase)
+    for x in (tokens, list(map(in_another_layout, tokens))):
+        got = test_deltaformer.deltaformer(*x, erase=erase)
+        assert relative_error(got, expected) <= 1e-9

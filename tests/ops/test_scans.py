@@ -205,6 +205,56 @@ def test_heads_may_share_their_keys(name, form):
 
 @every_operator
 @every_form
+def test_views_of_what_is_trained_get_its_gradient(name, form):
+    """Every second token of a tensor, one value for all heads, one state for all sequences."""
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 70, 3, 16, 16, "head")
+    leaves = [x.requires_grad_() for x in (inputs.q.repeat(1, 2, 1, 1), inputs.v[:, :, :1])]
+    shared = inputs.S[:1].clone().requires_grad_()
+    whole, v = leaves
+
+    def outputs(q, v, S):
+        tokens = replace(inputs, q=q, v=v).tokens
+        return op.function(*tokens, initial_state=S, backend=form)[0]
+
+    views = [whole[:, ::2], v.expand(-1, -1, 3, -1), shared.expand(2, -1, -1, -1)]
+    apart = [x.detach().clone().requires_grad_() for x in views]
+    got = torch.autograd.grad(outputs(*views).square().sum(), [*leaves, shared])
+    dq, dv, dS = torch.autograd.grad(outputs(*apart).square().sum(), apart)
+    assert relative_error(got[0][:, ::2], dq) <= 1e-6
+    assert not got[0][:, 1::2].any()
+    assert relative_error(got[1], dv.sum(2, keepdim=True)) <= 1e-6
+    assert relative_error(got[2], dS.sum(0, keepdim=True)) <= 1e-6
+
+
+@every_operator
+@every_form
+@every_gate
+def test_a_nan_in_a_state_reaches_what_reads_it_and_nothing_else(name, form, gate):
+    """One entry: a key's channel k of one head's value v, which only corrections spread over k."""
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 70, 2, 8, 5, gate)
+    clean, S_clean = (x.clone() for x in run_with(op, inputs, form))
+    inputs.S[1, 0, 3, 2] = torch.nan
+    o, S = run_with(op, inputs, form)
+    hit = torch.zeros(2, 70, 2, 5, dtype=torch.bool)
+    hit[1, :, 0, 2] = True
+    assert torch.equal(o.isnan(), hit)
+    assert relative_error(o[~hit], clean[~hit]) <= 1e-6
+    assert S[1, 0, 3, 2].isnan()
+    others = torch.ones(2, 2, 8, 5, dtype=torch.bool)
+    others[1, 0, :, 2] = False
+    assert relative_error(S[others], S_clean[others]) <= 1e-6
+
+
+def run_with(op, inputs, form):
+    return op.function(
+        *inputs.tokens, initial_state=inputs.S, output_final_state=True, backend=form
+    )
+
+
+@every_operator
+@every_form
 @pytest.mark.parametrize(("B", "T", "H"), [(2, 0, 3), (0, 5, 3), (2, 5, 0)])
 def test_nothing_in_gives_nothing_out(name, form, B, T, H):
     op = OPERATORS[name]
@@ -277,15 +327,26 @@ def test_vmap_over_the_batch(name, form, gate):
 @every_operator
 def test_meta_tensors_give_shapes(name):
     op = OPERATORS[name]
-    q = torch.empty(2, 2**20, 3, 16, device="meta")[:, :130]
+    q = torch.empty(2**20, 130, 3, 16, device="meta")  # more than 2³² numbers
     o, S = op.function(q, q, q, *[q[..., 0]] * ("beta" in op.arguments), output_final_state=True)
-    assert (o.shape, S.shape) == ((2, 130, 3, 16), (2, 3, 16, 16))
+    assert (o.shape, S.shape) == (q.shape, (2**20, 3, 16, 16))
 
 
 BAD = BAD_FOR_ALL | {
     "g no tensor": (dict(g=-0.1), TypeError, r"g must be a torch.Tensor, got float"),
     "g shape": (dict(g=q[:, :, 0, 0]), ValueError, r"g must have shape .*got \[2, 10\]"),
     "g integer": (dict(g=q[..., 0].long()), TypeError, r"g must be a floating-point tensor"),
+    "g device": (dict(g=q[..., 0].to("meta")), ValueError, r"g must be on cpu like q, got meta"),
+    "state no tensor": (
+        dict(initial_state=0.0),
+        TypeError,
+        r"initial_state must be a torch.Tensor",
+    ),
+    "state device": (
+        dict(initial_state=torch.zeros(2, 3, 4, 4, device="meta")),
+        ValueError,
+        r"initial_state must be on cpu like q, got meta",
+    ),
     "scale": (dict(scale=torch.ones(())), TypeError, r"scale must be a number or None, got Tensor"),
     "state shape": (
         dict(initial_state=torch.zeros(2, 3, 4, 5)),
