@@ -1,0 +1,216 @@
+"""The comparison of designs: what they read, that they are equally large, and what is run again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from assocmem import tasks
+from assocmem.book import choosing, recorded
+from benchmarks.choosing import Record, Run, show
+
+CONFIG = choosing.configuration()
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> choosing.Text:
+    """Two chapters of 400 letters, the second one with what ASCII lacks."""
+    folder = tmp_path_factory.mktemp("book")
+    cells = [
+        [{"cell_type": "markdown", "source": ["ab" * 100, "cd" * 100]}],
+        [{"cell_type": "code", "source": ["no"]}, {"cell_type": "markdown", "source": ["β" * 400]}],
+    ]
+    for i, chapter in enumerate(cells):
+        (folder / f"{i}.ipynb").write_text(json.dumps({"cells": chapter}))
+    return choosing.Text.of(sorted(folder.glob("*.ipynb")))
+
+
+def spelled(tokens: torch.Tensor) -> str:
+    return "".join((choosing.ALPHABET + "?")[i] for i in tokens.tolist())
+
+
+def test_the_last_tenth_of_every_chapter_is_held_out(text):
+    learned, held_out = spelled(text.learned), spelled(text.held_out)
+    assert learned == "ab" * 100 + "cd" * 80 + "\n\n" + 360 * "?"
+    assert held_out == "cd" * 20 + "\n\n" + 40 * "?"
+
+
+def test_a_window_asks_for_every_next_character(text):
+    tokens, targets = text.draw(3, generator(), {"length": 7})
+    assert tokens.shape == (3, 7, 2)
+    assert torch.equal(tokens[:, 1:, 0], targets[:, :-1])
+    assert torch.equal(tokens[:, 1:, 1] - choosing.SYMBOLS, tokens[:, :-1, 0])
+    for b in range(3):
+        assert spelled(torch.cat((tokens[b, :, 0], targets[b, -1:]))) in spelled(text.learned)
+
+
+def test_longer_contexts_are_asked_for_the_same_characters(text):
+    asked = []
+    for length in (8, 16, 32):
+        size = {"length": length, "asked": 5, "longest": 32}
+        tokens, targets = text.test(4, generator(), size)
+        assert tokens.shape == (4, length, 2)
+        assert (targets[:, : length - 5] == tasks.IGNORE).all()
+        asked.append(targets[:, -5:])
+    assert torch.equal(asked[0], asked[1])
+    assert torch.equal(asked[1], asked[2])
+
+
+def test_a_pair_is_one_position_and_a_query_its_key():
+    size = {"n_pairs": 4, "n_queries": 3, "n_keys": 6, "n_values": 5}
+    tokens, targets = choosing.drawn("associative_recall", 2, generator(), size)
+    task = tasks.associative_recall(2, **size, generator=generator())
+    assert torch.equal(tokens[:, :4], torch.stack((task.keys, task.values), -1))
+    assert torch.equal(tokens[:, 4:], torch.stack((task.queries, task.queries), -1))
+    assert torch.equal(targets[:, 4:], task.answers)
+    assert (targets[:, :4] == tasks.IGNORE).all()
+
+
+def test_swaps_begin_with_a_token_for_each_place():
+    tokens, targets = choosing.drawn("swaps", 2, generator(), {"length": 4, "n": 3})
+    task = tasks.swaps(2, 4, 3, generator())
+    assert tokens[:, :3, 0].tolist() == 2 * [[3, 4, 5]]
+    assert torch.equal(tokens[:, 3:, 0], task.tokens)
+    assert torch.equal(targets[:, 3:], task.targets)
+    assert (targets[:, :3] == tasks.IGNORE).all()
+
+
+@pytest.mark.parametrize("design", CONFIG["designs"])
+def test_designs_are_equally_large_and_read_every_task(design):
+    aim = CONFIG["model"]["parameters"]
+    for name, task in CONFIG["tasks"].items():
+        model = choosing.Model(CONFIG["model"], CONFIG["designs"][design], task["vocab_size"])
+        assert choosing.parameters(model.blocks) == pytest.approx(aim, rel=0.003)
+        if name != "text":
+            size = {**task["always"], **task["train"][0]}
+            tokens, targets = choosing.drawn(task["kind"], 1, generator(), size)
+            assert model(tokens).shape == (*targets.shape, task["vocab_size"])
+
+
+def test_what_a_design_costs_is_counted():
+    config = small()
+    got = choosing.costs(config, "retention")
+    assert [row["T"] for row in got["decoding"]] == [4]
+    config["costs"]["batch"] *= 2
+    assert choosing.costs(config, "retention")["step_flops"] == 2 * got["step_flops"] > 0
+
+
+@pytest.mark.parametrize(
+    ("design", "held", "written"),
+    [
+        ("DeltaNet", 4096, 4096),
+        ("softmax attention", 512 * 20, 512),
+        ("linear attention", 4352, 4352),
+    ],
+)
+def test_the_bytes_of_a_token_are_weights_state_and_what_is_written(design, held, written):
+    model = choosing.Model(CONFIG["model"], CONFIG["designs"][design], 1)
+    moved = 4 * choosing.parameters(model.blocks) + held + written
+    assert choosing.decoding(model, 20) == {"T": 20, "state_bytes": held, "moved_bytes": moved}
+
+
+def small() -> dict:
+    """Two designs, two tasks, and a step or two."""
+    config = choosing.configuration()
+    config["seeds"] = [0, 1]
+    config["model"] = {"d_model": 8, "n_heads": 1, "parameters": 900}
+    config["pilot"] = {
+        "seed": 9, "steps": 1, "rates": [1e-3, 1e-2], "tasks": ["swaps"], "checked": ["swaps"],
+    }  # fmt: skip
+    config["designs"] = {x: config["designs"][x] for x in ("retention", "softmax attention")}
+    config["tasks"] = {x: config["tasks"][x] for x in ("swaps", "text")}
+    for task in config["tasks"].values():
+        task.update(steps=2, batch=1, tested=1, test=task["test"][:1])
+    config["tasks"]["text"].update(test=[{"length": 8, "asked": 4, "longest": 16}])
+    config["costs"].update(decoded=[4])
+    return config
+
+
+def test_a_model_is_trained_and_tested_at_every_size(text):
+    config = small()
+    row = choosing.run(config, "text", "softmax attention", 0, 1e-2, 20, text)
+    assert row == choosing.run(config, "text", "softmax attention", 0, 1e-2, 20, text) | {
+        "step_ms": row["step_ms"]
+    }
+    assert len(row["trace"]) == 10
+    assert row["trace"][-1] < row["trace"][0]
+    assert [len(row[x]) for x in ("accuracy", "test_loss")] == [1, 1]
+    other = choosing.run(config, "text", "softmax attention", 1, 1e-2, 20, text)
+    assert other["trace"] != row["trace"]
+
+
+@pytest.fixture
+def ran(monkeypatch, tmp_path) -> list[tuple]:
+    """What would be run; results go to a folder of the test's own."""
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
+    calls = []
+
+    def counted(config, task, design, seed, lr, steps, text):
+        calls.append((task, design, seed, lr))
+        return {"loss": lr, "accuracy": [0.5], "test_loss": [1.0]}
+
+    monkeypatch.setattr(choosing, "run", counted)
+    monkeypatch.setattr(choosing, "costs", lambda config, design: {"parameters": 1})
+    return calls
+
+
+def whole(config: dict, text: choosing.Text) -> Record:
+    """All that a configuration asks for, as the command runs it."""
+    record = Record(config, text)
+    record.count()
+    for runs in (record.pilots, record.trainings, record.other_rates):
+        record.catch_up(runs())
+    record.tidy()
+    return record
+
+
+def test_only_what_is_new_is_run(ran, text, capsys):
+    record = whole(small(), text)
+    assert len(ran) == 4 + 2 * 2 * 2 + 2  # pilots, trainings, other rates
+    rows = recorded.read("choosing")["runs"]
+    assert [row["stage"] for row in rows] == 4 * ["pilot"] + 8 * ["main"] + 2 * ["other rate"]
+    assert {row["lr"] for row in rows if row["stage"] == "main"} == {1e-3}
+    assert [row["design"] for row in recorded.read("choosing")["costs"]] == list(record.costs)
+    ran.clear()
+    whole(small(), text)
+    assert ran == []
+    # A longer task is run again, and nothing else.
+    config = small()
+    config["tasks"]["text"]["steps"] = 3
+    whole(config, text)
+    assert {call[0] for call in ran} == {"text"}
+    assert len(ran) == 4
+    ran.clear()
+    # As is a text that has changed.
+    whole(config, choosing.Text(text.learned.flip(0), text.held_out))
+    assert {call[0] for call in ran} == {"text"}
+    show(recorded.read("choosing"))
+    assert "retention                 2 seeds: " in capsys.readouterr().out
+
+
+def test_code_that_has_changed_is_run_again(ran, text):
+    whole(small(), text)
+    ran.clear()
+    record = Record(small(), text)
+    record.code = "another"
+    record.catch_up(record.trainings())
+    assert len(ran) == 8
+
+
+def test_the_pilots_choose_the_rate_with_the_smaller_loss(ran, text):
+    record = Record(small(), text)
+    for run in record.pilots():
+        record.rows[run] = {"loss": 1.0 if (run.lr == 1e-2) == (run.design == "retention") else 2.0}
+    assert record.rate("retention") == 1e-2
+    assert record.rate("softmax attention") == 1e-3
+    assert [*record.other_rates()] == [
+        Run("other rate", 0, "swaps", "retention", 1e-3),
+        Run("other rate", 0, "swaps", "softmax attention", 1e-2),
+    ]
+    assert ran == []
