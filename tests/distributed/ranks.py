@@ -32,7 +32,7 @@ def start(rank: int, worker: Callable, world: int, store: Path, timeout: float, 
 
 def on_ranks(world: int, worker: Callable, *args, timeout: float = 60) -> None:
     """Call worker(rank, *args) in every process of a gloo group; an error there is one here."""
-    mp.get_context("forkserver").set_forkserver_preload(["torch", "assocmem"])
+    mp.get_context("forkserver").set_forkserver_preload(["assocmem", "torch.distributed.fsdp"])
     with TemporaryDirectory() as folder:
         rest = (worker, world, Path(folder) / "store", timeout, args)
         mp.start_processes(start, rest, world, start_method="forkserver")

@@ -6,6 +6,8 @@ softmax attention all of their keys and values.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -43,7 +45,7 @@ class Piece:
         self.lengths = [x.shape[1]] if group is None else lengths(x, group)
         self.start = 0 if group is None else sum(self.lengths[: dist.get_rank(group)])
 
-    def whole(self, *pieces: Tensor | None) -> tuple[Tensor | None, ...]:
+    def whole(self, *pieces: Tensor | None) -> tuple[Any, ...]:
         """The tokens of all ranks in order, `[B, Σ T_r, ...]`, from this one's; None from None.
 
         The gradients that the ranks send back to a token are added on the rank where it lies.
