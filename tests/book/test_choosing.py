@@ -54,8 +54,9 @@ def test_longer_contexts_are_asked_for_the_same_characters(text):
     asked = []
     for length in (8, 16, 32):
         size = {"length": length, "asked": 5, "longest": 32}
-        tokens, targets = text.test(4, generator(), size)
-        assert tokens.shape == (4, length, 2)
+        tokens, targets = text.test(20, generator(), size)
+        assert tokens.shape == (20, length, 2)
+        assert all(spelled(row) in spelled(text.held_out) for row in tokens[..., 0])
         assert (targets[:, : length - 5] == tasks.IGNORE).all()
         asked.append(targets[:, -5:])
     assert torch.equal(asked[0], asked[1])
