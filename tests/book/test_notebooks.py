@@ -21,6 +21,7 @@ WORDS = (2_500, 3_500)
 LINES = (200, 300)
 FIGURES = (6, 10)
 EXERCISES = (5, 8)
+SECONDS = 60  # from an empty kernel, on two cores
 PACKAGES = {"assocmem", "assocmem_kernels", "torch", "triton", "numpy", "matplotlib"}
 PACKAGES |= set(sys.stdlib_module_names)
 # A place on somebody's machine, in code or in what it prints.
@@ -119,6 +120,15 @@ def test_its_length_is_readable(chapter: Chapter) -> None:
     assert LINES[0] <= sum(lines) <= LINES[1]
     assert median(lines) <= 8
     assert quantiles(lines, n=10)[-1] <= 25
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
+def test_it_says_how_long_it_takes_and_where_that_was_measured(chapter: Chapter) -> None:
+    box = next(d.body for d in chapter.named("admonition") if d.argument == "Run time and hardware")
+    measured = re.match(r"(\d+) seconds on .*CPU.* \(.+\), measured from an empty kernel", box)
+    assert measured, box
+    assert 0 < int(measured[1]) <= SECONDS
+    assert "GPU" in box
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections import Counter
@@ -23,6 +24,7 @@ from tests.book.site import DOCUMENTS, GENERATED, SITE, built, outside, page, so
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 REPOSITORY, ADDRESS = CONFIG["repository"]["url"], CONFIG["html"]["baseurl"]
 FETCHED_LINKS = {"stylesheet", "icon", "shortcut", "preload", "prefetch", "modulepreload"}
+WEIGHT = 1_500_000  # bytes
 PROOFS = {"theorem", "proposition", "lemma", "corollary", "definition", "example", "remark"}
 
 
@@ -84,6 +86,22 @@ def test_what_a_page_needs_is_there(document: str) -> None:
     folder = built(document).parent
     missing = [a for a in needed if not a.startswith("data:") and not (folder / a).exists()]
     assert missing == []
+
+
+@cache
+def transferred(path: Path) -> int:
+    """The bytes of a file as a server sends it: compressed, which fonts are already."""
+    data = path.read_bytes()
+    return len(data if path.suffix in {".woff", ".woff2"} else gzip.compress(data))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_page_without_its_pictures_is_light(document: str) -> None:
+    folder = built(document).parent
+    files = {(folder / re.sub(r"[?#].*", "", a)).resolve() for a in fetched(page(document))}
+    files = {file for file in files if file.suffix in {".js", ".css", ".woff2"}}
+    files |= {built(document), *SITE.glob("_static/mathjax/output/**/*.woff")}
+    assert sum(map(transferred, files)) < WEIGHT
 
 
 def test_style_sheets_load_nothing_from_outside() -> None:
