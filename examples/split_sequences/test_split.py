@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -25,7 +24,7 @@ SMALL = Config(
     str(Path(__file__).parent / "README.md"), 8, d_model=16, n_heads=2, batch=2, length=48, every=4
 )
 DIES_AFTER = 6
-PATIENCE = 30.0  # seconds that a rank waits for another
+PATIENCE = 60.0  # seconds that a rank waits for another
 
 # torch is imported once for all ranks, which are copies of one process.
 FORKSERVER = multiprocessing.get_context("forkserver")
@@ -73,14 +72,13 @@ def losses_of(checkpoint: Path) -> list[float]:
 
 
 def test_a_rank_that_dies_ends_the_others_and_the_run_resumes_exactly(tmp_path):
-    folder, log, start = tmp_path / "run", tmp_path / "log", time.monotonic()
+    folder, log = tmp_path / "run", tmp_path / "log"
     both = [FORKSERVER.Process(target=with_a_rank_that_dies, args=(r, folder, log)) for r in (0, 1)]
     for process in both:
         process.start()
-    for process in both:
-        process.join(3 * PATIENCE)
+    both[1].join()
+    both[0].join(PATIENCE + 10)  # 10 to notice, and to end
     assert [process.exitcode for process in both] == [1, -signal.SIGKILL]
-    assert time.monotonic() - start < 2 * PATIENCE  # half of it to start, and to take six steps
     broken = [float(line) for line in log.read_text().splitlines()]
     assert len(broken) == DIES_AFTER
     assert last_checkpoint(folder) == folder / "step_000004"
