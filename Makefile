@@ -17,11 +17,12 @@ PYTEST := $(ONE_THREAD) $(RUN) -m pytest -q -n $(WORKERS)
 # imported, and cannot compile: compiling ahead of time is a run of its own, without it.
 AHEAD_OF_TIME := tests/kernels/test_resources.py
 ON_THE_SITE   := tests/book/test_site.py tests/book/test_browser.py
+UNIT := tests examples $(addprefix --ignore=,$(AHEAD_OF_TIME) $(ON_THE_SITE))
 
 SAY := @printf '\n\033[1m== %s\033[0m\n'
 
 .NOTPARALLEL:
-.PHONY: help book test lint unit kernels gpu notebooks colab-versions site offline links audit execute colab mutants clean
+.PHONY: help book test lint unit coverage installs kernels gpu notebooks colab-versions site offline links audit execute colab mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -42,7 +43,15 @@ lint: $(READY) ## Check style, types and spelling
 
 unit: $(READY) ## Test the library, the kernels in Triton's interpreter, examples, and the book's contracts
 	$(SAY) 'Unit tests, kernels in Triton’s interpreter, examples, contracts of the book'
-	TRITON_INTERPRET=1 $(PYTEST) tests examples $(addprefix --ignore=,$(AHEAD_OF_TIME) $(ON_THE_SITE))
+	TRITON_INTERPRET=1 $(PYTEST) $(UNIT)
+
+coverage: $(READY) ## Say which lines of the library the unit tests do not run
+	$(SAY) 'Lines of the library that no unit test runs'
+	TRITON_INTERPRET=1 $(PYTEST) $(UNIT) --cov=assocmem --cov-report=term-missing:skip-covered
+
+installs: $(READY) ## Test the wheel beside other versions of torch, which are large, and without Triton
+	$(SAY) 'The wheel beside other versions of torch, without Triton'
+	$(ONE_THREAD) $(RUN) tests/installs.py
 
 kernels: $(READY) ## Compile the kernels ahead of time, and check what they need of each GPU
 	$(SAY) 'Kernels compiled ahead of time for every target'
