@@ -22,7 +22,7 @@ UNIT := tests examples $(addprefix --ignore=,$(AHEAD_OF_TIME) $(ON_THE_SITE))
 SAY := @printf '\n\033[1m== %s\033[0m\n'
 
 .NOTPARALLEL:
-.PHONY: help book test lint unit coverage installs kernels gpu notebooks colab-versions site offline links audit execute colab mutants clean
+.PHONY: help book test lint unit coverage installs kernels gpu notebooks colab-versions site offline pdf links audit execute colab mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -85,6 +85,12 @@ offline: site ## Pack the built site into one file, to be read without a server
 	$(SAY) 'The site as one file'
 	cd $(dir $(SITE)) && $(abspath $(RUN)) -m zipfile -c offline.zip $(notdir $(SITE))
 	@printf '\nUnpack it, and open html/index.html in a browser:\n  %s/_build/offline.zip\n' "$$PWD"
+
+pdf: $(READY) ## Print the whole book into one PDF (needs Chromium)
+	$(SAY) 'The whole book as one PDF'
+	$(VENV)/bin/jupyter-book build . --builder singlehtml
+	$(RUN) -m book.pdf _build/singlehtml _build/transformers-as-associative-memory.pdf
+	@printf '\nIt is here:\n  %s/_build/transformers-as-associative-memory.pdf\n' "$$PWD"
 
 links: $(READY) ## Ask every address outside the site whether it still answers (needs the network)
 	$(SAY) 'Links that lead away from the site'
