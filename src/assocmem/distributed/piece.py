@@ -17,15 +17,12 @@ class Piece:
     """The place of this rank's tokens in a sequence that is split over ranks.
 
     The ranks of the group have the sequence in their order. All of them take part, as every
-    method is a collective operation; and where one of them goes backward, all have to.
+    method is a collective operation; and where one of them goes backward, all have to. `lengths`
+    has T_r of every rank, and `start` is the position of this rank's first token, Σ_{s<r} T_s.
 
     Args:
         x: the tokens that lie here, `[B, T_r, ...]`; T_r may differ, and may be 0.
         group: the ranks that share the sequence; None when this process has all of it.
-
-    Attributes:
-        lengths: T_r of every rank.
-        start: the position of this rank's first token, Σ_{s<r} T_s.
 
     Raises:
         TypeError, RuntimeError, ValueError: when the group is no process group, none is
