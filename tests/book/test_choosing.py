@@ -215,3 +215,20 @@ def test_the_pilots_choose_the_rate_with_the_smaller_loss(ran, text):
         Run("other rate", 0, "swaps", "softmax attention", 1e-2),
     ]
     assert ran == []
+
+
+def test_what_is_recorded_is_whole():
+    """Every design has every task with all seeds, at one rate and under one configuration."""
+    result = recorded.read("choosing")
+    config = result["configuration"]
+    assert [row["design"] for row in result["costs"]] == list(config["designs"])
+    main = [row for row in result["runs"] if row["stage"] == "main"]
+    for design in config["designs"]:
+        rows = [row for row in main if row["design"] == design]
+        assert len({row["lr"] for row in rows}) == 1
+        assert [(row["seed"], row["task"]) for row in rows] == [
+            (seed, task) for seed in config["seeds"] for task in config["tasks"]
+        ]
+        for row in rows:
+            assert len(row["accuracy"]) == len(config["tasks"][row["task"]]["test"])
+            assert all(0 <= x <= 1 for x in row["accuracy"])
