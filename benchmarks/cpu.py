@@ -1,7 +1,7 @@
 """How fast the operators are on this CPU, as ratios within one run.
 
-    python benchmarks/cpu.py            # print the tables
-    python benchmarks/cpu.py --store    # and store them, with where they were measured
+    python -m benchmarks.cpu            # print the tables
+    python -m benchmarks.cpu --store    # and store them, with where they were measured
 
 B = 1, H = 8, K = V = 64, float32, causal. A time is that of the fastest of several calls, as other
 processes only ever add to it. The calls take turns through several sets of inputs, so that no
@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from assocmem import ops
 from assocmem.book.recorded import provenance
 from assocmem.ops.chunks import CHUNK
+from benchmarks.processes import answer
 
 STORED = Path(__file__).parent / "results" / "cpu.json"
 SCAN_LENGTHS = (1024, 2048, 4096, 16384)
@@ -173,13 +173,6 @@ def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:
         )
 
 
-def commit() -> str:
-    """The commit that is measured."""
-    command = ["git", "rev-parse", "HEAD"]
-    folder = Path(__file__).parent
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -192,8 +185,9 @@ def main() -> None:
     }
     show(rows, memory)
     if store:
-        measured = {"commit": commit().strip(), "seconds": rows, "training_bytes": memory}
-        stored = {**provenance("python benchmarks/cpu.py --store"), **measured}
+        commit = answer("git", "rev-parse", "HEAD")
+        measured = {"commit": commit, "seconds": rows, "training_bytes": memory}
+        stored = {**provenance("python -m benchmarks.cpu --store"), **measured}
         STORED.write_text(json.dumps(stored, indent=1) + "\n")
 
 

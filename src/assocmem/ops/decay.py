@@ -33,6 +33,10 @@ class NoDecay:
         """γ_C S for chunk i."""
         return S
 
+    def written(self, i: int, S: Tensor, k: Tensor, U: Tensor) -> Tensor:
+        """γ_C S + (ρ ⊙ K)ᵀ U for chunk i."""
+        return torch.baddbmm(S, k[i].mT, U)
+
 
 class HeadDecay:
     """One decay a head and token, `[n, N, C]` for n chunks."""
@@ -56,6 +60,15 @@ class HeadDecay:
         """γ_C S for chunk i."""
         return self.γ[i, :, -1, None, None].to(S) * S
 
+    def written(self, i: int, S: Tensor, k: Tensor, U: Tensor) -> Tensor:
+        """γ_C S + Kᵀ (ρ ⊙ U) for chunk i.
+
+        With rows of ρ ⊙ K, each rounded in its own way, equal keys would no longer be equal, and
+        where β is near 2 the errors in the gradient of U would not cancel.
+        """
+        ρ = self.Γ[i, :, -1, :, None].to(U)
+        return torch.baddbmm(self.over_chunk(i, S), k[i].mT, ρ * U)
+
 
 class ChannelDecay:
     """One decay a channel of the keys, head and token, `[n, N, C, K]` for n chunks."""
@@ -64,8 +77,8 @@ class ChannelDecay:
         self.g, self.γ, self.ρ = g, g.cumsum(-2).exp(), sum_after(g).exp()
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
-        """Σ_c q_tc k_sc Γ_tsc for s ≤ t, else 0."""
-        return channel_scores(q, k, self.g.to(q))
+        """Σ_c q_tc k_sc Γ_tsc for s ≤ t, else 0, computed in g's dtype."""
+        return channel_scores(q.to(self.g), k.to(self.g), self.g).to(q)
 
     def since_start(self, q: Tensor) -> Tensor:
         """γ ⊙ Q."""
@@ -78,6 +91,13 @@ class ChannelDecay:
     def over_chunk(self, i: int, S: Tensor) -> Tensor:
         """γ_C S for chunk i."""
         return self.γ[i, :, -1, :, None].to(S) * S
+
+    def written(self, i: int, S: Tensor, k: Tensor, U: Tensor) -> Tensor:
+        """γ_C S + (ρ ⊙ K)ᵀ U for chunk i: K as it is, and what a ρ near 1 takes from it."""
+        ρ = self.ρ[i]
+        near = (ρ > 0.5).to(ρ)
+        S = torch.baddbmm(self.over_chunk(i, S), (near.to(k) * k[i]).mT, U)
+        return torch.baddbmm(S, ((ρ - near).to(k) * k[i]).mT, U)
 
 
 def decay_of(g: Tensor | None) -> NoDecay | HeadDecay | ChannelDecay:

@@ -71,14 +71,14 @@ def chunk(
         # The system is built and solved in float64. Equal keys have equal scores, and with β near 2
         # nothing fades: the same rounding error in every score would add up over the sequence.
         L = wide(β) * decay.scores(wide(K), wide(K))
-        K_in, K_out = decay.since_start(K), decay.until_end(K).mT
+        K_in = decay.since_start(K)
         states, corrections = [], []
         for i in range(len(X)):
             states.append(S)
             D = β[i] * torch.baddbmm(X[i], K_in[i], S, alpha=-1)
             U = solve(L[i], D) if clean else solve_around_poison(L[i], D)
             corrections.append(U)
-            S = torch.baddbmm(decay.over_chunk(i, S), K_out[i], U)
+            S = decay.written(i, S, K, U)
         A, U = decay.scores(Q, K), torch.stack(corrections)
         O = A @ U if clean else masked_product(A, U)
         O = (O + decay.since_start(Q) @ torch.stack(states)).mul_(scale)
