@@ -18,7 +18,7 @@ STYLE = """
 @page { size: A4; margin: 18mm 17mm; }
 html { font-size: 12px; }
 [id^="document-book/"] + section { break-before: page; }
-article details > summary { display: none; }
+article details > summary { display: none !important; }
 .sd-container-fluid { break-before: avoid; break-inside: avoid; }
 """
 PREPARE = """async (written) => {
