@@ -406,6 +406,13 @@ MUTANTS = (
         (DELTA_TEST,),
     ),
     Mutant(
+        "the chunk form rounds equal keys each in its own way",
+        DECAY,
+        "k[i].mT, ρ * U)",
+        "(ρ * k[i]).mT, U)",
+        (WORST_KEYS,),
+    ),
+    Mutant(
         "the kernel corrects the wrong way",
         DELTA_KERNEL,
         "D = (X - dot(Kc, S))",
