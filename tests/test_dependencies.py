@@ -6,6 +6,8 @@ Known vulnerabilities are asked for by `make audit`, which needs the network.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -62,6 +64,14 @@ def test_a_restrictive_licence_is_noticed() -> None:
     """One of a tool that checks the book, and reaches no user."""
     assert RESTRICTIVE.search(licence("codespell"))
     assert brought("codespell") == {"codespell"}
+
+
+def test_the_library_imports_neither_triton_nor_the_compiler() -> None:
+    """They take seconds, and are imported when they are needed."""
+    late = "{'triton', 'torch._dynamo', 'matplotlib', 'IPython', 'scipy'}"
+    code = f"import torch, assocmem, sys; print({late} & sys.modules.keys())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
 
 
 def test_what_builds_the_book_is_pinned() -> None:

@@ -86,14 +86,18 @@ def _cannot_run(q: Tensor) -> str | None:
     return None
 
 
-# Facts about the process, which a graph that is being traced may take as given.
-@torch.compiler.assume_constant_result
 def _installed() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-@torch.compiler.assume_constant_result
 def _interpreted() -> bool:
     from triton import knobs
 
     return knobs.runtime.interpret
+
+
+# Facts about the process, which a graph that is being traced may take as given. This is all that
+# torch.compiler.assume_constant_result does, but for importing the compiler, which takes as long
+# as half of torch.
+for fact in (_installed, _interpreted):
+    fact._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
