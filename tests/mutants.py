@@ -632,11 +632,11 @@ MUTANTS = (
         (DELTA_LAYERS,),
     ),
     Mutant(
-        "the short convolution sees the future",
+        "the short convolution gives the weights of earlier tokens to the next",
         "src/assocmem/nn/short_convolution.py",
         "x[:, past - i : past - i + T]",
         "x[:, past - i + 1 : past - i + 1 + T]",
-        ("tests/nn/test_short_convolution.py", "tests/nn/test_mixers.py"),
+        ("tests/nn/test_short_convolution.py",),
     ),
     # feed-forward memories, tasks, training
     Mutant(
