@@ -28,6 +28,7 @@ PARTS = (
     "benchmarks",
     "book",
     "colab",
+    "examples",
     "pyproject.toml",
     "_config.yml",
     "README.md",
@@ -891,6 +892,21 @@ MUTANTS = (
         "torch.linalg.solve(H + Lambda, q_t[..., None])",
         "torch.linalg.solve(H + 1e-6 * Lambda, q_t[..., None])",
         (RULES_TEST,),
+    ),
+    # examples, and what notebooks may do
+    Mutant(
+        "a run that goes on draws the batches of its start again",
+        "examples/hybrid/train_hybrid.py",
+        'generator.set_state(state["generator"])',
+        "pass",
+        ("examples/hybrid",),
+    ),
+    Mutant(
+        "a notebook reaches the network",
+        "tests/book/offline/sitecustomize.py",
+        "not in HERE:",
+        "not in (*HERE, host):",
+        ("tests/book/test_nbval_policy.py",),
     ),
     # claims
     Mutant(
