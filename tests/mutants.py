@@ -45,6 +45,7 @@ CHAPTER_5 = "book/05_update_rules.ipynb"
 CHAPTER_6 = "book/06_gpu_scans.ipynb"
 CHAPTER_7 = "book/07_expressivity.ipynb"
 CHAPTER_8 = "book/08_infinite_context.ipynb"
+CHAPTER_9 = "book/09_choosing.ipynb"
 
 
 @dataclass(frozen=True)
@@ -616,7 +617,7 @@ MUTANTS = (
         "src/assocmem/nn/delta_net.py",
         "return 2 * beta if",
         "return beta if",
-        (DELTA_LAYERS,),
+        (DELTA_LAYERS, CHAPTER_9),
     ),
     Mutant(
         "keys are not normalised",
@@ -732,6 +733,13 @@ MUTANTS = (
         ("tests/book/test_choosing.py",),
     ),
     Mutant(
+        "a state that does not grow is read and not written",
+        "src/assocmem/book/choosing.py",
+        "held + (growth or held)",
+        "held + growth",
+        ("tests/book/test_choosing.py", CHAPTER_9),
+    ),
+    Mutant(
         "the state of a word problem multiplies from the other side",
         "src/assocmem/tasks/states.py",
         "state = moves[state, token]",
@@ -792,7 +800,7 @@ MUTANTS = (
         "src/assocmem/distributed/cost.py",
         "states * 2 * d_value",
         "states * d_value",
-        ("tests/distributed/test_cost.py",),
+        ("tests/distributed/test_cost.py", CHAPTER_9),
     ),
     Mutant(
         "a rank without tokens does not go backward",

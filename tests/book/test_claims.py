@@ -19,6 +19,7 @@ PREFIXES = {
     "06_gpu_scans": "scan-",
     "07_expressivity": "lim-",
     "08_infinite_context": "inf-",
+    "09_choosing": "cho-",
 }
 STATEMENTS = ("prf:theorem", "prf:proposition", "prf:lemma", "prf:corollary")
 

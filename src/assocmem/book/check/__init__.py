@@ -8,6 +8,7 @@ from assocmem.book.check.ch5 import ch5_ex1, ch5_ex2, ch5_ex3, ch5_ex4, ch5_ex5,
 from assocmem.book.check.ch6 import ch6_ex1, ch6_ex2, ch6_ex3, ch6_ex4, ch6_ex5, ch6_ex6
 from assocmem.book.check.ch7 import ch7_ex1, ch7_ex2, ch7_ex3, ch7_ex4, ch7_ex5, ch7_ex6
 from assocmem.book.check.ch8 import ch8_ex1, ch8_ex2, ch8_ex3, ch8_ex4, ch8_ex5, ch8_ex6
+from assocmem.book.check.ch9 import ch9_ex1, ch9_ex2, ch9_ex3, ch9_ex4, ch9_ex5, ch9_ex6
 
 __all__ = [
     "ch1_ex1",
@@ -58,4 +59,10 @@ __all__ = [
     "ch8_ex4",
     "ch8_ex5",
     "ch8_ex6",
+    "ch9_ex1",
+    "ch9_ex2",
+    "ch9_ex3",
+    "ch9_ex4",
+    "ch9_ex5",
+    "ch9_ex6",
 ]
