@@ -137,6 +137,10 @@ def measure(case: Case) -> dict:
     }  # fmt: skip
     # With a decay a channel the gradients of q and k are summed in float32.
     float32 = FLOAT32 | ({"dq", "dk"} if case.gate == 2 else set())
+    # The triangular system of float32 is in float64, with scores of its own where they are stored.
+    float64 = {"inverse"} | ({"M"} if case.gate == 2 else set())
+    if KERNELS[case.kernel] is channel_scores:
+        float64 |= {"A", "dA"}
     signature, constants, attributes = {}, {}, {}
     for i, name in enumerate(kernel.arg_names):
         if name in sizes:
@@ -145,7 +149,7 @@ def measure(case: Case) -> dict:
             signature[name] = NUMBERS[name]
         else:
             kind = "i64" if name in INT64 else "fp32" if name in float32 else case.dtype
-            if name == "inverse" and case.dtype == "fp32" and case.gate != 2:
+            if case.dtype == "fp32" and name in float64:
                 kind = "fp64"
             signature[name], attributes[(i,)] = f"*{kind}", [["tt.divisibility", 16]]
     amd = case.arch.startswith("gfx")

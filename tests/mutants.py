@@ -408,6 +408,13 @@ MUTANTS = (
         (DELTA_TEST,),
     ),
     Mutant(
+        "the kernel rounds equal keys each in its own way",
+        DELTA_KERNEL,
+        "near = tl.where(tl.min(ρ, 0) > 0.5, 1.0, 0.0)",
+        "near = tl.where(tl.min(ρ, 0) > 5.0, 1.0, 0.0)",
+        ("tests/kernels/test_delta_rule.py",),
+    ),
+    Mutant(
         "the chunk form rounds equal keys each in its own way",
         DECAY,
         "k[i].mT, ρ * U)",

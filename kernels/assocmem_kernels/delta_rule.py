@@ -112,6 +112,35 @@ def plus_product(S, X, Y):
 
 
 @triton.jit
+def decay_to_end(
+    g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, GATE: tl.constexpr, dtype: tl.constexpr
+):
+    """ρ, for float32 keys and a decay a channel by an exponential in float64.
+
+    In float32 the last two bits of an exponential are wrong, and near 1 nothing fades.
+    """
+    if GATE == 2 and dtype == tl.float32:
+        x = tl.cumsum(load(g, row + H, ok_next, col, K).to(tl.float32), 0, reverse=True)
+        ρ = tl.exp(x.to(tl.float64)).to(tl.float32)
+    else:
+        ρ = until_end(g, row, ok_next, col, H, K, GATE)
+    return ρ
+
+
+@triton.jit
+def read_later(k, g, row, ok, ok_next, col, S, H: tl.constexpr, K: tl.constexpr):
+    """(ρ ⊙ K) S in float32, with a decay a channel, by which a gradient reaches what was written.
+
+    Equal keys read equal numbers, down to what is rounded away, and in the triangular system that
+    cancels, where β is near 2 and nothing fades. Rows of ρ ⊙ K are each rounded in their own way.
+    So what ρ near 1 takes from K has a product of its own.
+    """
+    Kc, ρ = load(k, row, ok, col, K), decay_to_end(g, row, ok_next, col, H, K, 2, tl.float32)
+    near = tl.where(tl.min(ρ, 0) > 0.5, 1.0, 0.0)
+    return dot(Kc, S * near[:, None]) + dot(Kc * (ρ - near[None, :]), S)
+
+
+@triton.jit
 def triangles_kernel(
     q, k, beta, g, A, M, inverse, chunks,
     H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, GATE: tl.constexpr,
@@ -169,7 +198,7 @@ def delta_forward_kernel(
         U += lost
         if GATE:
             ok_next = (t + r + 1 < stop) & (r < C - 1)
-            S, ρ = S * kept, until_end(g, row, ok_next, col, H, K, GATE)
+            S, ρ = S * kept, decay_to_end(g, row, ok_next, col, H, K, GATE, Kc.dtype)
             Kc = load(k, row, ok, col, K)  # again: two tiles of keys would not fit the registers
         if GATE == 1:  # scaled values leave the keys as they are, to be read from shared memory
             U *= ρ
@@ -203,7 +232,7 @@ def delta_states_kernel(
         U = times(load(inverse, row, ok, r, C), D.to(X.dtype))
         if GATE:
             ok_next = (t + r + 1 < stop) & (r < C - 1)
-            X_S, ρ = X_S * kept, until_end(g, row, ok_next, col, H, K, GATE)
+            X_S, ρ = X_S * kept, decay_to_end(g, row, ok_next, col, H, K, GATE, Kc.dtype)
             Kc = load(k, row, ok, col, K)
         if GATE == 1:
             U *= ρ
@@ -236,10 +265,14 @@ def delta_states_backward_kernel(
         store(dS, ((start // C + n + j) * H + h) * K + col, col < K, col_v, V, X_dS)
         row, ok = (t + r) * H + h, t + r < stop
         Kc, dO = load(k, row, ok, col, K), load(do, row, ok, col_v, V)
+        ok_next = (t + r + 1 < stop) & (r < C - 1)
         if GATE:
-            ok_next = (t + r + 1 < stop) & (r < C - 1)
             Kc = (Kc * until_end(g, row, ok_next, col, H, K, GATE)).to(Kc.dtype)
-        dU = dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale + dot(Kc, X_dS)
+        dU = dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale
+        if GATE == 2 and Kc.dtype == tl.float32:
+            dU += read_later(k, g, row, ok, ok_next, col, X_dS, H, K)
+        else:
+            dU += dot(Kc, X_dS)
         dV = times(tl.trans(load(inverse, row, ok, r, C)), dU.to(dO.dtype))
         dV *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
         Q, dO, γ = load(q, row, ok, col, K), dO * scale, 1.0
@@ -290,6 +323,12 @@ def delta_backward_kernel(
     dA, dM = tl.zeros((C, C), tl.float32), tl.zeros((C, C), tl.float32)
     dQ, dK_in = tl.zeros((C, BK), tl.float32), tl.zeros((C, BK), tl.float32)
     dK_out = tl.zeros((C, BK), tl.float32)
+    if GATE == 2 and Kc.dtype == tl.float32:  # in a loop of its own, for want of registers
+        for c in range(0, V, BV):
+            col_v = c + tl.arange(0, BV)
+            dSc = load(dS, row_S, col < K, col_v, V)
+            store(dv, row, ok, col_v, V, read_later(k, g, row, ok, ok_next, col, dSc, H, K))
+        tl.debug_barrier()
     for c in range(0, V, BV):
         col_v = c + tl.arange(0, BV)
         X, dO = load(v, row, ok, col_v, V), load(do, row, ok, col_v, V)
@@ -297,7 +336,12 @@ def delta_backward_kernel(
         E = X - dot(K_in, Sc)
         U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
         E -= dot(own, U)
-        dU = dot(tl.trans(scores), dO) * scale + dot(K_out, dSc)
+        dU = dot(tl.trans(scores), dO) * scale
+        if GATE == 2 and Kc.dtype == tl.float32:
+            dU += load(dv, row, ok, col_v, V)
+            dSc = load(dS, row_S, col < K, col_v, V)  # no sooner, for want of registers
+        else:
+            dU += dot(K_out, dSc)
         Y = times(tl.trans(T), dU.to(dO.dtype))
         dV = (Y * β[:, None]).to(X.dtype)
         store(dv, row, ok, col_v, V, dV)
@@ -351,11 +395,12 @@ def triangles(
     cfg = launch.config("triangles_kernel", launch.architecture(q), q.dtype, gate)
     # Equal keys have equal scores, and with β near 2 nothing fades: the same rounding error δ in
     # every score would add up over the sequence, to T β |δ| (chapter 6, eq-repeated-rounding).
-    exact = q.dtype == torch.float32 and gate != 2
+    exact = q.dtype == torch.float32
     dtype = torch.float64 if exact else q.dtype
     inverse = torch.empty(B, T, H, cfg.C, dtype=dtype, device=q.device)
     if g is not None and gate == 2:
-        A, M = channel_scores(q, k, g, chunks), channel_scores(k, k, g, chunks)
+        A = channel_scores(q, k, g, chunks)
+        M = channel_scores(k, k, g, chunks, torch.float64 if exact else torch.float32)
     else:
         A, M = torch.empty_like(inverse, dtype=q.dtype), q
     triangles_kernel[(len(chunks) * H,)](
