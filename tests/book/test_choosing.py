@@ -103,6 +103,23 @@ def test_what_a_design_costs_is_counted():
 
 
 @pytest.mark.parametrize(
+    ("design", "sides"),
+    [("softmax attention", 6), ("forgetting attention", 6), ("DeltaFormer", 6 + 2 + 4)],
+)
+def test_the_products_of_attention_are_counted(design, sides):
+    """A product of T × T scores with K = V columns: forward 2, backward 4; for the corrections of
+    DeltaFormer 2 and, with the scores computed again, 4."""
+    config = small()
+    config["designs"][design] = CONFIG["designs"][design]
+    blocks = choosing.Model(config["model"], config["designs"][design], 1).blocks
+    matrices = sum(p.numel() for p in blocks.parameters() if p.ndim == 2)
+    batch, T, K = config["costs"]["batch"], config["costs"]["length"], 8
+    weights, attended = 6 * matrices * batch * T, 2 * sides * batch * T * T * K
+    counted = choosing.costs(config, design)["step_flops"]
+    assert counted == weights + len(blocks) * attended
+
+
+@pytest.mark.parametrize(
     ("design", "held", "written"),
     [
         ("DeltaNet", 4096, 4096),
