@@ -12,7 +12,7 @@ from assocmem import ops
 from assocmem.ops.erase import ERASE
 from tests.ops import test_deltaformer, test_softmax_attention
 from tests.ops.inputs import GATES, KEYS, Inputs, in_another_layout
-from tests.ops.operators import OPERATORS, Operator, worst
+from tests.ops.operators import OPERATORS, Operator
 from tests.ops.reference import relative_error
 
 SIZES = st.integers(1, 9)
@@ -49,8 +49,9 @@ def drawn(draw) -> tuple[Operator, Inputs]:
 def test_the_chunk_form_is_the_definition(case):
     operator, inputs = case
     got, expected = operator.run(inputs, torch.float64, "chunk"), operator.expected(inputs)
-    error, what = worst(got, expected)
-    assert error <= 1e-9, what
+    for what, x in expected.items():
+        # Where one channel is erased by β = 1, the definition is exactly 0, and a sum is not.
+        assert (got[what] - x).norm() <= 1e-9 * x.norm() + 1e-14, what
     assert all(bool(x.isfinite().all()) for x in got.values())
 
 
