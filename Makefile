@@ -51,7 +51,7 @@ coverage: $(READY) ## Say which lines of the library the unit tests do not run
 
 installs: $(READY) ## Test the wheel beside other versions of torch, which are large, and without Triton
 	$(SAY) 'The wheel beside other versions of torch, without Triton'
-	$(ONE_THREAD) $(RUN) tests/installs.py
+	$(ONE_THREAD) $(RUN) -m tests.installs
 
 kernels: $(READY) ## Compile the kernels ahead of time, and check what they need of each GPU
 	$(SAY) 'Kernels compiled ahead of time for every target'

@@ -1,7 +1,7 @@
 """Install the library's wheel beside other versions of torch, without Triton, and test it there.
 
-    python tests/installs.py                 every version of torch in VERSIONS
-    python tests/installs.py 2.6.0 2.14.1    these
+    python -m tests.installs                 every version of torch in VERSIONS
+    python -m tests.installs 2.6.0 2.14.1    these
 
 Each version gets an environment of its own (in .venv/installs, where it is found again), with the
 oldest NumPy and tqdm that pyproject.toml allows where torch is the oldest, too. The wheel is
@@ -19,9 +19,9 @@ import tempfile
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.wheel import ROOT, wheel
+
 ENVIRONMENTS = ROOT / ".venv" / "installs"
-SOURCES = ("src", "kernels", "pyproject.toml", "README.md", "LICENSE")
 OLDEST = {"torch": "2.6.0", "numpy": "1.26.4", "tqdm": "4.60.0"}  # pyproject.toml's lower bounds
 VERSIONS = (OLDEST["torch"], "2.13.0")
 SELECTION = (
@@ -58,16 +58,6 @@ def run(*command: object, folder: Path) -> str:
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
-
-
-def wheel(folder: Path) -> Path:
-    """The library's wheel, built from a copy: an older build's leavings would get into it."""
-    for name in SOURCES:
-        path = ROOT / name
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / "copy" / name)
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", ".", "./copy", folder=folder)
-    (path,) = folder.glob("*.whl")
-    return path
 
 
 def environment(version: str) -> Path:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import sysconfig
 import venv
@@ -22,25 +21,14 @@ from nbformat.v4 import new_code_cell
 
 from tests.book.chapter import CHAPTERS, ROOT, Chapter
 from tests.book.test_address import REPOSITORY
+from tests.wheel import wheel
 
-SOURCES = ("src", "kernels", "pyproject.toml", "README.md", "LICENSE")
 WHERE = """
 import sys
 import assocmem, assocmem_kernels
 for path in (assocmem.__file__, *assocmem_kernels.__path__):
     assert path.startswith(sys.prefix), path
 """
-
-
-def wheel(folder: Path) -> Path:
-    """The library's wheel, built from a copy: an older build's leavings would get into it."""
-    for name in SOURCES:
-        path = ROOT / name
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / "copy" / name)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder]
-    subprocess.run([*command, folder / "copy"], check=True)
-    (path,) = folder.glob("*.whl")
-    return path
 
 
 def environment(folder: Path) -> Path:

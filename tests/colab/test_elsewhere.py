@@ -10,7 +10,8 @@ import nbformat
 import pytest
 
 from tests.book.chapter import CHAPTERS, ROOT, Chapter
-from tests.colab.elsewhere import wheel, with_outputs
+from tests.colab.elsewhere import with_outputs
+from tests.wheel import wheel
 
 
 def test_the_wheel_carries_everything(tmp_path: Path) -> None:

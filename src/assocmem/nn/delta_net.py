@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem import distributed, ops
-from assocmem.nn.mixer import Mixer
+from assocmem.nn.mixer import Mixer, scan_on
 from assocmem.nn.short_convolution import ShortConvolution
 
 
@@ -115,7 +114,7 @@ class DeltaNet(Mixer):
         qkv, recent = self.conv(torch.cat(self.project(x), -1), recent, group=group)
         keys, values = self.n_heads * self.d_key, self.n_heads * self.d_value
         q, k, v = map(self.heads, qkv.split([keys, keys, values], -1))
-        scan = ops.delta_rule if group is None else partial(distributed.delta_rule, group=group)
+        scan = scan_on(group, ops.delta_rule, distributed.delta_rule)
         o, S = scan(
             l2_normalize(q),
             l2_normalize(k),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from assocmem import distributed, ops
 from assocmem.nn.delta_net import DeltaNet, DeltaState, l2_normalize
+from assocmem.nn.mixer import scan_on
 from assocmem.nn.short_convolution import ShortConvolution
 
 
@@ -82,7 +82,7 @@ class DeltaProduct(DeltaNet):
         qkv, recent = self.conv(torch.cat(projected, -1), recent, group=group)
         q, k, v = qkv.split([y.shape[-1] for y in projected], -1)
         n = self.n_corrections
-        scan = ops.delta_rule if group is None else partial(distributed.delta_rule, group=group)
+        scan = scan_on(group, ops.delta_rule, distributed.delta_rule)
         o, S = scan(
             l2_normalize(self.heads(q)).repeat_interleave(n, 1),
             l2_normalize(self.in_turn(k)),

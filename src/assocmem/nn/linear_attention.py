@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch.distributed as dist
 from torch import Tensor
 
 from assocmem import distributed, ops
-from assocmem.nn.mixer import Mixer
+from assocmem.nn.mixer import Mixer, scan_on
 from assocmem.similarity import elu_plus_one
 
 
@@ -75,9 +74,7 @@ class LinearAttention(Mixer):
             ValueError: when x is not `[B, T, d_model]`.
         """
         q, k, v = map(self.heads, self.project(x))
-        scan = ops.linear_attention
-        if group is not None:
-            scan = partial(distributed.linear_attention, group=group)
+        scan = scan_on(group, ops.linear_attention, distributed.linear_attention)
         o, state = scan(
             self.feature_map(q),
             self.feature_map(k),

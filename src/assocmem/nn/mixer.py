@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem.nn.streaming import Streaming
+
+
+def scan_on(group: dist.ProcessGroup | None, here: Callable, split: Callable) -> Callable:
+    """The operator for a sequence that is whole here, or for one split over the ranks of a group.
+
+    (In `assocmem.distributed` no group stands for all ranks.)
+    """
+    return here if group is None else partial(split, group=group)
 
 
 class Mixer(Streaming):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assocmem import distributed, ops
-from assocmem.nn.mixer import Mixer
+from assocmem.nn.mixer import Mixer, scan_on
 
 
 class Retention(Mixer):
@@ -77,9 +75,7 @@ class Retention(Mixer):
             ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         q, k, v = map(self.heads, self.project(x))
-        scan = ops.linear_attention
-        if group is not None:
-            scan = partial(distributed.linear_attention, group=group)
+        scan = scan_on(group, ops.linear_attention, distributed.linear_attention)
         o, state = scan(
             q,
             k,
