@@ -114,7 +114,7 @@ colab: $(READY) ## Write the notebooks for Colab from those of the book
 
 mutants: $(READY) ## Break the library in many ways, and see that tests and chapters turn red
 	$(SAY) 'Mutants: each break has to turn its guards red'
-	$(ONE_THREAD) $(RUN) tests/mutants.py
+	$(ONE_THREAD) $(RUN) -m tests.run_mutants $(ARGS)
 
 clean: ## Remove what was built (keep .venv)
 	rm -rf _build build dist .pytest_cache .ruff_cache

@@ -1,41 +1,12 @@
-"""Break the library in many ways, one at a time, and see that tests and chapters turn red.
-
-    python tests/mutants.py                  all mutants
-    python tests/mutants.py similarity.py    those whose file or guards contain the word
+"""The mutants: how the library could be broken, and who has to notice.
 
 A mutant is a change of one place in a source file. Its guards are the test files and chapters that
-have to notice. Each mutant lives in a copy of the tree; the tree itself is never touched. A guard
-that stays green is a survivor, and makes the command fail.
+have to turn red. `tests/run_mutants.py` makes the changes, one at a time, and runs the guards.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-
-ROOT = Path(__file__).parents[1]
-PARTS = (
-    "src",
-    "kernels",
-    "tests",
-    "benchmarks",
-    "book",
-    "colab",
-    "examples",
-    "pyproject.toml",
-    "_config.yml",
-    "README.md",
-)
-WORKERS = 2
-TIMEOUT = 900  # seconds for one guard
-AHEAD_OF_TIME = "tests/kernels/test_resources.py"  # compiles, and so runs without the interpreter
 
 CHAPTER_1 = "book/01_linear_attention.ipynb"
 CHAPTER_2 = "book/02_memory_capacity.ipynb"
@@ -946,95 +917,3 @@ MUTANTS = (
         ("tests/book/test_claim_function.py",),
     ),
 )
-
-
-def copy_of_the_tree(folder: Path) -> None:
-    for part in PARTS:
-        source, target = ROOT / part, folder / part
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, target)
-
-
-def environment(folder: Path, guard: str) -> dict[str, str]:
-    """The copy's sources before the installed ones; the interpreter unless kernels are compiled."""
-    sources = os.pathsep.join(str(folder / part) for part in ("src", "kernels"))
-    env = {**os.environ, "PYTHONPATH": sources, "PYTHONDONTWRITEBYTECODE": "1"}
-    if guard != AHEAD_OF_TIME:
-        env["TRITON_INTERPRET"] = "1"
-    return env
-
-
-def red(folder: Path, guard: str) -> bool:
-    """Whether a test file or a chapter of a copy of the tree fails."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *guard.split()]
-    if guard.endswith(".ipynb"):
-        command += ["-p", "tests.book.nbval_policy", "--nbval", "--nbval-current-env"]
-        command += ["--nbval-cell-timeout=120"]
-    run = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(folder, guard),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    if run.returncode not in (0, 1, 2):
-        raise RuntimeError(f"{guard} did not run:\n{run.stdout}{run.stderr}")
-    return run.returncode != 0
-
-
-def survivors(mutant: Mutant) -> list[str]:
-    """The guards that do not notice a mutant."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        copy_of_the_tree(folder)
-        path = folder / mutant.file
-        source = path.read_text()
-        if source.count(mutant.old) != 1:
-            return [f"{mutant.file} has {source.count(mutant.old)} places to break, not 1"]
-        path.write_text(source.replace(mutant.old, mutant.new))
-        return [guard for guard in mutant.guards if not red(folder, guard)]
-
-
-def green(guards: list[str]) -> bool:
-    """Whether all guards pass when nothing is broken; else a red guard says nothing."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        copy_of_the_tree(folder)
-        with ThreadPoolExecutor(WORKERS) as pool:
-            verdicts = pool.map(lambda guard: red(folder, guard), guards)
-            bad = [guard for guard, fails in zip(guards, verdicts, strict=True) if fails]
-    for guard in bad:
-        print(f"red before anything was broken: {guard}")
-    return not bad
-
-
-def main(words: list[str]) -> int:
-    chosen = [
-        m for m in MUTANTS if not words or any(w in " ".join((m.file, *m.guards)) for w in words)
-    ]
-    guards = sorted({guard for mutant in chosen for guard in mutant.guards})
-    print(
-        f"{len(chosen)} mutants, {len(guards)} guards; first, all guards on the sound tree",
-    )
-    if not chosen or not green(guards):
-        return 1
-    start, alive = time.perf_counter(), 0
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for mutant, missed in zip(chosen, pool.map(survivors, chosen), strict=True):
-            alive += bool(missed)
-            verdict = f"MISSED BY {', '.join(missed)}" if missed else "red"
-            print(f"{mutant.what} ({mutant.file}): {verdict}", flush=True)
-            if not missed:
-                print(f"    noticed by {', '.join(mutant.guards)}", flush=True)
-    minutes = (time.perf_counter() - start) / 60
-    print(f"{len(chosen) - alive} of {len(chosen)} noticed by all guards, {minutes:.1f} minutes")
-    return 1 if alive else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
