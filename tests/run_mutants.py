@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,18 +36,6 @@ from tests.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "_build" / "mutants.md"
-PARTS = (
-    "src",
-    "kernels",
-    "tests",
-    "benchmarks",
-    "book",
-    "colab",
-    "examples",
-    "pyproject.toml",
-    "_config.yml",
-    "README.md",
-)
 OURS = {"assocmem", "assocmem_kernels", "benchmarks", "colab", "tests"}
 SLOW_TO_IMPORT = ("hypothesis", "matplotlib.pyplot", "nbval.plugin", "scipy.stats", "torch")
 WORKERS = 2
@@ -103,12 +92,12 @@ class FirstFailure:
 
 
 def copy_of_the_tree(folder: Path, mutant: Mutant | None) -> None:
-    for part in PARTS:
-        source, target = ROOT / part, folder / part
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, target)
+    """All files of the tree that git has or would take."""
+    git = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, files.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
     if mutant:
         path = folder / mutant.file
         source = path.read_text()
@@ -126,7 +115,7 @@ def move_into(folder: Path, guard: str) -> None:
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join(sources)
-    if guard != AHEAD_OF_TIME:
+    if guard.split()[0] != AHEAD_OF_TIME:
         os.environ["TRITON_INTERPRET"] = "1"
 
 

@@ -9,7 +9,7 @@ import pytest
 from assocmem.book.check import ch4
 from tests.book import answers_ch4, answers_ch6
 
-CHAPTERS = range(2, 10)
+CHAPTERS = range(1, 10)
 ANSWERS = [import_module(f"tests.book.answers_ch{n}") for n in CHAPTERS]
 RIGHT = [case for chapter in ANSWERS for case in chapter.RIGHT]
 WRONG = [case for chapter in ANSWERS for case in chapter.WRONG]

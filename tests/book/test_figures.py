@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from collections.abc import Callable
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 from nbformat.v4 import new_output
 
+from assocmem.book import figures
 from tests.book.chapter import CHAPTERS, Chapter, pictures
 from tests.book.miniature import miniature
 
@@ -133,6 +137,23 @@ def test_a_broken_figure_is_noticed(damage: Callable[..., None]) -> None:
     assert not broken_promises(chapter)
     damage(chapter.notebook.cells[3])
     assert BREAKS[damage] in broken_promises(chapter)
+
+
+def drawn() -> str:
+    """An SVG in the book's style; ids are drawn by lot where no salt is set."""
+    with mpl.rc_context():
+        figures.use_style()
+        _, (axes,) = figures.figure()
+        axes.plot([0, 1])
+        svg = io.StringIO()
+        axes.figure.savefig(svg, format="svg", metadata={"Date": None})
+        plt.close("all")
+    return svg.getvalue()
+
+
+def test_the_style_is_the_book_s_paper_and_the_same_file_every_time() -> None:
+    assert PAPER in drawn()
+    assert drawn() == drawn()
 
 
 def test_a_chapter_without_the_style_is_noticed() -> None:

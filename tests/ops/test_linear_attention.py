@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -51,3 +53,13 @@ def test_the_state_of_the_normaliser_has_a_column_more():
 
 def test_auto_takes_the_chunk_form_on_a_cpu():
     assert ops.backend_for(torch.zeros(2, 10, 3, 4)) == "chunk"
+
+
+@pytest.mark.parametrize(("capability", "form"), [((7, 5), "chunk"), ((8, 0), "triton")])
+def test_auto_takes_triton_where_tensor_cores_can_be_reached(capability, form, monkeypatch):
+    pytest.importorskip("triton", reason="triton is missing")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    on_a_gpu = SimpleNamespace(
+        is_cuda=True, device="cuda", dtype=torch.float16, shape=(2, 10, 3, 4)
+    )
+    assert ops.backend_for(on_a_gpu) == form  # pyright: ignore
