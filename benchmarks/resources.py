@@ -127,12 +127,12 @@ def configuration(case: Case) -> dict:
     return {**asdict(case), "code": code, **asdict(cfg)}
 
 
-def measure(case: Case) -> dict:
-    """Compile one case, and read off what it needs."""
-    kernel, row = getattr(KERNELS[case.kernel], case.kernel), configuration(case)
+def source(case: Case) -> ASTSource:
+    """A kernel with the types and sizes of a case, for the compiler."""
+    kernel, cfg = getattr(KERNELS[case.kernel], case.kernel), configuration(case)
     sizes = {
         "H": 16, "K": case.D, "V": case.D,
-        "C": row["C"], "BK": case.D, "BV": min(row["BV"], case.D), "GATE": case.gate,
+        "C": cfg["C"], "BK": case.D, "BV": min(cfg["BV"], case.D), "GATE": case.gate,
         "REVERSE": True, "DELTA": True, "ERASE": erase.CODES["softmax"],
     }  # fmt: skip
     # With a decay a channel the gradients of q and k are summed in float32.
@@ -152,18 +152,29 @@ def measure(case: Case) -> dict:
             if case.dtype == "fp32" and name in float64:
                 kind = "fp64"
             signature[name], attributes[(i,)] = f"*{kind}", [["tt.divisibility", 16]]
-    amd = case.arch.startswith("gfx")
-    target = GPUTarget("hip", case.arch, 64) if amd else GPUTarget("cuda", int(case.arch[3:]), 32)
+    return ASTSource(kernel, signature, constants, attributes)
+
+
+def target(arch: str) -> GPUTarget:
+    """An architecture as the compiler names it."""
+    amd = arch.startswith("gfx")
+    return GPUTarget("hip", arch, 64) if amd else GPUTarget("cuda", int(arch[3:]), 32)
+
+
+def measure(case: Case) -> dict:
+    """Compile one case, and read off what it needs."""
+    row = configuration(case)
     compiled = triton.compile(
-        ASTSource(kernel, signature, constants, attributes),
-        target=target,
+        source(case),
+        target=target(case.arch),
         options={name: row[name] for name in ("num_warps", "num_stages")},
     )
+    needs = _nvidia(compiled.asm) if "cubin" in compiled.asm else _amd(compiled.asm["amdgcn"])
     return {
         **row,
         "shared": compiled.metadata.shared,
         "limit": LIMITS[case.arch],
-        **(_amd(compiled.asm["amdgcn"]) if amd else _nvidia(compiled.asm)),
+        **needs,
     }
 
 

@@ -1065,6 +1065,20 @@ MUTANTS = (
         "return tl.load(p, mask=ok[:, None], other=0.0)",
         (KERNEL_TEST,),
     ),
+    Mutant(
+        "places in the states are counted in 32 bits",
+        "kernels/assocmem_kernels/step.py",
+        "tl.program_id(0).to(tl.int64)",
+        "tl.program_id(0)",
+        ("tests/kernels/test_resources.py -k places",),
+    ),
+    Mutant(
+        "borders of packed sequences are counted in 32 bits",
+        "kernels/assocmem_kernels/chunks.py",
+        "return cu_seqlens.to(torch.int64)",
+        "return cu_seqlens",
+        ("tests/kernels/test_chunks.py",),
+    ),
     # parts of capacity, rules and tasks
     Mutant(
         "the longest value is the nearest",

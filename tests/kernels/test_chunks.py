@@ -21,3 +21,9 @@ def test_the_table_lists_every_chunk_once():
     }
     got = {i: (int(a), int(b)) for i, (a, b) in enumerate(table) if a < b}
     assert got == expected
+
+
+@pytest.mark.parametrize("cu_seqlens", [None, torch.tensor([0, 30, 100], dtype=torch.int32)])
+def test_places_are_counted_in_64_bits(cu_seqlens):
+    borders = chunks.sequence_borders(torch.empty(1, 100, 1, 1), cu_seqlens)
+    assert borders.dtype == chunks.chunk_table(borders, 100, 16).dtype == torch.int64

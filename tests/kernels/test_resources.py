@@ -6,6 +6,7 @@ Runs without Triton's interpreter and without a GPU.
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ if triton.knobs.runtime.interpret:
     pytest.skip("the interpreter does not compile", allow_module_level=True)
 
 from assocmem_kernels import launch  # noqa: E402
+from triton._C.libtriton import ir  # noqa: E402
+from triton.backends.compiler import Language  # noqa: E402
+from triton.compiler import make_backend  # noqa: E402
 
 from benchmarks import resources  # noqa: E402
 
@@ -93,3 +97,56 @@ def test_a_device_that_is_not_listed_takes_the_nearest_row(monkeypatch):
     for capability, arch in [((7, 0), "sm_75"), ((8, 7), "sm_86"), ((12, 1), "sm_120")]:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
         assert launch.architecture(Cuda()) == arch  # pyright: ignore
+
+
+def in_triton(case: resources.Case) -> str:
+    """The kernel in the compiler's first language, where integers still have their types."""
+    backend, context = make_backend(resources.target(case.arch)), ir.context()
+    options, stages = backend.parse_options({}), {}
+    ir.load_dialects(context)
+    backend.load_dialects(context)
+    helpers = backend.get_codegen_implementation(options), backend.get_module_map()
+    code = resources.source(case).make_ir(backend.target, options, *helpers, context)
+    backend.add_stages(stages, options, Language.TRITON)
+    return stages["ttir"](code, {}).str_nodebug()
+
+
+# The largest grid, and more tokens in a sequence than any memory holds.
+PROGRAMS, OTHER_PROGRAMS, TOKENS = 2**31 - 1, 2**16 - 1, 2**28
+
+
+def overflows(code: str) -> list[str]:
+    """The lines whose 32 bits do not hold what they compute, in the largest launch."""
+    largest, found = dict.fromkeys(re.findall(r"(%arg\d+): i32\b", code), TOKENS), []
+    for line in code.splitlines():
+        result, *operands = re.findall(r"%\w+", line) or [""]
+        x = [largest.get(name, 0) for name in operands] or [0]
+        if number := re.search(r"arith\.constant (?:dense<)?(\d+)", line):
+            value = int(number[1])
+        elif end := re.search(r"make_range \{end = (\d+)", line):
+            value = int(end[1]) - 1
+        elif "get_program_id" in line:
+            value = PROGRAMS if "get_program_id x" in line else OTHER_PROGRAMS
+        elif "arith.addi" in line:
+            value = x[0] + x[1]
+        elif "arith.muli" in line:
+            value = x[0] * x[1]
+        elif "arith.divsi" in line:
+            value = x[0] // max(x[1], 1) if operands[1].startswith("%c") else x[0]
+        else:  # of another shape or width, chosen, less, or a remainder
+            value = max(x)
+        if loop := re.search(r"scf\.for (%\w+) = (%\w+) to (%\w+)", line):
+            result, value = loop[1], max(largest.get(loop[2], 0), largest.get(loop[3], 0))
+        largest[result] = value
+        if value >= 2**31 and re.search(r"arith\.\w+ %.*\bi32>?$", line):
+            found.append(line.strip())
+    return found
+
+
+OF_ONE_DEVICE = [c for c in resources.cases() if (c.arch, c.dtype, c.D) == ("sm_90", "bf16", 64)]
+
+
+@pytest.mark.parametrize("case", OF_ONE_DEVICE, ids=lambda case: f"{case.kernel}-{case.gate}")
+def test_places_beyond_two_to_the_31_are_computed_in_64_bits(case):
+    """Of B T H K numbers, and of N H K V in the states: no tensor of that size is needed."""
+    assert overflows(in_triton(case)) == []
