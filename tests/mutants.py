@@ -372,10 +372,10 @@ MUTANTS = (
         (WORST_KEYS, CHAPTER_6),
     ),
     Mutant(
-        "a NaN is not taken out of the triangular system",
+        "a NaN that is taken out of the triangular system does not come back",
         DELTA_RULE,
-        "if clean else solve_around_poison(L[i], D)",
-        "if True else solve_around_poison(L[i], D)",
+        "nan_to_num(0.0, 0.0, 0.0), D) + lost",
+        "nan_to_num(0.0, 0.0, 0.0), D)",
         (DELTA_TEST,),
     ),
     Mutant(
