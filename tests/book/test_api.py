@@ -52,7 +52,8 @@ def test_a_public_name_is_on_the_page(name: str) -> None:
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
 def test_every_kernel_is_on_the_page_with_a_docstring(path: Path) -> None:
-    assert path.name in SHOWN.findall(PAGE)
+    shown = SHOWN.findall(PAGE)
+    assert path.name in shown, "book/api/kernels.md shows a file with the directive {kernels}"
     assert [kernel.name for kernel in KERNELS[path] if not ast.get_docstring(kernel)] == []
 
 

@@ -6,18 +6,15 @@ from importlib import import_module
 
 import pytest
 
+from assocmem.book import check
 from assocmem.book.check import ch4
 from tests.book import answers_ch4, answers_ch6
+from tests.book.chapter import CHAPTERS
 
-CHAPTERS = range(1, 10)
-ANSWERS = [import_module(f"tests.book.answers_ch{n}") for n in CHAPTERS]
+ANSWERS = [import_module(f"tests.book.answers_ch{n}") for n, _ in enumerate(CHAPTERS, 1)]
 RIGHT = [case for chapter in ANSWERS for case in chapter.RIGHT]
 WRONG = [case for chapter in ANSWERS for case in chapter.WRONG]
-CHECKS = [
-    getattr(import_module(f"assocmem.book.check.ch{n}"), f"ch{n}_ex{i}")
-    for n in CHAPTERS
-    for i in range(1, 7)
-]
+CHECKS = [getattr(check, name) for name in check.__all__]
 
 
 def given(answer):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_output
 
-from tests.book.chapter import CHAPTERS, HIDDEN, ROOT, Chapter, parse
+from tests.book.chapter import BOOK, CHAPTERS, HIDDEN, ROOT, Chapter, parse
 from tests.book.miniature import miniature
 
 SIZE = 1_500_000  # bytes
@@ -106,6 +106,8 @@ def test_the_table_of_contents_lists_every_chapter() -> None:
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
     files = [c["file"] for part in contents["parts"] for c in part["chapters"]]
     assert [f for f in files if re.match(r"book/\d", f)] == [f"book/{c.name}" for c in CHAPTERS]
+    home = (BOOK / "index.md").read_text()
+    assert re.findall(r"^\| \{doc\}`(\d\w+)`", home, re.M) == [c.name for c in CHAPTERS]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
