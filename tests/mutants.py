@@ -312,7 +312,7 @@ MUTANTS = (
         KERNEL,
         "        S += dot(tl.trans(Kc), X)",
         "        S -= dot(tl.trans(Kc), X)",
-        (KERNEL_TEST,),
+        (KERNEL_TEST, "tests/kernels/test_linear_attention.py"),
     ),
     Mutant(
         "the kernel's output drops the scale",
@@ -900,7 +900,7 @@ MUTANTS = (
         "src/assocmem/arguments.py",
         "if not (0 < value < math.inf):",
         "if not (0 <= value < math.inf):",
-        ("tests/test_similarity.py",),
+        ("tests/test_capacity.py -k named",),
     ),
     Mutant(
         "no pairs at all are pairs",
@@ -914,14 +914,14 @@ MUTANTS = (
         "src/assocmem/constructions/arguments.py",
         "if bool((pairs[..., 0] == pairs[..., 1]).any()):",
         "if bool((pairs[..., 0] == pairs[..., 1]).all()):",
-        ("tests/test_constructions.py",),
+        ("tests/test_constructions.py -k named",),
     ),
     Mutant(
         "borders of packed sequences may fall",
         "src/assocmem/ops/inputs.py",
         " or borders != sorted(borders):",
         ":",
-        (OPS_TEST,),
+        ("tests/ops/test_scans.py -k borders",),
     ),
     # parts of operators and of layers
     Mutant(
@@ -943,14 +943,14 @@ MUTANTS = (
         LINEAR_ATTENTION,
         "x = torch.cat((v, torch.ones_like(v[..., :1])), -1)",
         "x = torch.cat((v, 2 * torch.ones_like(v[..., :1])), -1)",
-        ("tests/ops/test_linear_attention.py", "tests/kernels/test_linear_attention.py"),
+        ("tests/ops/test_linear_attention.py -k normalize",),
     ),
     Mutant(
         "every packed sequence starts from the first one's state",
         "src/assocmem/ops/packed.py",
         "S[n : n + 1]",
         "S[:1]",
-        (OPS_TEST, DELTA_TEST),
+        ("tests/ops/test_scans.py -k packed",),
     ),
     Mutant(
         "a block adds the feed-forward of what is not normalised",

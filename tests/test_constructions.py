@@ -174,7 +174,11 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
     [
         (lambda: constructions.parity(torch.zeros(1, 2)), TypeError, "bits must be an int64"),
         (lambda: constructions.parity(torch.tensor([[0, 2]])), ValueError, "0 … 1, got 0 … 2"),
-        (lambda: constructions.swaps(torch.tensor([[[0, 0]]]), 3), ValueError, "the same twice"),
+        (
+            lambda: constructions.swaps(torch.tensor([[[0, 1], [2, 2]]]), 3),
+            ValueError,
+            "same twice",
+        ),
         (lambda: constructions.swaps(torch.tensor([[[0, 3]]]), 3), ValueError, "0 … 2, got 0 … 3"),
         (lambda: constructions.swaps(torch.tensor([[[0, 1]]]), 1), ValueError, "n must be at"),
         (lambda: constructions.unbiased_bases(6), ValueError, "s must be at most 5, got 6"),
