@@ -1013,7 +1013,7 @@ MUTANTS = (
         "src/assocmem/nn/softmax_attention.py",
         "start = piece.start + (0 if state is None else state.k.shape[1])",
         "start = piece.start",
-        ("tests/nn/test_softmax_attention.py",),
+        ("tests/nn/test_mixers.py -k pieces",),
     ),
     Mutant(
         "only the largest part of a state takes memory",
@@ -1145,10 +1145,10 @@ MUTANTS = (
         ("tests/book/test_figures.py -k style",),
     ),
     Mutant(
-        "a logarithmic axis has linear ends",
+        "every figure that moves starts with its first frame",
         "src/assocmem/book/interactive.py",
-        "low, high = map(scale, self.limits)",
-        "low, high = self.limits",
+        '"start": start,',
+        '"start": 0,',
         ("tests/book/test_interactive.py -k places",),
     ),
     Mutant(
@@ -1170,7 +1170,7 @@ MUTANTS = (
         "src/assocmem/book/table.py",
         '<th scope="row">{escape(str(first))}</th>',
         "<td>{escape(str(first))}</td>",
-        ("tests/test_examples.py -k table",),
+        ("tests/book/test_table.py",),
     ),
     Mutant(
         "the feed-forward layer does not see what attention reads",

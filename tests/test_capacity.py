@@ -538,6 +538,9 @@ def test_decoding_by_hand():
     values = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
     # Item 1 answers (1, 2.7), nearer in angle to value 2; item 2 answers (0.9, 2.46): right.
     assert capacity.nearest_value_accuracy(keys, values) == 0.5
+    # Item 1 answers (1, 0.6), nearer in angle to value 1, though value 2 has more of it.
+    keys[1] = torch.tensor([0.2, 1.0])
+    assert capacity.nearest_value_accuracy(keys, values) == 1.0
 
 
 @pytest.mark.parametrize(("N", "d", "d_v"), [(32, 32, 64), (128, 32, 64), (200, 24, 48)])

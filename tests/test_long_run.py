@@ -11,7 +11,7 @@ from benchmarks.long_run import BOUND, FADING, KEEPING, measure, worst
 def test_errors_of_a_memory_that_forgets_do_not_grow(case):
     rows = measure(case, tokens=8000, piece=400)
     assert [row["tokens"] for row in rows] == [800 * n for n in range(1, 11)]
-    assert worst(rows) <= BOUND / 4
+    assert 1e-8 <= worst(rows) <= BOUND / 4  # an error of 0 would be that of no comparison
     assert rows[-1]["o"] <= 1.3 * rows[2]["o"]  # filled after 2,400 tokens
 
 
