@@ -1259,6 +1259,13 @@ MUTANTS = (
     ),
     # the book's own checkers: each has to see a small chapter that is broken on purpose
     Mutant(
+        "an example in a docstring may say anything",
+        "tests/test_examples.py",
+        "doctest.DocTestRunner(verbose=False).run(test, out=said.append)",
+        "pass",
+        ("tests/test_examples.py -k wrong",),
+    ),
+    Mutant(
         "a claim that is never checked passes",
         "tests/book/test_claims.py",
         'problems += [f"{name} is stated and never checked" for name in said - checked]',
