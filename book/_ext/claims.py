@@ -20,6 +20,7 @@ CLAIMS_PAGE = "book/claims"
 ROLE = re.compile(r"\{claim\}`([^`]+)`")
 FENCE = re.compile(r"^(:{3,}|`{3,})\{(prf:\w+)\}[ ]*(.*)$", re.MULTILINE)
 LABEL = re.compile(r"^:label:[ ]*(\S+)$", re.MULTILINE)
+EXPONENT = re.compile(r"\S+e-\d+")
 SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z$*(\[{])")
 
 
@@ -60,7 +61,7 @@ def table(notebook) -> str:
     rows = []
     for name, statement in statements(notebook):
         measured, expected = results.get(name, ("not measured", ""))
-        expected = expected.removeprefix("expected ")
+        measured, expected = map(in_one_piece, (measured, expected.removeprefix("expected ")))
         rows += [
             f"* - (claim-{name})=\n    {{ref}}`{name} <said-{name}>`",
             f"  - {statement}",
@@ -70,6 +71,11 @@ def table(notebook) -> str:
     head = "* - Claim\n  - Statement\n  - Measured\n  - Expected"
     options = ":header-rows: 1\n:widths: 18 50 14 18"
     return "\n".join(["````{list-table}", options, "", head, *rows, "````"])
+
+
+def in_one_piece(text: str) -> str:
+    """Numbers like 1e-14 in a class of their own, so that no line ends at their minus."""
+    return EXPONENT.sub(r"[\g<0>]{.number}", text)
 
 
 def printed(notebook) -> dict[str, tuple[str, str]]:

@@ -1,7 +1,8 @@
 """Docstrings are written to be read in a terminal; this makes them good reStructuredText too.
 
 A block that is indented after a blank line is an equation, and stays as it is, line by line. A bar
-is the mathematical |x|, not the start of a substitution.
+is the mathematical |x|, not the start of a substitution. The fields of a named tuple are explained
+in its docstring; what Python says of each, "Alias for field number 0", is left out.
 """
 
 
@@ -28,6 +29,11 @@ def escape_bars(line):
     return "`".join(parts)
 
 
+def leave_out(app, what, name, obj, skip, options):
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app):
+    app.connect("autodoc-skip-member", leave_out)
     app.connect("autodoc-process-docstring", lay_out, priority=100)  # before napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}
