@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def forward(name: str, inputs: Inputs, **options) -> Tensor:
 @every_gate
 @pytest.mark.parametrize(
     ("T", "K", "V"),
-    [(1, 16, 24), (2, 3, 1), (63, 60, 64), (64, 64, 16), (65, 24, 20), (127, 128, 16)],
+    [(1, 16, 24), (2, 3, 1), (63, 60, 20), (64, 64, 16), (65, 24, 12), (127, 128, 16)],
 )
 def test_float32_equals_the_recurrence(name, gate, T, K, V):
     B, H = (2, 2) if T < 3 else (1, 1)  # longer ones of several heads are packed below
@@ -64,7 +65,7 @@ def test_float32_equals_the_recurrence(name, gate, T, K, V):
 @pytest.mark.parametrize("gate", ["head", "channel"])
 @pytest.mark.parametrize("strength", [-6.0, 6.0])
 def test_weak_and_strong_decay(name, gate, strength):
-    inputs = OPERATORS[name].inputs(1, 127, 1, 32, 32, gate, strength=strength)
+    inputs = OPERATORS[name].inputs(1, 127, 1, 32, 16, gate, strength=strength)
     error, what = worst(run(name, inputs, torch.float32), OPERATORS[name].expected(inputs))
     assert error <= BOUND, what
 
@@ -157,20 +158,28 @@ def test_a_batch_element_does_not_depend_on_the_others(name, gate):
             assert torch.equal(together[what][b : b + 1], x), what
 
 
+def two_chunks(name: str, gate: str) -> Inputs:
+    return OPERATORS[name].inputs(1, 20, 2, 16, 16, gate)
+
+
+@cache
+def clean_output(name: str, gate: str) -> Tensor:
+    return forward(name, two_chunks(name, gate))
+
+
 @pytest.mark.parametrize(("name", "gate", "argument"), ARGUMENTS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_nan_reaches_what_depends_on_it_and_nothing_else(name, gate, argument, value):
-    inputs = OPERATORS[name].inputs(1, 40, 2, 16, 16, gate)
-    clean = forward(name, inputs)
-    getattr(inputs, argument)[0, 20, 1] = value
+    inputs, clean = two_chunks(name, gate), clean_output(name, gate)
+    getattr(inputs, argument)[0, 9, 1] = value
     o = forward(name, inputs)
-    assert torch.equal(o[:, :20], clean[:, :20])
+    assert torch.equal(o[:, :9], clean[:, :9])
     assert torch.equal(o[:, :, 0], clean[:, :, 0])
-    assert not torch.isfinite(o[0, 20, 1]).any()
+    assert not torch.isfinite(o[0, 9, 1]).any()
     if argument == "q":
-        assert torch.equal(o[:, 21:], clean[:, 21:])
+        assert torch.equal(o[:, 10:], clean[:, 10:])
     else:
-        assert not torch.isfinite(o[0, 21:, 1]).any()
+        assert not torch.isfinite(o[0, 10:, 1]).any()
 
 
 @every_operator
@@ -196,8 +205,7 @@ def test_the_same_bits_twice(name, gate):
 
 
 @every_operator
-@every_gate
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("gate", "packed"), [("none", True), ("head", False), ("channel", True)])
 def test_opcheck(name, gate, packed):
     kernels = importlib.import_module(f"assocmem_kernels.{OPERATORS[name].function.__name__}")
     inputs = OPERATORS[name].inputs(1, 8, 1, 16, 16, gate)

@@ -18,7 +18,7 @@ FORMS = ("recurrent", "chunk")
 
 @pytest.mark.parametrize("gate", GATES)
 def test_chunk_form_in_float32_over_4096_tokens(gate):
-    inputs = random_inputs(1, 4096, 1, 64, 64, gate, strength=-2.0)
+    inputs = random_inputs(1, 4096, 1, 16, 16, gate, strength=-2.0)
     error, name = worst(LINEAR.run(inputs, torch.float32, "chunk"), LINEAR.expected(inputs))
     assert error <= 1e-6, name
 
