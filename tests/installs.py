@@ -23,7 +23,7 @@ from tests.wheel import ROOT, wheel
 
 ENVIRONMENTS = ROOT / ".venv" / "installs"
 OLDEST = {"torch": "2.6.0", "numpy": "1.26.4", "tqdm": "4.60.0"}  # pyproject.toml's lower bounds
-VERSIONS = (OLDEST["torch"], "2.13.0")
+VERSIONS = (OLDEST["torch"], "2.13.0", "2.14.1")
 SELECTION = (
     "tests/ops/test_linear_attention.py",
     "tests/ops/test_delta_rule.py",
