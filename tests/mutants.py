@@ -386,6 +386,13 @@ MUTANTS = (
         ("tests/kernels/test_delta_rule.py",),
     ),
     Mutant(
+        "the kernel's decays a head are exact to float32 only",
+        DELTA_KERNEL,
+        "head_decay(g, row, ok, lower, L.dtype)[0]",
+        "head_decay(g, row, ok, lower)[0]",
+        ("tests/kernels/test_delta_rule.py",),
+    ),
+    Mutant(
         "the chunk form rounds equal keys each in its own way",
         DECAY,
         "k[i].mT, ρ * U)",

@@ -14,8 +14,8 @@ from assocmem_kernels.tiles import load
 
 
 @triton.jit
-def head_decay(g, row, ok, lower):
-    """Γ, γ, ρ and γ_C of a chunk from one log decay a token.
+def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):
+    """Γ, in dtype, and γ, ρ and γ_C of a chunk from one log decay a token.
 
     The sums are taken in float64, and their differences in two float32 parts: a difference of
     float32 sums would lose the digits that the two share. exp(-1000) is 0 in any precision, so
@@ -27,7 +27,7 @@ def head_decay(g, row, ok, lower):
     high = G.to(tl.float32)
     low = (G - high.to(tl.float64)).to(tl.float32)
     D = (high[:, None] - high[None, :]) + (low[:, None] - low[None, :])
-    Γ = tl.exp(tl.where(lower, D, float("-inf")))
+    Γ = tl.exp(tl.where(lower, D, float("-inf")).to(dtype))
     return Γ, tl.exp(high), tl.exp((total - G).to(tl.float32)), tl.exp(total.to(tl.float32))
 
 

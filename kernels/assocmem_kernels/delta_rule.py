@@ -128,16 +128,28 @@ def decay_to_end(
 
 
 @triton.jit
-def read_later(k, g, row, ok, ok_next, col, S, H: tl.constexpr, K: tl.constexpr):
-    """(ρ ⊙ K) S in float32, with a decay a channel, by which a gradient reaches what was written.
+def read_later(
+    Kc, g, row, ok, ok_next, col, S, H: tl.constexpr, K: tl.constexpr, GATE: tl.constexpr
+):
+    """(ρ ⊙ K) S, by which a gradient reaches what was written.
 
     Equal keys read equal numbers, down to what is rounded away, and in the triangular system that
     cancels, where β is near 2 and nothing fades. Rows of ρ ⊙ K are each rounded in their own way.
-    So what ρ near 1 takes from K has a product of its own.
+    So a decay a head comes after the product, and with a decay a channel what ρ near 1 takes from
+    float32 keys has a product of its own.
     """
-    Kc, ρ = load(k, row, ok, col, K), decay_to_end(g, row, ok_next, col, H, K, 2, tl.float32)
-    near = tl.where(tl.min(ρ, 0) > 0.5, 1.0, 0.0)
-    return dot(Kc, S * near[:, None]) + dot(Kc * (ρ - near[None, :]), S)
+    if GATE == 0:
+        X = dot(Kc, S)
+    else:
+        ρ = decay_to_end(g, row, ok_next, col, H, K, GATE, Kc.dtype)
+        if GATE == 1:
+            X = dot(Kc, S) * ρ
+        elif Kc.dtype == tl.float32:
+            near = tl.where(tl.min(ρ, 0) > 0.5, 1.0, 0.0)
+            X = dot(Kc * near[None, :], S) + dot(Kc * (ρ - near[None, :]), S)
+        else:
+            X = dot((Kc * ρ).to(Kc.dtype), S)
+    return X
 
 
 @triton.jit
@@ -159,7 +171,7 @@ def triangles_kernel(
         scores = plain_scores(q, k, row, ok, col, K, C)
         L = plain_scores(k, k, row, ok, col, K, C)
         if GATE == 1:
-            Γ = head_decay(g, row, ok, lower)[0]
+            Γ = head_decay(g, row, ok, lower, L.dtype)[0]
             scores, L = scores * Γ, L * Γ
         store(A, row, ok, r, C, tl.where(lower, scores, 0.0))
     L *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
@@ -243,11 +255,11 @@ def delta_states_kernel(
 
 @triton.jit
 def delta_states_backward_kernel(
-    q, k, beta, g, A, inverse, do, dS, dST, dS0, borders, scale,
+    q, k, beta, g, A, inverse, do, dS, dv, dST, dS0, borders, scale,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
-    """From the end, store dS after each chunk.
+    """From the end, store dS after each chunk, and dU in the place of dV.
 
     dU = scale · Aᵀ dO + (ρ ⊙ K) dS,    dV = β ⊙ Tᵀ dU
     dS ← γ_C dS + scale · (γ ⊙ Q)ᵀ dO − (γ ⊙ K)ᵀ dV
@@ -264,15 +276,11 @@ def delta_states_backward_kernel(
         t = start + j * C
         store(dS, ((start // C + n + j) * H + h) * K + col, col < K, col_v, V, X_dS)
         row, ok = (t + r) * H + h, t + r < stop
-        Kc, dO = load(k, row, ok, col, K), load(do, row, ok, col_v, V)
         ok_next = (t + r + 1 < stop) & (r < C - 1)
-        if GATE:
-            Kc = (Kc * until_end(g, row, ok_next, col, H, K, GATE)).to(Kc.dtype)
-        dU = dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale
-        if GATE == 2 and Kc.dtype == tl.float32:
-            dU += read_later(k, g, row, ok, ok_next, col, X_dS, H, K)
-        else:
-            dU += dot(Kc, X_dS)
+        Kc, dO = load(k, row, ok, col, K), load(do, row, ok, col_v, V)
+        dU = read_later(Kc, g, row, ok, ok_next, col, X_dS, H, K, GATE)
+        dU += dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale
+        store(dv, row, ok, col_v, V, dU)
         dV = times(tl.trans(load(inverse, row, ok, r, C)), dU.to(dO.dtype))
         dV *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
         Q, dO, γ = load(q, row, ok, col, K), dO * scale, 1.0
@@ -282,7 +290,6 @@ def delta_states_backward_kernel(
         if GATE == 1:
             dO, dV, γ = dO * γ, dV * γ, 1.0
         X_dS = plus_product(X_dS, (Q * γ).to(Q.dtype), dO)
-        Kc = load(k, row, ok, col, K)  # after Q, as two tiles would not fit the registers
         X_dS = plus_product(X_dS, (Kc * γ).to(Kc.dtype), -dV)
     store(dS0, row_S, col < K, col_v, V, X_dS)
 
@@ -293,13 +300,13 @@ def delta_backward_kernel(
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one chunk, from S before it and dS after it.
+    """Gradients of one chunk, from S before it, dS after it, and dU in the place of dV.
 
     E = V − (γ ⊙ K) S − M U, with M = strict_lower(K Kᵀ ⊙ Γ), is what each write corrects, and
-    U = β ⊙ E. With dU as in `delta_states_backward_kernel` and Y = Tᵀ dU: dβ = Y · E, dV = β ⊙ Y,
-    and the scores get dA = scale · dO Uᵀ and dM = −dV Uᵀ. A log decay g_r acts on every pair that
-    it lies between. With GATE = 2 the gradients through the scores are left to
-    `channel_scores_backward_kernel`, and dA and dM take the places of A and M.
+    U = β ⊙ E. With Y = Tᵀ dU: dβ = Y · E, dV = β ⊙ Y, and the scores get dA = scale · dO Uᵀ and
+    dM = −dV Uᵀ. A log decay g_r acts on every pair that it lies between. With GATE = 2 the
+    gradients through the scores are left to `channel_scores_backward_kernel`, and dA and dM take
+    the places of A and M.
     """
     i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
     r, col = tl.arange(0, C), tl.arange(0, BK)
@@ -309,40 +316,27 @@ def delta_backward_kernel(
     row, ok = (start + r) * H + h, start + r < stop
     ok_next, row_S = (start + r + 1 < stop) & (r < C - 1), (i * H + h) * K + col
     lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
-    Kc, scores = load(k, row, ok, col, K), load(A, row, ok, r, C).to(k.dtype.element_ty)
+    Kc = load(k, row, ok, col, K)
     own = load(M, row, ok, r, C) if GATE == 2 else dot(Kc, tl.trans(Kc))
     if GATE == 1:
         own *= head_decay(g, row, ok, lower)[0]
     own = tl.where(before, own, 0.0).to(Kc.dtype)
-    K_in, K_out = Kc, Kc
     if GATE:
-        K_in = (Kc * since_start(g, row, ok, col, K, GATE)[0]).to(Kc.dtype)
-        K_out = (Kc * until_end(g, row, ok_next, col, H, K, GATE)).to(Kc.dtype)
+        Kc = (Kc * since_start(g, row, ok, col, K, GATE)[0]).to(Kc.dtype)
     T, β = load(inverse, row, ok, r, C), tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)
     dβ, S_dS = tl.zeros((C,), tl.float32), tl.zeros((BK,), tl.float32)
     dA, dM = tl.zeros((C, C), tl.float32), tl.zeros((C, C), tl.float32)
     dQ, dK_in = tl.zeros((C, BK), tl.float32), tl.zeros((C, BK), tl.float32)
     dK_out = tl.zeros((C, BK), tl.float32)
-    if GATE == 2 and Kc.dtype == tl.float32:  # in a loop of its own, for want of registers
-        for c in range(0, V, BV):
-            col_v = c + tl.arange(0, BV)
-            dSc = load(dS, row_S, col < K, col_v, V)
-            store(dv, row, ok, col_v, V, read_later(k, g, row, ok, ok_next, col, dSc, H, K))
-        tl.debug_barrier()
     for c in range(0, V, BV):
         col_v = c + tl.arange(0, BV)
-        X, dO = load(v, row, ok, col_v, V), load(do, row, ok, col_v, V)
-        Sc, dSc = load(S, row_S, col < K, col_v, V), load(dS, row_S, col < K, col_v, V)
-        E = X - dot(K_in, Sc)
+        X, dU = load(v, row, ok, col_v, V), load(dv, row, ok, col_v, V)
+        dO, Sc = load(do, row, ok, col_v, V), load(S, row_S, col < K, col_v, V)
+        dSc = load(dS, row_S, col < K, col_v, V)
+        E = X - dot(Kc, Sc)
         U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
         E -= dot(own, U)
-        dU = dot(tl.trans(scores), dO) * scale
-        if GATE == 2 and Kc.dtype == tl.float32:
-            dU += load(dv, row, ok, col_v, V)
-            dSc = load(dS, row_S, col < K, col_v, V)  # no sooner, for want of registers
-        else:
-            dU += dot(K_out, dSc)
-        Y = times(tl.trans(T), dU.to(dO.dtype))
+        Y = times(tl.trans(T), dU)
         dV = (Y * β[:, None]).to(X.dtype)
         store(dv, row, ok, col_v, V, dV)
         dβ += tl.sum(Y * E, 1)
@@ -366,7 +360,7 @@ def delta_backward_kernel(
         to_t, from_s = Q * dQ + Kc * dK_in, Kc * dK_out
     if GATE == 1:
         # Pairs after r cancel between rows and columns, down to the last bits of float64.
-        pairs = (tl.where(before, dA * scores, 0.0) + dM * own).to(tl.float64)
+        pairs = (tl.where(before, dA * load(A, row, ok, r, C), 0.0) + dM * own).to(tl.float64)
         inside = tl.cumsum(tl.sum(pairs, 1) - tl.sum(pairs, 0), 0, reverse=True).to(tl.float32)
         dG = inside + tl.cumsum(tl.sum(to_t, 1), 0, reverse=True) + tl.sum(S_dS * kept, 1)
         dG += tl.sum(tl.where(before, tl.sum(from_s, 1)[None, :], 0.0), 1)
@@ -497,7 +491,7 @@ def delta_rule_backward(
         )  # fmt: skip
         cfg = launch.config("delta_states_backward_kernel", arch, q.dtype, gate)
         delta_states_backward_kernel[(heads, triton.cdiv(V, cfg.BV))](
-            q, k, beta, g, A, inverse, do, dS, dST, dS0, borders, scale,
+            q, k, beta, g, A, inverse, do, dS, dv, dST, dS0, borders, scale,
             H, K, V, cfg.C, padded(K), cfg.BV, gate,
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip
