@@ -348,7 +348,7 @@ MUTANTS = (
         DELTA_RULE,
         "(v[:, t] - recalled)",
         "(v[:, t] + recalled)",
-        (DELTA_TEST, WORST_KEYS, "tests/ops/test_properties.py", CHAPTER_6),
+        (DELTA_TEST, WORST_KEYS, CHAPTER_6),
     ),
     Mutant(
         "the chunk form corrects what other chunks wrote the wrong way",
@@ -362,7 +362,7 @@ MUTANTS = (
         DELTA_RULE,
         "return torch.linalg.solve_triangular(L,",
         "return torch.linalg.solve_triangular(0 * L,",
-        (DELTA_TEST, WORST_KEYS, DELTA_LAYERS, CHAPTER_8),
+        (DELTA_TEST, WORST_KEYS, "tests/ops/test_properties.py", DELTA_LAYERS, CHAPTER_8),
     ),
     Mutant(
         "the triangular system is solved in float32",
