@@ -411,7 +411,7 @@ MUTANTS = (
         DELTA_KERNEL,
         "X -= dot(dot(X,",
         "X += dot(dot(X,",
-        ("tests/kernels/test_delta_rule.py", CHAPTER_6),
+        ("tests/kernels/test_delta_rule.py", f"{INTEGERS_TEST} -k delta"),
     ),
     Mutant(
         "the kernel's gradient of the keys' own scores has the wrong sign",
@@ -497,13 +497,6 @@ MUTANTS = (
         "return read + p[..., -1].mT[..., None] * u, u",
         "return read, u",
         (DELTAFORMER_TEST, "tests/nn/test_mixers.py"),
-    ),
-    Mutant(
-        "two blocks of an inverse are merged with the wrong sign",
-        DELTA_KERNEL,
-        "X -= dot(dot(X,",
-        "X += dot(dot(X,",
-        (f"{INTEGERS_TEST} -k delta",),
     ),
     Mutant(
         "a chunk's recall is left out of its corrections",

@@ -14,7 +14,7 @@ from assocmem_kernels.tiles import load
 
 
 @triton.jit
-def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):
+def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):  # pyright: ignore
     """Γ, in dtype, and γ, ρ and γ_C of a chunk from one log decay a token.
 
     The sums are taken in float64, and their differences in two float32 parts: a difference of
