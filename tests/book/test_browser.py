@@ -27,6 +27,7 @@ AXE = {"resultTypes": ["violations"], "preload": False}
 CONTRAST = AXE | {"runOnly": ["color-contrast"]}
 THE_REST = AXE | {"rules": {"color-contrast": {"enabled": False}}}
 THEME = "document.documentElement.dataset.theme"
+AT_REST = "Promise.allSettled(document.getAnimations().map(a => a.finished)).then(() => null)"
 TYPESET = "async () => { if (window.MathJax) await MathJax.startup.promise; }"
 
 if MISSING:
@@ -87,6 +88,7 @@ class Visit:
         """What happens to an open page at dusk and at dawn."""
         self.page.emulate_media(color_scheme=theme)
         self.page.wait_for_function(f"{THEME} === '{theme}'")
+        self.page.evaluate(AT_REST)
 
 
 @pytest.fixture
