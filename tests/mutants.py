@@ -393,6 +393,13 @@ MUTANTS = (
         ("tests/kernels/test_delta_rule.py",),
     ),
     Mutant(
+        "the kernel's own scores, which nearly cancel in the gradient of g, are float32",
+        DELTA_KERNEL,
+        "own = plain_scores(k, k, row, ok, col, K, C)",
+        "own = dot(Kc, tl.trans(Kc))",
+        ("tests/kernels/test_delta_rule.py -k round_away",),
+    ),
+    Mutant(
         "the chunk form rounds equal keys each in its own way",
         DECAY,
         "k[i].mT, ρ * U)",

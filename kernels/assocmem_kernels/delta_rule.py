@@ -317,10 +317,14 @@ def delta_backward_kernel(
     ok_next, row_S = (start + r + 1 < stop) & (r < C - 1), (i * H + h) * K + col
     lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
     Kc = load(k, row, ok, col, K)
-    own = load(M, row, ok, r, C) if GATE == 2 else dot(Kc, tl.trans(Kc))
-    if GATE == 1:
-        own *= head_decay(g, row, ok, lower)[0]
-    own = tl.where(before, own, 0.0).to(Kc.dtype)
+    if GATE == 0:
+        own = dot(Kc, tl.trans(Kc))
+    elif GATE == 1:  # of float32 in float64, for the sake of dg, in which much of it cancels
+        own = plain_scores(k, k, row, ok, col, K, C)
+        own *= head_decay(g, row, ok, lower, own.dtype)[0]
+    else:
+        own = load(M, row, ok, r, C)
+    own = tl.where(before, own, 0.0)
     if GATE:
         Kc = (Kc * since_start(g, row, ok, col, K, GATE)[0]).to(Kc.dtype)
     T, β = load(inverse, row, ok, r, C), tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)
@@ -335,7 +339,7 @@ def delta_backward_kernel(
         dSc = load(dS, row_S, col < K, col_v, V)
         E = X - dot(Kc, Sc)
         U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
-        E -= dot(own, U)
+        E -= dot(own.to(U.dtype), U)
         Y = times(tl.trans(T), dU)
         dV = (Y * β[:, None]).to(X.dtype)
         store(dv, row, ok, col_v, V, dV)

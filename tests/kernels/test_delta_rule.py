@@ -37,11 +37,18 @@ def test_what_chunks_round_away_does_not_add_up():
 
 
 @pytest.mark.parametrize(
-    ("gate", "T", "keys"), [("head", 64, "alternating"), ("channel", 500, "identical")]
+    ("gate", "T", "keys", "seed"),
+    [
+        ("head", 64, "alternating", 0),
+        ("head", 127, "identical", 3),
+        ("channel", 500, "identical", 0),
+    ],
 )
-def test_what_decays_near_1_round_away_does_not_add_up(gate, T, keys):
-    """With decays in float32 alone, or of keys before their product, gradients would be off."""
-    inputs = delta_inputs(1, T, 1, 16, 16, gate, keys=keys, beta=(1.9, 2.0), strength=-8.0)
+def test_what_decays_near_1_round_away_does_not_add_up(gate, T, keys, seed):
+    """With decays or scores in float32, or decays before a product, gradients would be off."""
+    inputs = delta_inputs(
+        1, T, 1, 16, 16, gate, keys=keys, beta=(1.9, 2.0), strength=-8.0, seed=seed
+    )
     error, what = worst(run("delta", inputs, torch.float32), DELTA.expected(inputs))
     assert error <= 2e-6, what
 
