@@ -430,8 +430,8 @@ MUTANTS = (
     Mutant(
         "the kernel's gradient of beta forgets earlier writes of the chunk",
         DELTA_KERNEL,
-        "        E -= dot(own, U)",
-        "        E -= 0 * dot(own, U)",
+        "        E -= dot(own.to(U.dtype), U)",
+        "        E -= 0 * dot(own.to(U.dtype), U)",
         (DELTA_KERNEL_TEST,),
     ),
     Mutant(
