@@ -27,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -91,11 +92,16 @@ class FirstFailure:
         self.in_a_test = isinstance(node, pytest.Item) and not what.startswith(NO_FAILURE)
 
 
-def copy_of_the_tree(folder: Path, mutant: Mutant | None) -> None:
+@cache
+def files() -> list[str]:
     """All files of the tree that git has or would take."""
     git = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    files = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, files.split("\0")):
+    names = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return list(filter(None, names.split("\0")))
+
+
+def copy_of_the_tree(folder: Path, mutant: Mutant | None) -> None:
+    for name in files():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     if mutant:
@@ -196,6 +202,7 @@ def main(words: list[str]) -> int:
     ]
     guards = sorted({guard for mutant in chosen for guard in mutant.guards})
     print(f"{len(chosen)} mutants, {len(guards)} guards; first, all guards on the sound tree")
+    files()  # once, and not in every fork
     for module in SLOW_TO_IMPORT:
         importlib.import_module(module)
     start = time.perf_counter()

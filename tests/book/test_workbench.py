@@ -72,19 +72,15 @@ def html(theme: str = "light", scripts: Sequence[str] = SCRIPTS) -> str:
     return with_figure(output(), scripts, theme)
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def opened(browser: Browser) -> Iterator[Page]:
     with browser.new_page() as page:
         page.set_content(html())
         yield page
 
 
-@pytest.fixture(scope="module")
-def used_page(browser: Browser) -> Iterator[Page]:
-    """One for all tests that set everything themselves, as opening it takes longer than they do."""
-    with browser.new_page() as page:
-        page.set_content(html())
-        yield page
+page = pytest.fixture(opened)
+# For all tests that set everything themselves, as opening a page takes longer than they do.
+used_page = pytest.fixture(opened, scope="module")
 
 
 def number(text: str) -> float | None:
