@@ -27,7 +27,7 @@ AXE = {"resultTypes": ["violations"], "preload": False}
 CONTRAST = AXE | {"runOnly": ["color-contrast"]}
 THE_REST = AXE | {"rules": {"color-contrast": {"enabled": False}}}
 THEME = "document.documentElement.dataset.theme"
-AT_REST = "Promise.allSettled(document.getAnimations().map(a => a.finished)).then(() => null)"
+STILL = "*, ::before, ::after { transition: none !important; }"  # or colours would be on their way
 TYPESET = "async () => { if (window.MathJax) await MathJax.startup.promise; }"
 
 if MISSING:
@@ -81,6 +81,7 @@ class Visit:
 
     def open(self, path: str) -> Page:
         self.page.goto(f"{self.address}/{path}", wait_until="load")
+        self.page.add_style_tag(content=STILL)
         self.page.evaluate(TYPESET)
         return self.page
 
@@ -88,7 +89,6 @@ class Visit:
         """What happens to an open page at dusk and at dawn."""
         self.page.emulate_media(color_scheme=theme)
         self.page.wait_for_function(f"{THEME} === '{theme}'")
-        self.page.evaluate(AT_REST)
 
 
 @pytest.fixture
