@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 64  # on CPU 32 to 128 are equally fast, and larger tiles leave the cache
-GROUP = 8  # chunks whose products are taken together: few calls, and all operands in the cache
+GROUP = 4  # chunks whose products are taken together: few calls, and all operands in the cache
 
 
 def spans(T: int) -> Iterator[tuple[slice, int]]:
@@ -35,9 +35,19 @@ def in_chunks(x: Tensor, C: int, S: Tensor) -> Tensor:
     return x.flatten(1, 2).contiguous()
 
 
-def in_sequence(x: Tensor, B: int, H: int) -> Tensor:
-    """From `[n, B H, C, V]` back to `[B, n C, H, V]`."""
-    return x.unflatten(1, (B, H)).movedim((0, 2), (1, 3)).flatten(1, 2)
+def in_sequence(groups: list[Tensor], B: int, H: int) -> Tensor:
+    """From groups `[n, B H, C, V]` back to `[B, T, H, V]`, in one copy where all C are alike."""
+    groups = [x.unflatten(1, (B, H)).movedim((0, 2), (1, 3)) for x in groups]  # [B, n, C, H, V]
+    alike = [x for x in groups if x.shape[2] == groups[0].shape[2]]
+    rest = groups[len(alike) :]
+    sequences = [torch.cat(x, 1).flatten(1, 2) for x in (alike, rest) if x]
+    return torch.cat(sequences, 1) if len(sequences) > 1 else sequences[0]
+
+
+def plus_recalled(O: Tensor, Q: Tensor, states: list[Tensor]) -> Tensor:
+    """O + Q S for n chunks `[n, B H, C, ...]`, each with the state `[B H, K, V]` that it found."""
+    O = torch.baddbmm(O.flatten(0, 1), Q.flatten(0, 1), torch.cat(states))
+    return O.unflatten(0, (len(states), -1))
 
 
 def wide(x: Tensor) -> Tensor:

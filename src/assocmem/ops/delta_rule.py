@@ -23,6 +23,7 @@ from assocmem.ops.chunks import (
     in_sequence,
     known_to_be_finite,
     masked_product,
+    plus_recalled,
     spans,
     wide,
     without_poison,
@@ -63,7 +64,7 @@ def chunk(
     B, T, H = v.shape[:3]
     S = S.flatten(0, 1)
     clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.exp(),)))
-    outputs = []
+    groups = []
     for tokens, C in spans(T):
         Q, K, X = (in_chunks(x[:, tokens], C, S) for x in (q, k, v))
         β = in_chunks(beta[:, tokens], C, S)[..., None]
@@ -81,9 +82,8 @@ def chunk(
             S = decay.written(i, S, K, U)
         A, U = decay.scores(Q, K), torch.stack(corrections)
         O = A @ U if clean else masked_product(A, U)
-        O = (O + decay.since_start(Q) @ torch.stack(states)).mul_(scale)
-        outputs.append(in_sequence(O, B, H))
-    return torch.cat([v[:, :0].to(S), *outputs], 1), S.unflatten(0, (B, H))
+        groups.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
+    return in_sequence(groups, B, H) if groups else v.to(S), S.unflatten(0, (B, H))
 
 
 def solve(L: Tensor, D: Tensor) -> Tensor:

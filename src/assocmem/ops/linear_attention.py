@@ -20,6 +20,7 @@ from assocmem.ops.chunks import (
     in_sequence,
     known_to_be_finite,
     masked_product,
+    plus_recalled,
     spans,
 )
 from assocmem.ops.decay import decay_of
@@ -53,7 +54,7 @@ def chunk(
     """
     B, T, H = v.shape[:3]
     S = S.flatten(0, 1)
-    outputs, clean = [], known_to_be_finite(v)
+    groups, clean = [], known_to_be_finite(v)
     for tokens, C in spans(T):
         Q, K, X = (in_chunks(x[:, tokens], C, S) for x in (q, k, v))
         decay = decay_of(None if g is None else in_chunks(g[:, tokens], C, S))
@@ -63,9 +64,8 @@ def chunk(
             S = decay.over_chunk(i, S) + written[i]
         A = decay.scores(Q, K)
         O = A @ X if clean else masked_product(A, X)
-        O = (O + decay.since_start(Q) @ torch.stack(states)).mul_(scale)
-        outputs.append(in_sequence(O, B, H))
-    return torch.cat([v[:, :0].to(S), *outputs], 1), S.unflatten(0, (B, H))
+        groups.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
+    return in_sequence(groups, B, H) if groups else v.to(S), S.unflatten(0, (B, H))
 
 
 def linear_attention(
