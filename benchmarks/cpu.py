@@ -4,7 +4,8 @@
     python -m benchmarks.cpu --store    # and store them, with where they were measured
 
 B = 1, H = 8, K = V = 64, float32, causal. A time is that of the fastest of several calls, as other
-processes only ever add to it. The calls take turns through several sets of inputs, so that no
+processes only ever add to it. What is compared takes turns, so that a machine which is slow for a
+while is slow for all of it; the calls also take turns through several sets of inputs, so that no
 length finds its inputs in the cache by luck.
 """
 
@@ -37,7 +38,8 @@ LENGTHS = {
 }
 H, D = 8, 64
 BYTES_IN_TURN = 400 * 2**20  # more than a last-level cache holds
-CALLS = {"recurrent": 3, "attention": 3}  # slow ones; 15 for the others
+CALLS = 25
+SLOW = {"recurrent": 3, "attention": 3}  # calls
 MEGABYTE = 2**20
 
 
@@ -81,39 +83,37 @@ def variants(operator: str) -> dict[str, Callable[..., object]]:
     }
 
 
-def seconds(call: Callable[[], object], calls: int) -> float:
-    """Time of the fastest call, after one to warm up."""
-    call()
-    times = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def matmul_rate() -> float:
-    """FLOP a second of a large float32 matrix product on this machine."""
-    a = torch.randn(2048, 2048)
-    return 2 * 2048**3 / seconds(lambda: a @ a, 15)
+def seconds(variants: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Time of each variant's fastest call, after one to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(CALLS + 1):
+        for name, call in variants.items():
+            if turn <= SLOW.get(name, CALLS):
+                start = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - start)
+    return {name: min(warm) for name, (_, *warm) in times.items()}
 
 
 @torch.no_grad()
 def measure(operator: str) -> list[dict]:
     """One row a length."""
     rows = []
-    for T in LENGTHS[operator]:
+    for T in tqdm(LENGTHS[operator], desc=operator):
         generator = torch.Generator().manual_seed(T)
         sets = [
             arguments(operator, *(torch.randn(1, T, H, D, generator=generator) for _ in range(3)))
             for _ in range(max(2, BYTES_IN_TURN // (12 * T * H * D)))
         ]
-        row: dict = {"operator": operator, "T": T}
-        for name, call in tqdm(variants(operator).items(), desc=f"{operator}, T = {T}"):
-            turn = itertools.cycle(sets)
-            row[name] = seconds(lambda call=call, turn=turn: call(*next(turn)), CALLS.get(name, 15))
-        row["of_matmul_rate"] = H * T * flops(operator, T) / row["chunk"] / matmul_rate()
-        rows.append(row)
+        inputs, a = itertools.cycle(sets), torch.randn(2048, 2048, generator=generator)
+        calls: dict = {
+            name: lambda call=call, inputs=inputs: call(*next(inputs))
+            for name, call in variants(operator).items()
+        }
+        fastest = seconds({"matmul": lambda a=a: a @ a, **calls})
+        rate = 2 * 2048**3 / fastest.pop("matmul")
+        part = H * T * flops(operator, T) / fastest["chunk"] / rate
+        rows.append({"operator": operator, "T": T, **fastest, "of_matmul_rate": part})
     return rows
 
 
