@@ -122,6 +122,11 @@ def test_snr_is_differentiable():
             ValueError,
             r"queries must have shape \[N, d\] = \[3, 2\] like keys, got \[3, 5\]",
         ),
+        (
+            {"values": torch.ones(3, 2, dtype=torch.float64, device="meta")},
+            ValueError,
+            "values must be on cpu like keys, got meta",
+        ),
         ({"similarity": "cosine"}, ValueError, "similarity must be one of"),
     ],
 )
@@ -433,6 +438,7 @@ def test_exponential_at_its_extremes():
 
 def test_mean_noise_of_random_keys_is_infinite_for_few_dimensions():
     assert capacity.snr_linear(10, 2, "gaussian-random") == 0.0
+    assert capacity.snr_solu(10, 2, 8.0, "gaussian-random") == 0.0
     assert capacity.snr_polynomial(10, 6, 3, "gaussian-random") == 0.0
     assert capacity.snr_polynomial(10, 7, 3, "gaussian-random") == pytest.approx(15 / 15 / 9)
 

@@ -208,6 +208,38 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
             ValueError,
             r"\[B, n, n\], got \[3, 3\]",
         ),
+        (
+            lambda: constructions.reachability(torch.zeros(1, 3, 3)),
+            TypeError,
+            "adjacency must be a bool or float64 tensor, got torch.float32",
+        ),
+        (
+            lambda: constructions.reachability(torch.zeros(1, 3, 3) > 0, erase="softmax"),
+            ValueError,
+            "erase must be one of .*, got 'softmax'",
+        ),
+        (
+            lambda: constructions.swaps_of_similar_keys(
+                torch.tensor([[[0, 1]]]), torch.ones(3).double()
+            ),
+            ValueError,
+            r"keys must have shape \[n, d\] with n >= 2, got \[3\]",
+        ),
+        (
+            lambda: constructions.swaps(torch.tensor([[[0, 1, 2]]]), 3),
+            ValueError,
+            r"pairs must have shape \[B, T, 2\], got \[1, 1, 3\]",
+        ),
+        (
+            lambda: constructions.parity(torch.tensor([0, 1])),
+            ValueError,
+            r"bits must have shape \[B, T\], got \[2\]",
+        ),
+        (
+            lambda: constructions.word_problem(torch.tensor([[[0]]])),
+            ValueError,
+            "n >= 2 elements, got 1",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):
