@@ -282,7 +282,7 @@ MUTANTS = (
         "the chunk form drops the scale",
         LINEAR_ATTENTION,
         "states).mul_(scale)",
-        "states))",
+        "states)",
         (OPS_TEST, CHAPTER_1),
     ),
     Mutant(
@@ -400,6 +400,13 @@ MUTANTS = (
         ("tests/kernels/test_delta_rule.py -k round_away",),
     ),
     Mutant(
+        "the kernel's gradients of the scores, which nearly cancel there too, are float32",
+        DELTA_KERNEL,
+        "        if GATE == 1:\n            dA = plus_product",
+        "        if GATE == 3:\n            dA = plus_product",
+        ("tests/kernels/test_delta_rule.py -k round_away",),
+    ),
+    Mutant(
         "the chunk form rounds equal keys each in its own way",
         DECAY,
         "k[i].mT, ρ * U)",
@@ -423,8 +430,8 @@ MUTANTS = (
     Mutant(
         "the kernel's gradient of the keys' own scores has the wrong sign",
         DELTA_KERNEL,
-        "dM -= dot(dV, tl.trans(U))",
-        "dM += dot(dV, tl.trans(U))",
+        "tl.where(before, -dM, 0.0)",
+        "tl.where(before, dM, 0.0)",
         (DELTA_KERNEL_TEST,),
     ),
     Mutant(

@@ -319,7 +319,7 @@ def delta_backward_kernel(
     Kc = load(k, row, ok, col, K)
     if GATE == 0:
         own = dot(Kc, tl.trans(Kc))
-    elif GATE == 1:  # of float32 in float64, for the sake of dg, in which much of it cancels
+    elif GATE == 1:  # of float32 in float64, as all that dg is made of: much of it cancels there
         own = plain_scores(k, k, row, ok, col, K, C)
         own *= head_decay(g, row, ok, lower, own.dtype)[0]
     else:
@@ -345,8 +345,12 @@ def delta_backward_kernel(
         store(dv, row, ok, col_v, V, dV)
         dβ += tl.sum(Y * E, 1)
         S_dS += tl.sum(Sc.to(tl.float32) * dSc.to(tl.float32), 1)
-        dA += dot(dO, tl.trans(U))
-        dM -= dot(dV, tl.trans(U))
+        if GATE == 1:
+            dA = plus_product(dA, tl.trans(dO), tl.trans(U))
+            dM = plus_product(dM, tl.trans(dV), tl.trans(U))
+        else:
+            dA += dot(dO, tl.trans(U))
+            dM += dot(dV, tl.trans(U))
         dQ += dot(dO, tl.trans(Sc))
         dK_out += dot(U, tl.trans(dSc))
         if GATE:
@@ -354,24 +358,27 @@ def delta_backward_kernel(
         else:  # one sum takes fewer registers
             dK_out -= dot(dV, tl.trans(Sc))
     tl.store(dbeta + row, dβ, mask=ok)
-    dQ, dA, dM = dQ * scale, tl.where(lower, dA, 0.0) * scale, tl.where(before, dM, 0.0)
+    dQ, dA, dM = dQ * scale, tl.where(lower, dA, 0.0) * scale, tl.where(before, -dM, 0.0)
     # Loaded and computed again: kept through the loop, they would not fit the registers.
     Q, Kc = load(q, row, ok, col, K), load(k, row, ok, col, K)
     if GATE:
         γ, kept = since_start(g, row, ok, col, K, GATE)
         dQ, dK_in = dQ * γ, dK_in * γ
         dK_out *= until_end(g, row, ok_next, col, H, K, GATE)
-        to_t, from_s = Q * dQ + Kc * dK_in, Kc * dK_out
     if GATE == 1:
+        wide: tl.constexpr = own.dtype
+        to_t = tl.sum(Q.to(wide) * dQ + Kc.to(wide) * dK_in, 1)
+        from_s = tl.sum(Kc.to(wide) * dK_out, 1)
         # Pairs after r cancel between rows and columns, down to the last bits of float64.
         pairs = (tl.where(before, dA * load(A, row, ok, r, C), 0.0) + dM * own).to(tl.float64)
-        inside = tl.cumsum(tl.sum(pairs, 1) - tl.sum(pairs, 0), 0, reverse=True).to(tl.float32)
-        dG = inside + tl.cumsum(tl.sum(to_t, 1), 0, reverse=True) + tl.sum(S_dS * kept, 1)
-        dG += tl.sum(tl.where(before, tl.sum(from_s, 1)[None, :], 0.0), 1)
+        dG = tl.cumsum(tl.sum(pairs, 1) - tl.sum(pairs, 0), 0, reverse=True)
+        dG += tl.cumsum(to_t, 0, reverse=True) + tl.sum(S_dS * kept, 1)
+        dG += tl.sum(tl.where(before, from_s[None, :], 0.0), 1)
         tl.store(dg + row, dG, mask=ok)
         Γ = head_decay(g, row, ok, lower)[0]
         dA, dM = dA * Γ, dM * Γ
     if GATE == 2:
+        to_t, from_s = Q * dQ + Kc * dK_in, Kc * dK_out
         # A sum over s < r as a product: a running sum less its last term would cancel.
         dG = dot(tl.where(before, 1.0, 0.0), from_s) + tl.cumsum(to_t, 0, reverse=True)
         store(dg, row, ok, col, K, dG + tl.trans(S_dS[:, None] * kept))
