@@ -1,7 +1,7 @@
 """How fast the operators are on this CPU, as ratios within one run.
 
-    python -m benchmarks.cpu            # print the tables
-    python -m benchmarks.cpu --store    # and store them, with where they were measured
+    python -m benchmarks.cpu            # print the table
+    python -m benchmarks.cpu --store    # and store it, and write it into the README
 
 B = 1, H = 8, K = V = 64, float32, causal. A time is that of the fastest of several calls, as other
 processes only ever add to it. What is compared takes turns, so that a machine which is slow for a
@@ -30,6 +30,7 @@ from assocmem.ops.chunks import CHUNK
 from benchmarks.processes import answer
 
 STORED = Path(__file__).parent / "results" / "cpu.json"
+README = Path(__file__).parents[1] / "README.md"
 SCAN_LENGTHS = (1024, 2048, 4096, 16384)
 LENGTHS = {
     "linear_attention": SCAN_LENGTHS,
@@ -40,6 +41,7 @@ H, D = 8, 64
 BYTES_IN_TURN = 400 * 2**20  # more than a last-level cache holds
 CALLS = 25
 SLOW = {"recurrent": 3, "attention": 3}  # calls
+OTHERS = ("recurrent", "attention", "head decay", "channel decay")  # than the chunk form
 MEGABYTE = 2**20
 
 
@@ -149,26 +151,31 @@ def resident(what: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if what in line)
 
 
+def times(row: dict, name: str) -> str:
+    """How many times the chunk form's time a variant takes."""
+    return f"{row[name] / row['chunk']:.1f}" if name in row else ""
+
+
+def table(rows: list[dict]) -> str:
+    """Times of the chunk forms, and those of the others as multiples, in Markdown."""
+    head = ("operator", "T", "ms", *OTHERS, "of the matmul rate")
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for row in rows:
+        chunk, part = f"{1e3 * row['chunk']:.1f}", f"{row['of_matmul_rate']:.0%}"
+        cells = (f"`{row['operator']}`", f"{row['T']:,}", chunk, *(times(row, x) for x in OTHERS))
+        lines.append("| " + " | ".join((*cells, part)) + " |")
+    return "\n".join(lines)
+
+
 def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:
-    """Print the ratios."""
-    widths = {"recurrent": 10, "attention": 10, "head decay": 11, "channel decay": 14}
-    for operator, lengths in LENGTHS.items():
-        of_it = [row for row in rows if row["operator"] == operator]
-        columns = [(name, width) for name, width in widths.items() if name in of_it[0]]
-        print(f"\n{operator}: time of the chunk form, and how many times it the others take")
-        print(
-            "     T  chunk ms" + "".join(name.rjust(width + 1) for name, width in columns), end=""
-        )
-        print("  of matmul rate")
-        for row in of_it:
-            ratios = "".join(f"{row[name] / row['chunk']:{width}.1f}×" for name, width in columns)
-            print(f"{row['T']:6d}{1e3 * row['chunk']:10.2f}{ratios}{row['of_matmul_rate']:16.0%}")
-        at = {row["T"]: row["chunk"] for row in of_it}
-        few, many = lengths[-2:]
-        print(f"{many} tokens take {at[many] / at[few]:.2f} × as long as {few}")
+    """Print the table, how times grow with T, and what training takes."""
+    print(table(rows))
+    for operator, (*_, few, many) in LENGTHS.items():
+        at = {row["T"]: row["chunk"] for row in rows if row["operator"] == operator}
         chunk, recurrent = (memory[operator][form] for form in ("chunk", "recurrent"))
         print(
-            f"peak memory of training at T = 1024: {chunk / MEGABYTE:.0f} MB, recurrent form "
+            f"{operator}: {many} tokens take {at[many] / at[few]:.2f} × as long as {few}; peak "
+            f"memory of training at T = 1024: {chunk / MEGABYTE:.0f} MB, recurrent form "
             f"{recurrent / MEGABYTE:.0f} MB ({recurrent / chunk:.0f}×)"
         )
 
@@ -188,6 +195,8 @@ def main() -> None:
         commit = answer("git", "rev-parse", "HEAD")
         measured = {"commit": commit, "seconds": rows, "training_bytes": memory}
         stored = {**provenance("python -m benchmarks.cpu --store"), **measured}
+        before = table(json.loads(STORED.read_text())["seconds"])
+        README.write_text(README.read_text().replace(before, table(rows)))
         STORED.write_text(json.dumps(stored, indent=1) + "\n")
 
 

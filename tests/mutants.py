@@ -520,6 +520,13 @@ MUTANTS = (
         (f"{INTEGERS_TEST} -k deltaformer",),
     ),
     Mutant(
+        "the first call of all counts on a CPU",
+        "benchmarks/cpu.py",
+        "for name, (_, *warm) in",
+        "for name, warm in",
+        ("tests/test_cpu_benchmark.py",),
+    ),
+    Mutant(
         "rows are measured after the time is up",
         "benchmarks/gpu.py",
         "if start >= deadline:",

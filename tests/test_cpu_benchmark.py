@@ -1,0 +1,53 @@
+"""The CPU benchmark: it runs, and the README has what it has stored."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import cpu
+
+
+def test_the_readme_has_the_stored_table():
+    assert cpu.table(json.loads(cpu.STORED.read_text())["seconds"]) in cpu.README.read_text()
+
+
+@pytest.mark.parametrize("operator", cpu.LENGTHS)
+def test_every_operator_gives_a_row_with_all_forms(monkeypatch, operator):
+    monkeypatch.setattr(cpu, "LENGTHS", {operator: (16,)})
+    monkeypatch.setattr(cpu, "BYTES_IN_TURN", 0)
+    monkeypatch.setattr(cpu, "CALLS", 2)
+    (row,) = cpu.measure(operator)
+    decays = set() if operator == "deltaformer" else {"head decay", "channel decay"}
+    assert (
+        set(row) == {"operator", "T", "chunk", "recurrent", "attention", "of_matmul_rate"} | decays
+    )
+    assert all(row[name] > 0 for name in row if name != "operator")
+    assert 0 < row["of_matmul_rate"] < 1
+
+
+def test_the_fastest_call_after_the_first_counts(monkeypatch):
+    monkeypatch.setattr(cpu, "CALLS", 4)
+    monkeypatch.setattr(cpu, "SLOW", {"slow": 1})
+    clock = iter(range(1000))
+    monkeypatch.setattr(cpu.time, "perf_counter", lambda: next(clock))
+    calls = []
+    waits = {"fast": [9, 5, 2, 7, 3], "slow": [1, 8]}
+
+    def call(name):
+        calls.append(name)
+        for _ in range(waits[name].pop(0)):
+            next(clock)
+
+    fastest = cpu.seconds({name: lambda name=name: call(name) for name in waits})
+    assert fastest == {"fast": 3, "slow": 9}
+    assert calls == ["fast", "slow"] * 2 + ["fast"] * 3
+
+
+def test_the_operations_of_a_chunk_are_counted():
+    """Q Kᵀ, A V, Q S, Kᵀ V of linear attention; for the delta rule K Kᵀ, a system, K S too."""
+    C, D = cpu.CHUNK, cpu.D
+    assert cpu.flops("linear_attention", 1) * C == 2 * (C * C * D + C * C * D + 2 * C * D * D)
+    assert cpu.flops("delta_rule", 1) * C == 2 * (4 * C * C * D + 3 * C * D * D)
+    assert cpu.flops("deltaformer", 4096) == 4 * 4096 * D
