@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from assocmem import ops
 from assocmem.book.recorded import provenance
-from assocmem.ops.chunks import CHUNK
+from assocmem.ops import chunks
+from assocmem.ops.delta_rule import CHUNK
 from benchmarks.processes import answer
 
 STORED = Path(__file__).parent / "results" / "cpu.json"
@@ -52,7 +53,7 @@ def flops(operator: str, T: int) -> int:
     what they weigh; twice attention with half of T tokens on average.
     """
     return {
-        "linear_attention": 4 * D * D + 4 * CHUNK * D,
+        "linear_attention": 4 * D * D + 4 * chunks.CHUNK * D,
         "delta_rule": 6 * D * D + 8 * CHUNK * D,
         "deltaformer": 4 * T * D,
     }[operator]

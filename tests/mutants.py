@@ -414,6 +414,13 @@ MUTANTS = (
         (WORST_KEYS,),
     ),
     Mutant(
+        "the chunk form reads in float32 what the triangular system gives",
+        DELTA_RULE,
+        "A, U = wide(decay.scores(Q, K)), torch.stack(corrections)",
+        "A, U = decay.scores(Q, K), torch.stack(corrections).to(S)",
+        (WORST_KEYS,),
+    ),
+    Mutant(
         "the kernel corrects the wrong way",
         DELTA_KERNEL,
         "D = (X - dot(Kc, S))",

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 CHUNK = 64  # on CPU 32 to 128 are equally fast, and larger tiles leave the cache
-GROUP = 4  # chunks whose products are taken together: few calls, and all operands in the cache
+GROUP = 256  # tokens whose products are taken together: few calls, and all operands in the cache
 
 
-def spans(T: int) -> Iterator[tuple[slice, int]]:
+def spans(T: int, C: int) -> Iterator[tuple[slice, int]]:
     """Groups of chunks that cover T tokens, as (tokens, tokens a chunk); a shorter one is last."""
     start = 0
     while start < T:
-        C = min(CHUNK, T - start)
-        stop = start + C * min(GROUP, (T - start) // C)
+        C = min(C, T - start)
+        stop = start + C * (min(GROUP, T - start) // C)
         yield slice(start, stop), C
         start = stop
 

@@ -31,6 +31,8 @@ from assocmem.ops.chunks import (
 from assocmem.ops.decay import decay_of
 from assocmem.ops.packed import each_sequence
 
+CHUNK = 32  # with the size of its system grow the time that it takes and the errors of gradients
+
 
 def recurrent(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, scale: float, S: Tensor
@@ -65,33 +67,34 @@ def chunk(
     S = S.flatten(0, 1)
     clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.exp(),)))
     groups = []
-    for tokens, C in spans(T):
+    for tokens, C in spans(T, CHUNK):
         Q, K, X = (in_chunks(x[:, tokens], C, S) for x in (q, k, v))
         β = in_chunks(beta[:, tokens], C, S)[..., None]
         decay = decay_of(None if g is None else wide(in_chunks(g[:, tokens], C, S)))
         # The system is built and solved in float64. Equal keys have equal scores, and with β near 2
-        # nothing fades: the same rounding error in every score would add up over the sequence.
+        # nothing fades: the same rounding error in every score would add up over the sequence. What
+        # it gives is also read in float64, as the system makes errors of its gradient larger.
         L = wide(β) * decay.scores(wide(K), wide(K))
         K_in = decay.since_start(K)
         states, corrections = [], []
         for i in range(len(X)):
             states.append(S)
             D = β[i] * torch.baddbmm(X[i], K_in[i], S, alpha=-1)
-            U = solve(L[i], D) if clean else solve_around_poison(L[i], D)
+            U = solve(L[i], wide(D)) if clean else solve_around_poison(L[i], wide(D))
             corrections.append(U)
-            S = decay.written(i, S, K, U)
-        A, U = decay.scores(Q, K), torch.stack(corrections)
-        O = A @ U if clean else masked_product(A, U)
+            S = decay.written(i, S, K, U.to(S))
+        A, U = wide(decay.scores(Q, K)), torch.stack(corrections)
+        O = (A @ U if clean else masked_product(A, U)).to(S)
         groups.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
     return in_sequence(groups, B, H) if groups else v.to(S), S.unflatten(0, (B, H))
 
 
 def solve(L: Tensor, D: Tensor) -> Tensor:
-    """(I + strict_lower(L))⁻¹ D in D's dtype, by substitution; the rest of L is not looked at.
+    """(I + strict_lower(L))⁻¹ D, by substitution; the rest of L is not looked at.
 
     Not by a series in powers of L, whose error for similar keys is larger than the solution.
     """
-    return torch.linalg.solve_triangular(L, D.to(L), upper=False, unitriangular=True).to(D)
+    return torch.linalg.solve_triangular(L, D, upper=False, unitriangular=True)
 
 
 def solve_around_poison(L: Tensor, D: Tensor) -> Tensor:

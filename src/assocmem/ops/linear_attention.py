@@ -16,6 +16,7 @@ from torch import Tensor
 from assocmem.ops import inputs
 from assocmem.ops.backend import choose
 from assocmem.ops.chunks import (
+    CHUNK,
     in_chunks,
     in_sequence,
     known_to_be_finite,
@@ -55,7 +56,7 @@ def chunk(
     B, T, H = v.shape[:3]
     S = S.flatten(0, 1)
     groups, clean = [], known_to_be_finite(v)
-    for tokens, C in spans(T):
+    for tokens, C in spans(T, CHUNK):
         Q, K, X = (in_chunks(x[:, tokens], C, S) for x in (q, k, v))
         decay = decay_of(None if g is None else in_chunks(g[:, tokens], C, S))
         written, states = decay.until_end(K).mT @ X, []
