@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from assocmem import ops
 from assocmem.book.recorded import provenance
-from assocmem.ops import chunks
-from assocmem.ops.delta_rule import CHUNK
+from assocmem.ops.chunks import CHUNK
+from assocmem.ops.delta_rule import CHUNK as DELTA_CHUNK
 from benchmarks.processes import answer
 
 STORED = Path(__file__).parent / "results" / "cpu.json"
@@ -53,8 +53,8 @@ def flops(operator: str, T: int) -> int:
     what they weigh; twice attention with half of T tokens on average.
     """
     return {
-        "linear_attention": 4 * D * D + 4 * chunks.CHUNK * D,
-        "delta_rule": 6 * D * D + 8 * CHUNK * D,
+        "linear_attention": 4 * D * D + 4 * CHUNK * D,
+        "delta_rule": 6 * D * D + 8 * DELTA_CHUNK * D,
         "deltaformer": 4 * T * D,
     }[operator]
 
@@ -152,7 +152,7 @@ def resident(what: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if what in line)
 
 
-def times(row: dict, name: str) -> str:
+def ratio(row: dict, name: str) -> str:
     """How many times the chunk form's time a variant takes."""
     return f"{row[name] / row['chunk']:.1f}" if name in row else ""
 
@@ -163,7 +163,7 @@ def table(rows: list[dict]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for row in rows:
         chunk, part = f"{1e3 * row['chunk']:.1f}", f"{row['of_matmul_rate']:.0%}"
-        cells = (f"`{row['operator']}`", f"{row['T']:,}", chunk, *(times(row, x) for x in OTHERS))
+        cells = (f"`{row['operator']}`", f"{row['T']:,}", chunk, *(ratio(row, x) for x in OTHERS))
         lines.append("| " + " | ".join((*cells, part)) + " |")
     return "\n".join(lines)
 

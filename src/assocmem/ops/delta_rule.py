@@ -79,14 +79,14 @@ def chunk(
         states, corrections = [], []
         for i in range(len(X)):
             states.append(S)
-            D = β[i] * torch.baddbmm(X[i], K_in[i], S, alpha=-1)
-            U = solve(L[i], wide(D)) if clean else solve_around_poison(L[i], wide(D))
+            D = wide(β[i] * torch.baddbmm(X[i], K_in[i], S, alpha=-1))
+            U = solve(L[i], D) if clean else solve_around_poison(L[i], D)
             corrections.append(U)
             S = decay.written(i, S, K, U.to(S))
         A, U = wide(decay.scores(Q, K)), torch.stack(corrections)
         O = (A @ U if clean else masked_product(A, U)).to(S)
         groups.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
-    return in_sequence(groups, B, H) if groups else v.to(S), S.unflatten(0, (B, H))
+    return in_sequence(groups, v), S.unflatten(0, (B, H))
 
 
 def solve(L: Tensor, D: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def chunk(
         A = decay.scores(Q, K)
         O = A @ X if clean else masked_product(A, X)
         groups.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
-    return in_sequence(groups, B, H) if groups else v.to(S), S.unflatten(0, (B, H))
+    return in_sequence(groups, v), S.unflatten(0, (B, H))
 
 
 def linear_attention(
