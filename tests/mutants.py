@@ -381,9 +381,16 @@ MUTANTS = (
     Mutant(
         "the kernel rounds equal keys each in its own way",
         DELTA_KERNEL,
-        "near = tl.where(tl.min(ρ, 0) > 0.5, 1.0, 0.0)",
-        "near = tl.where(tl.min(ρ, 0) > 5.0, 1.0, 0.0)",
-        ("tests/kernels/test_delta_rule.py",),
+        "near = tl.where(tl.min(γ, 0) > 0.5, 1.0, 0.0)",
+        "near = tl.where(tl.min(γ, 0) > 5.0, 1.0, 0.0)",
+        ("tests/kernels/test_delta_rule.py -k round_away",),
+    ),
+    Mutant(
+        "the kernel's decays a channel have exponentials of float32",
+        "kernels/assocmem_kernels/channel_scores.py",
+        "tl.exp(D.to(wide))",
+        "tl.exp(D)",
+        ("tests/kernels/test_delta_rule.py -k round_away",),
     ),
     Mutant(
         "the kernel's decays a head are exact to float32 only",
@@ -423,8 +430,8 @@ MUTANTS = (
     Mutant(
         "the kernel corrects the wrong way",
         DELTA_KERNEL,
-        "D = (X - dot(Kc, S))",
-        "D = (X + dot(Kc, S))",
+        "D = (X - read(Kc, γ, S, GATE))",
+        "D = (X + read(Kc, γ, S, GATE))",
         (DELTA_KERNEL_TEST, CHAPTER_6),
     ),
     Mutant(

@@ -43,7 +43,7 @@ def channel_scores_kernel(
         inside = (col < K) & (start + s + 1 < stop) & (s < C - 1)
         g_next = tl.load(g + p + H * K, mask=inside, other=0.0).to(tl.float32)
         D = tl.where((r > s)[:, None], D + g_next[None, :], 0.0)
-        a = tl.sum(Q * tl.exp(D) * k_s[None, :], 1)
+        a = tl.sum(Q * tl.exp(D.to(wide)) * k_s[None, :], 1)
         scores = tl.where((r[None, :] == s) & (r >= s)[:, None], a[:, None], scores)
     store(A, row, ok, r, C, scores)
 

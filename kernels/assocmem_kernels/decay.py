@@ -4,6 +4,9 @@
 chunk's end, γ_C over the whole chunk.
 """
 
+# A type stands where the checker expects constexpr.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import triton
@@ -14,7 +17,7 @@ from assocmem_kernels.tiles import load
 
 
 @triton.jit
-def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):  # pyright: ignore
+def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):
     """Γ, in dtype, and γ, ρ and γ_C of a chunk from one log decay a token.
 
     The sums are taken in float64, and their differences in two float32 parts: a difference of
@@ -32,23 +35,32 @@ def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):  # pyright:
 
 
 @triton.jit
-def since_start(g, row, ok, col, K: tl.constexpr, GATE: tl.constexpr):
-    """γ and γ_C, as columns `[C, 1]`, `[1, 1]` (GATE 1) or tiles `[C, BK]`, `[BK, 1]` (GATE 2)."""
+def since_start(
+    g, row, ok, col, K: tl.constexpr, GATE: tl.constexpr, dtype: tl.constexpr = tl.float32
+):
+    """γ and γ_C, as columns `[C, 1]`, `[1, 1]` (GATE 1) or tiles `[C, BK]`, `[BK, 1]` (GATE 2).
+
+    The exponentials are taken in dtype: in float32 their last two bits are wrong.
+    """
     if GATE == 1:
         x = tl.load(g + row, mask=ok, other=0.0).to(tl.float32)[:, None]
     else:
         x = load(g, row, ok, col, K).to(tl.float32)
-    return tl.exp(tl.cumsum(x, 0)), tl.exp(tl.sum(x, 0))[:, None]
+    γ, kept = tl.exp(tl.cumsum(x, 0).to(dtype)), tl.exp(tl.sum(x, 0).to(dtype))
+    return γ.to(tl.float32), kept.to(tl.float32)[:, None]
 
 
 @triton.jit
-def until_end(g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, GATE: tl.constexpr):
+def until_end(
+    g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, GATE: tl.constexpr,
+    dtype: tl.constexpr = tl.float32,
+):  # fmt: skip
     """ρ, a sum of its own over the log decays of the tokens that follow; shaped like γ."""
     if GATE == 1:
         x = tl.load(g + row + H, mask=ok_next, other=0.0).to(tl.float32)[:, None]
     else:
         x = load(g, row + H, ok_next, col, K).to(tl.float32)
-    return tl.exp(tl.cumsum(x, 0, reverse=True))
+    return tl.exp(tl.cumsum(x, 0, reverse=True).to(dtype)).to(tl.float32)
 
 
 def gate_kind(g: Tensor | None) -> int:

@@ -12,7 +12,7 @@ walk from the end stores dS after each chunk, and then all chunks are independen
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
@@ -112,44 +112,36 @@ def plus_product(S, X, Y):
 
 
 @triton.jit
-def decay_to_end(
-    g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, GATE: tl.constexpr, dtype: tl.constexpr
-):
-    """ρ, for float32 keys and a decay a channel by an exponential in float64.
-
-    In float32 the last two bits of an exponential are wrong, and near 1 nothing fades.
-    """
-    if GATE == 2 and dtype == tl.float32:
-        x = tl.cumsum(load(g, row + H, ok_next, col, K).to(tl.float32), 0, reverse=True)
-        ρ = tl.exp(x.to(tl.float64)).to(tl.float32)
-    else:
-        ρ = until_end(g, row, ok_next, col, H, K, GATE)
-    return ρ
-
-
-@triton.jit
-def read_later(
-    Kc, g, row, ok, ok_next, col, S, H: tl.constexpr, K: tl.constexpr, GATE: tl.constexpr
-):
-    """(ρ ⊙ K) S, by which a gradient reaches what was written.
+def read(Kc, γ, S, GATE: tl.constexpr):
+    """(γ ⊙ K) S, in float32.
 
     Equal keys read equal numbers, down to what is rounded away, and in the triangular system that
-    cancels, where β is near 2 and nothing fades. Rows of ρ ⊙ K are each rounded in their own way.
-    So a decay a head comes after the product, and with a decay a channel what ρ near 1 takes from
+    cancels, where β is near 2 and nothing fades. Rows of γ ⊙ K are each rounded in their own way.
+    So a decay a head comes after the product, and with a decay a channel what γ near 1 takes from
     float32 keys has a product of its own.
     """
     if GATE == 0:
-        X = dot(Kc, S)
+        Y = dot(Kc, S)
+    elif GATE == 1:
+        Y = dot(Kc, S) * γ
+    elif Kc.dtype == tl.float32:
+        near = tl.where(tl.min(γ, 0) > 0.5, 1.0, 0.0)[None, :]
+        Y = dot(Kc * near, S) + dot(Kc * (γ - near), S)
     else:
-        ρ = decay_to_end(g, row, ok_next, col, H, K, GATE, Kc.dtype)
-        if GATE == 1:
-            X = dot(Kc, S) * ρ
-        elif Kc.dtype == tl.float32:
-            near = tl.where(tl.min(ρ, 0) > 0.5, 1.0, 0.0)
-            X = dot(Kc * near[None, :], S) + dot(Kc * (ρ - near[None, :]), S)
-        else:
-            X = dot((Kc * ρ).to(Kc.dtype), S)
-    return X
+        Y = dot((Kc * γ).to(Kc.dtype), S)
+    return Y
+
+
+@triton.jit
+def write(S, X, γ, Y, GATE: tl.constexpr):
+    """S + (γ ⊙ X)ᵀ Y, with a decay a head on Y, which leaves X as it is in memory."""
+    if GATE == 0:
+        S = plus_product(S, X, Y)
+    elif GATE == 1:
+        S = plus_product(S, X, Y * γ)
+    else:
+        S = plus_product(S, (X * γ).to(X.dtype), Y)
+    return S
 
 
 @triton.jit
@@ -191,15 +183,18 @@ def delta_forward_kernel(
     n, h = i_nh // H, i_nh % H
     r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
     start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
     row_S = i_nh * K + col
     S = load(S0, row_S, col < K, col_v, V)
     for t in range(start, stop, C):
         row, ok = (t + r) * H + h, t + r < stop
-        Q, Kc, X = load(q, row, ok, col, K), load(k, row, ok, col, K), load(v, row, ok, col_v, V)
+        Kc, X = load(k, row, ok, col, K), load(v, row, ok, col_v, V)
+        γ, ρ, kept = 1.0, 1.0, 1.0
         if GATE:
-            γ, kept = since_start(g, row, ok, col, K, GATE)
-            Q, Kc = (Q * γ).to(Q.dtype), (Kc * γ).to(Kc.dtype)
-        D = (X - dot(Kc, S)) * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+            γ, kept = since_start(g, row, ok, col, K, GATE, wide)
+        β = tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+        D = (X - read(Kc, γ, S, GATE)) * β
+        Q = (load(q, row, ok, col, K) * γ).to(Kc.dtype)
         # A NaN or infinity in row s times a masked 0 would reach the rows before s: it is taken out
         # of both products, and put back into every row from s on.
         lost = tl.cumsum(D - D, 0)
@@ -210,13 +205,9 @@ def delta_forward_kernel(
         U += lost
         if GATE:
             ok_next = (t + r + 1 < stop) & (r < C - 1)
-            S, ρ = S * kept, decay_to_end(g, row, ok_next, col, H, K, GATE, Kc.dtype)
-            Kc = load(k, row, ok, col, K)  # again: two tiles of keys would not fit the registers
-        if GATE == 1:  # scaled values leave the keys as they are, to be read from shared memory
-            U *= ρ
-        if GATE == 2:
-            Kc = (Kc * ρ).to(Kc.dtype)
-        S = plus_product(S, Kc, U)
+            ρ = until_end(g, row, ok_next, col, H, K, GATE, wide)
+            Kc = load(k, row, ok, col, K)  # again: kept, it would not fit the registers
+        S = write(S * kept, Kc, ρ, U, GATE)
     store(ST, row_S, col < K, col_v, V, S)
 
 
@@ -231,26 +222,24 @@ def delta_states_kernel(
     n, h = i_nh // H, i_nh % H
     r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
     start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
     X_S = load(S0, i_nh * K + col, col < K, col_v, V)
     for j in range(0, tl.cdiv(stop - start, C)):
         t = start + j * C
         store(S, ((start // C + n + j) * H + h) * K + col, col < K, col_v, V, X_S)
         row, ok = (t + r) * H + h, t + r < stop
         Kc, X = load(k, row, ok, col, K), load(v, row, ok, col_v, V)
+        γ, ρ, kept = 1.0, 1.0, 1.0
         if GATE:
-            γ, kept = since_start(g, row, ok, col, K, GATE)
-            Kc = (Kc * γ).to(Kc.dtype)
-        D = (X - dot(Kc, X_S)) * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+            γ, kept = since_start(g, row, ok, col, K, GATE, wide)
+        β = tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+        D = (X - read(Kc, γ, X_S, GATE)) * β
         U = times(load(inverse, row, ok, r, C), D.to(X.dtype))
         if GATE:
             ok_next = (t + r + 1 < stop) & (r < C - 1)
-            X_S, ρ = X_S * kept, decay_to_end(g, row, ok_next, col, H, K, GATE, Kc.dtype)
+            ρ = until_end(g, row, ok_next, col, H, K, GATE, wide)
             Kc = load(k, row, ok, col, K)
-        if GATE == 1:
-            U *= ρ
-        if GATE == 2:
-            Kc = (Kc * ρ).to(Kc.dtype)
-        X_S = plus_product(X_S, Kc, U)
+        X_S = write(X_S * kept, Kc, ρ, U, GATE)
 
 
 @triton.jit
@@ -268,6 +257,7 @@ def delta_states_backward_kernel(
     n, h = i_nh // H, i_nh % H
     r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
     start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
     row_S = i_nh * K + col
     X_dS = load(dST, row_S, col < K, col_v, V)
     chunks = tl.cdiv(stop - start, C)
@@ -278,19 +268,18 @@ def delta_states_backward_kernel(
         row, ok = (t + r) * H + h, t + r < stop
         ok_next = (t + r + 1 < stop) & (r < C - 1)
         Kc, dO = load(k, row, ok, col, K), load(do, row, ok, col_v, V)
-        dU = read_later(Kc, g, row, ok, ok_next, col, X_dS, H, K, GATE)
+        γ, ρ, kept = 1.0, 1.0, 1.0
+        if GATE:
+            ρ = until_end(g, row, ok_next, col, H, K, GATE, wide)
+        dU = read(Kc, ρ, X_dS, GATE)
         dU += dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale
         store(dv, row, ok, col_v, V, dU)
         dV = times(tl.trans(load(inverse, row, ok, r, C)), dU.to(dO.dtype))
         dV *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
-        Q, dO, γ = load(q, row, ok, col, K), dO * scale, 1.0
         if GATE:
-            γ, kept = since_start(g, row, ok, col, K, GATE)
-            X_dS *= kept
-        if GATE == 1:
-            dO, dV, γ = dO * γ, dV * γ, 1.0
-        X_dS = plus_product(X_dS, (Q * γ).to(Q.dtype), dO)
-        X_dS = plus_product(X_dS, (Kc * γ).to(Kc.dtype), -dV)
+            γ, kept = since_start(g, row, ok, col, K, GATE, wide)
+        X_dS = write(X_dS * kept, load(q, row, ok, col, K), γ, dO * scale, GATE)
+        X_dS = write(X_dS, Kc, γ, -dV, GATE)
     store(dS0, row_S, col < K, col_v, V, X_dS)
 
 
@@ -316,6 +305,7 @@ def delta_backward_kernel(
     row, ok = (start + r) * H + h, start + r < stop
     ok_next, row_S = (start + r + 1 < stop) & (r < C - 1), (i * H + h) * K + col
     lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
+    wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
     Kc = load(k, row, ok, col, K)
     if GATE == 0:
         own = dot(Kc, tl.trans(Kc))
@@ -325,8 +315,11 @@ def delta_backward_kernel(
     else:
         own = load(M, row, ok, r, C)
     own = tl.where(before, own, 0.0)
+    γ = 1.0
     if GATE:
-        Kc = (Kc * since_start(g, row, ok, col, K, GATE)[0]).to(Kc.dtype)
+        γ = since_start(g, row, ok, col, K, GATE, wide)[0]
+    if GATE == 1:  # at once: a column kept through the loop would not fit the registers
+        Kc, γ = (Kc * γ).to(Kc.dtype), 1.0
     T, β = load(inverse, row, ok, r, C), tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)
     dβ, S_dS = tl.zeros((C,), tl.float32), tl.zeros((BK,), tl.float32)
     dA, dM = tl.zeros((C, C), tl.float32), tl.zeros((C, C), tl.float32)
@@ -337,7 +330,7 @@ def delta_backward_kernel(
         X, dU = load(v, row, ok, col_v, V), load(dv, row, ok, col_v, V)
         dO, Sc = load(do, row, ok, col_v, V), load(S, row_S, col < K, col_v, V)
         dSc = load(dS, row_S, col < K, col_v, V)
-        E = X - dot(Kc, Sc)
+        E = X - read(Kc, γ, Sc, GATE)
         U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
         E -= dot(own.to(U.dtype), U)
         Y = times(tl.trans(T), dU)
@@ -362,11 +355,10 @@ def delta_backward_kernel(
     # Loaded and computed again: kept through the loop, they would not fit the registers.
     Q, Kc = load(q, row, ok, col, K), load(k, row, ok, col, K)
     if GATE:
-        γ, kept = since_start(g, row, ok, col, K, GATE)
+        γ, kept = since_start(g, row, ok, col, K, GATE, wide)
         dQ, dK_in = dQ * γ, dK_in * γ
-        dK_out *= until_end(g, row, ok_next, col, H, K, GATE)
+        dK_out *= until_end(g, row, ok_next, col, H, K, GATE, wide)
     if GATE == 1:
-        wide: tl.constexpr = own.dtype
         to_t = tl.sum(Q.to(wide) * dQ + Kc.to(wide) * dK_in, 1)
         from_s = tl.sum(Kc.to(wide) * dK_out, 1)
         # Pairs after r cancel between rows and columns, down to the last bits of float64.
