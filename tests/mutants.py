@@ -1082,8 +1082,8 @@ MUTANTS = (
     Mutant(
         "a decay until the end of the chunk is one since its start",
         "kernels/assocmem_kernels/decay.py",
-        "tl.exp(tl.cumsum(x, 0, reverse=True))",
-        "tl.exp(tl.cumsum(x, 0))",
+        "tl.exp(tl.cumsum(x, 0, reverse=True).to(dtype))",
+        "tl.exp(tl.cumsum(x, 0).to(dtype))",
         (KERNEL_TEST,),
     ),
     Mutant(

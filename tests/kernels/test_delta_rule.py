@@ -42,7 +42,6 @@ def test_what_chunks_round_away_does_not_add_up():
         ("head", 64, "alternating", 0),
         ("head", 127, "alternating", 5),
         ("channel", 127, "alternating", 1),
-        ("channel", 500, "identical", 0),
     ],
 )
 def test_what_decays_near_1_round_away_does_not_add_up(gate, T, keys, seed):
