@@ -206,7 +206,19 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
         (
             lambda: constructions.reachability(torch.zeros(3, 3, dtype=torch.bool)),
             ValueError,
-            r"\[B, n, n\], got \[3, 3\]",
+            r"\[B, n, n\] with n >= 1, got \[3, 3\]",
+        ),
+        (
+            lambda: constructions.reachability(torch.zeros(1, 0, 0, dtype=torch.bool)),
+            ValueError,
+            r"with n >= 1, got \[1, 0, 0\]",
+        ),
+        (
+            lambda: constructions.swaps_of_similar_keys(
+                torch.tensor([[[0, 1]]]), torch.eye(3).double(), "nope"
+            ),
+            ValueError,
+            "kernel_function must be one of .*, got 'nope'",
         ),
         (
             lambda: constructions.reachability(torch.zeros(1, 3, 3)),

@@ -1,5 +1,6 @@
 """AssociativeMemory: both representations against sums written out, in float64."""
 
+import pickle
 from typing import Any
 
 import pytest
@@ -31,6 +32,14 @@ def close(got: Any, expected: Any, rtol: float = 1e-12) -> None:
 def gates(N, seed=1):
     g = torch.Generator().manual_seed(seed)
     return torch.rand(2, N, generator=g, dtype=torch.float64).unbind()
+
+
+@pytest.mark.parametrize("kind", similarity.SIMILARITIES)
+def test_it_is_loaded_as_it_was_saved(kind):
+    before = memory(kind)
+    k, v = pairs(4)
+    before.write(k, v)
+    assert torch.equal(pickle.loads(pickle.dumps(before)).read(k), before.read(k))
 
 
 # --- reading ---

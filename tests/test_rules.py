@@ -551,6 +551,25 @@ def test_operators_check_what_they_are_given():
         rules.mesa(q, k, v, torch.ones(K))
     with pytest.raises(ValueError, match="ridge must be positive"):
         rules.mesa(q, k, v, torch.zeros(2, K))
+    with pytest.raises(TypeError, match=r"ridge must be a floating-point tensor, got torch\.bool"):
+        rules.mesa(q, k, v, torch.ones(2, K).bool())
+    for no_pair in (torch.zeros(2, 2, K, V), ()):
+        with pytest.raises(TypeError, match="initial_state must be a pair of states or None"):
+            rules.titans(q, k, v, beta, beta, initial_state=no_pair)
+    wrong = (torch.zeros(2, 2, K, V, dtype=q.dtype),) * 2
+    with pytest.raises(ValueError, match="initial_state must have shape"):
+        rules.mesa(q, k, v, torch.ones(2, K), initial_state=wrong)
+
+
+def test_autocast_casts_what_operators_take_and_keeps_their_states():
+    q, k, v, beta = (x.float() for x in inputs())
+    for operator in (rules.titans, rules.mesa):
+        gates = (beta, beta) if operator is rules.titans else (torch.ones(2, K),)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            o, states = operator(q, k.bfloat16(), v, *gates)
+        expected, others = operator(*(x.bfloat16() for x in (q, k, v)), *gates)
+        assert torch.equal(o, expected)
+        assert all(torch.equal(x, y) for x, y in zip(states, others, strict=True))
 
 
 def test_the_table_has_a_row_for_every_rule():

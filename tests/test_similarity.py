@@ -163,6 +163,14 @@ def test_the_rbf_does_not_exceed_one():
     assert RBF()(x, x).max() <= 1
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_rbf_of_near_keys_is_exact_in_half_precision(dtype):
+    x = (3 * vectors(50, 64)).to(dtype)
+    got = RBF(1.0)(x, x)
+    assert got.dtype == dtype
+    assert (got.diagonal() == 1).all()
+
+
 def test_positive_random_features_are_unbiased_with_the_variance_of_the_book():
     q, k = 0.3 * vectors(1, 6), 0.3 * vectors(1, 6, seed=1)
     estimates = torch.stack(

@@ -43,10 +43,13 @@ def since_start(
     The exponentials are taken in dtype: in float32 their last two bits are wrong.
     """
     if GATE == 1:
-        x = tl.load(g + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+        x = tl.load(g + row, mask=ok, other=0.0).to(tl.float32)
+        # Not the running sum of a column, which Triton 3.6 does not compile.
+        sums, total = tl.cumsum(x, 0)[:, None], tl.sum(x[:, None], 0)
     else:
         x = load(g, row, ok, col, K).to(tl.float32)
-    γ, kept = tl.exp(tl.cumsum(x, 0).to(dtype)), tl.exp(tl.sum(x, 0).to(dtype))
+        sums, total = tl.cumsum(x, 0), tl.sum(x, 0)
+    γ, kept = tl.exp(sums.to(dtype)), tl.exp(total.to(dtype))
     return γ.to(tl.float32), kept.to(tl.float32)[:, None]
 
 
@@ -57,10 +60,11 @@ def until_end(
 ):  # fmt: skip
     """ρ, a sum of its own over the log decays of the tokens that follow; shaped like γ."""
     if GATE == 1:
-        x = tl.load(g + row + H, mask=ok_next, other=0.0).to(tl.float32)[:, None]
+        x = tl.load(g + row + H, mask=ok_next, other=0.0).to(tl.float32)
+        sums = tl.cumsum(x, 0, reverse=True)[:, None]
     else:
-        x = load(g, row + H, ok_next, col, K).to(tl.float32)
-    return tl.exp(tl.cumsum(x, 0, reverse=True).to(dtype)).to(tl.float32)
+        sums = tl.cumsum(load(g, row + H, ok_next, col, K).to(tl.float32), 0, reverse=True)
+    return tl.exp(sums.to(dtype)).to(tl.float32)
 
 
 def gate_kind(g: Tensor | None) -> int:

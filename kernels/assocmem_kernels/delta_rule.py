@@ -26,7 +26,7 @@ from assocmem_kernels.channel_scores import channel_scores, channel_scores_backw
 from assocmem_kernels.chunks import chunk_table, sequence_borders
 from assocmem_kernels.decay import gate_kind, head_decay, since_start, until_end
 from assocmem_kernels.step import step
-from assocmem_kernels.tiles import dot, load, padded, store
+from assocmem_kernels.tiles import dot, load, padded, poison, store
 
 
 @triton.jit
@@ -168,7 +168,7 @@ def triangles_kernel(
         store(A, row, ok, r, C, tl.where(lower, scores, 0.0))
     L *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
     # A NaN or infinity is left out here: it comes back with the right-hand side.
-    L = tl.where(before & (L - L == 0.0), L, 0.0)
+    L = tl.where(before & (poison(L) == 0.0), L, 0.0)
     store(inverse, row, ok, r, C, unit_lower_inverse(L, C))
 
 
@@ -197,7 +197,7 @@ def delta_forward_kernel(
         Q = (load(q, row, ok, col, K) * γ).to(Kc.dtype)
         # A NaN or infinity in row s times a masked 0 would reach the rows before s: it is taken out
         # of both products, and put back into every row from s on.
-        lost = tl.cumsum(D - D, 0)
+        lost = tl.cumsum(poison(D), 0)
         D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)
         U = times(load(inverse, row, ok, r, C), D)
         O = dot(Q, S) + dot(load(A, row, ok, r, C).to(X.dtype), U) + lost

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from assocmem_kernels.deltaformer_backward import score_gradients, write_gradient
 from assocmem_kernels.erase import CODES, blocks, configuration, erase_triangles, in_bits, weights
-from assocmem_kernels.tiles import dot, load, padded, store
+from assocmem_kernels.tiles import dot, load, padded, poison, store
 
 
 @triton.jit(do_not_specialize=["scale", "T", "past", "first"])
@@ -93,8 +93,8 @@ def correct_kernel(
         P = load(triangles, row_c, r < C, r, C)
         # A NaN or infinity in row s times a masked 0 would reach the rows before s: it is taken out
         # of the product, and put back into every row from s on.
-        D = X - β[:, None] * Y + tl.sum(P - P, 1)[:, None]
-        lost = tl.cumsum(D - D, 0)
+        D = X - β[:, None] * Y + tl.sum(poison(P), 1)[:, None]
+        lost = tl.cumsum(poison(D), 0)
         D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)
         U = dot(load(inverses, row_c, r < C, r, C), D) + lost
         store(u, row + to_k, ok, col_v, V, U)

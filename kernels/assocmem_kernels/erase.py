@@ -24,7 +24,7 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.delta_rule import unit_lower_inverse
-from assocmem_kernels.tiles import dot, load, padded, store
+from assocmem_kernels.tiles import dot, load, padded, poison, store
 
 CODES = {"softmax": 0, "linear": 1, "relu": 2}
 BLOCK = 8  # chunks a block
@@ -75,7 +75,7 @@ def erase_triangles_kernel(
     store(triangles, row_c, r < C, r, C, P)
     D = P * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
     # A NaN or infinity is left out here: it comes back with the right-hand side.
-    store(inverses, row_c, r < C, r, C, unit_lower_inverse(tl.where(D - D == 0.0, D, 0.0), C))
+    store(inverses, row_c, r < C, r, C, unit_lower_inverse(tl.where(poison(D) == 0.0, D, 0.0), C))
 
 
 def configuration(kernel, w: Tensor, V: int) -> launch.Config:

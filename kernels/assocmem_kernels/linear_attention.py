@@ -26,7 +26,7 @@ from assocmem_kernels.channel_scores import channel_scores, channel_scores_backw
 from assocmem_kernels.chunks import chunk_table, sequence_borders
 from assocmem_kernels.decay import gate_kind, head_decay, since_start, until_end
 from assocmem_kernels.step import step
-from assocmem_kernels.tiles import dot, load, padded, store
+from assocmem_kernels.tiles import dot, load, padded, poison, store
 
 
 @triton.jit
@@ -58,7 +58,7 @@ def forward_kernel(
                 O, scores, S = O * γ[:, None], scores * Γ, S * kept
         # A NaN or infinity in v_s times a masked score of 0 would reach the outputs before s: it is
         # taken out of the product, and put back into every output from s on.
-        lost = X - X
+        lost = poison(X)
         O += dot(scores.to(X.dtype), tl.where(lost == 0.0, X, 0.0))
         store(o, row, ok, col_v, V, (O + tl.cumsum(lost.to(tl.float32), 0)) * scale)
         if GATE == 1:

@@ -27,6 +27,15 @@ def dot(a, b):
     return tl.dot(a, b.to(a.dtype), input_precision="ieee")
 
 
+@triton.jit
+def poison(X):
+    """0 where X is finite, else NaN.
+
+    Not X − X: fused with the product that gave X, it is what was rounded away there.
+    """
+    return X * 0.0
+
+
 def padded(K: int) -> int:
     """Size of a tile that holds K: a power of two, and at least 16 for `tl.dot`."""
     return max(16, 1 << (K - 1).bit_length())

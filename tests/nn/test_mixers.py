@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import partial
 
 import pytest
@@ -182,6 +183,31 @@ def test_bad_input_is_named(name):
     _, state = mixer(tokens(2, 8))
     with pytest.raises(ValueError, match="state must have"):
         mixer(tokens(3, 8), state)
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_state_of_every_token_has_to_be_one_of_this_layer(name):
+    mixer, x = layer(name), tokens(2, 8)
+    _, state = mixer(x)
+    assert torch.equal(mixer(x, tuple(state))[0], mixer(x, state)[0])
+    with pytest.raises(ValueError, match=r"state must be \(k, .*\), got Tensor"):
+        mixer(x, state.k)
+    with pytest.raises(ValueError, match=r"state must have k = torch\.float64"):
+        mixer(x, state._replace(k=state.k.float()))
+    with pytest.raises(ValueError, match=r"state must have k = torch\.float64"):
+        mixer(x, state._replace(k=state.k[..., 1:]))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_state_is_loaded_as_it_was_saved(name):
+    _, state = layer(name)(tokens(2, 8))
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    assert type(loaded) is type(state)
+    for x, y in zip(parts(loaded), parts(state), strict=True):
+        assert torch.equal(x, y)
 
 
 @pytest.mark.parametrize(

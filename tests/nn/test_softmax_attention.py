@@ -63,7 +63,9 @@ def test_bad_input_is_named():
         SoftmaxAttention(24, 3, d_key=3, rotary=True)
     x = torch.zeros(2, 4, 24, dtype=torch.float64)
     _, without = layer()(x)
-    with pytest.raises(ValueError, match="state must have log decays g with a forget gate"):
+    with pytest.raises(
+        ValueError, match=r"state must have g = torch.float64 \[2, S, 3\] on cpu, got None"
+    ):
         layer(forget_gate=True)(x, without)
     with pytest.raises(RuntimeError, match="PyTorch's own kernel"):
         layer(backend="triton")(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
@@ -267,6 +268,19 @@ def test_nothing_in_gives_nothing_out(name, form, B, T, H):
     o, final = op.function(*tokens, initial_state=S, output_final_state=True, backend=form)
     assert o.shape == (B, T, H, 3)
     torch.testing.assert_close(final, S)
+    final.add_(1)  # does not change what the caller has
+    assert (S == 1).all()
+
+
+@every_operator
+@every_form
+def test_a_gate_may_have_any_float_dtype(name, form):
+    inputs = OPERATORS[name].inputs(1, 10, 1, 16, 4, "head")
+    assert inputs.g is not None
+    coarse = replace(inputs, g=inputs.g.to(torch.float8_e4m3fn))
+    as_float = replace(inputs, g=inputs.g.to(torch.float8_e4m3fn).float())
+    o, _ = OPERATORS[name].function(*coarse.tokens, backend=form)
+    assert torch.equal(o, OPERATORS[name].function(*as_float.tokens, backend=form)[0])
 
 
 @every_operator
@@ -276,6 +290,7 @@ def test_scale_defaults_to_one_over_the_root_of_k(name):
     default, _ = op.function(*tokens)
     assert torch.equal(default, op.function(*tokens, scale=0.25)[0])
     torch.testing.assert_close(op.function(*tokens, scale=1)[0], 4 * default)
+    assert torch.equal(default, op.function(*tokens, scale=np.float32(0.25))[0])
 
 
 @every_operator
@@ -350,6 +365,7 @@ BAD = BAD_FOR_ALL | {
         ValueError,
         r"initial_state must be on cpu like q, got meta",
     ),
+    "scale bool": (dict(scale=True), TypeError, r"scale must be a number or None, got bool"),
     "scale": (dict(scale=torch.ones(())), TypeError, r"scale must be a number or None, got Tensor"),
     "state shape": (
         dict(initial_state=torch.zeros(2, 3, 4, 5)),

@@ -96,4 +96,4 @@ def accuracy_linear(N: int, d: int, d_v: int) -> float:
     answer = right.square() + noise * (1 - 1 / d_v)
     spread = (1 / d + answer / d_v).sqrt()
     log_all_below = (N - 1) * torch.special.log_ndtr(right / spread)
-    return (weight @ log_all_below.exp() / math.sqrt(2 * math.pi)).item()
+    return (weight @ log_all_below.exp() / weight.sum()).clamp_max(1.0).item()

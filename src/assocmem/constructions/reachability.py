@@ -46,8 +46,10 @@ def reachability(adjacency: Tensor, beta: float = -1.0, erase: str = "linear") -
     if not isinstance(adjacency, Tensor) or adjacency.dtype not in (torch.bool, torch.float64):
         kind = adjacency.dtype if isinstance(adjacency, Tensor) else type(adjacency).__name__
         raise TypeError(f"adjacency must be a bool or float64 tensor, got {kind}")
-    if adjacency.ndim != 3 or adjacency.shape[1] != adjacency.shape[2]:
-        raise ValueError(f"adjacency must have shape [B, n, n], got {list(adjacency.shape)}")
+    if adjacency.ndim != 3 or adjacency.shape[1] != adjacency.shape[2] or adjacency.shape[1] < 1:
+        raise ValueError(
+            f"adjacency must have shape [B, n, n] with n >= 1, got {list(adjacency.shape)}"
+        )
     if bool(adjacency.triu().any()):
         raise ValueError("adjacency must be strictly lower triangular: edges go to later nodes")
     if erase not in ERASES:

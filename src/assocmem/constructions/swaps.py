@@ -116,7 +116,7 @@ def swaps_of_similar_keys(
     if keys.ndim != 2 or len(keys) < 2:
         raise ValueError(f"keys must have shape [n, d] with n >= 2, got {list(keys.shape)}")
     check_pairs(pairs, len(keys))
-    κ = similarity.get(kernel_function)
+    κ = similarity.get(kernel_function, "kernel_function")
     if rewrite_every is None:
         rewrite_every = max(1, pairs.shape[1])
     check_count("rewrite_every", rewrite_every)

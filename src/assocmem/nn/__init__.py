@@ -2,6 +2,8 @@
 that change each token by itself, the feed-forward memories, take `forward(x) -> y`.
 """
 
+import torch
+
 from assocmem.nn.block import Block
 from assocmem.nn.delta_former import DeltaFormer, KUCache
 from assocmem.nn.delta_net import DeltaNet, DeltaState
@@ -46,3 +48,6 @@ __all__ = [
     "Streaming",
     "state_bytes",
 ]
+
+# States can be saved, and loaded by `torch.load` as it is.
+torch.serialization.add_safe_globals([DeltaState, KUCache, KVCache])

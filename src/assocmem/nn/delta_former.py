@@ -9,10 +9,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem.nn.delta_net import l2_normalize
-from assocmem.nn.mixer import Mixer
+from assocmem.nn.mixer import Mixer, checked_cache
 from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.deltaformer import write_and_read
 from assocmem.ops.erase import check_erase
+from assocmem.ops.inputs import state_dtype
 
 
 class KUCache(NamedTuple):
@@ -32,7 +33,7 @@ class DeltaFormer(Mixer):
 
     y = W_o o, with o the heads' outputs of `ops.deltaformer` on W_q x, W_k x and W_v x, with
     β = σ(W_β x). With the kernel functions "linear" and "relu", which have no scale of their own,
-    keys and erase keys are L2-normalised, and the scale of the reading is 1.
+    keys and erase keys are L2-normalised, x / √(‖x‖² + 10⁻⁶), and the scale of the reading is 1.
 
     Args:
         d_model: size of the tokens.
@@ -111,8 +112,8 @@ class DeltaFormer(Mixer):
             raise NotImplementedError(
                 "DeltaFormer takes no group: each of its corrections needs all corrections before "
                 "it, so that ranks would have to wait for each other. Layers whose sequences can "
-                "be split over ranks are LinearAttention, GatedLinearAttention, DeltaNet, "
-                "GatedDeltaNet, KimiDeltaAttention and SoftmaxAttention"
+                "be split over ranks are LinearAttention, Retention, GatedLinearAttention, "
+                "DeltaNet, GatedDeltaNet, DeltaProduct, KimiDeltaAttention and SoftmaxAttention"
             )
         q, k, v = map(self.heads, self.project(x))
         w = k if self.w_proj is None else self.heads(self.w_proj(x))
@@ -120,12 +121,12 @@ class DeltaFormer(Mixer):
         scale, past = self.d_key**-0.5, None
         if self.erase != "softmax":
             w, k, scale = l2_normalize(w), l2_normalize(k), 1.0
+        if state is not None:
+            state = checked_cache(state, KUCache(k, v.to(state_dtype(v))))
         if self.rotary:
             start = 0 if state is None else state.k.shape[1]
             q, w, k = rotate(q, start), rotate(w, start), rotate(k, start)
         if state is not None:
-            if len(state.k) != len(k):
-                raise ValueError(f"state must have batch size {len(k)} like x, got {len(state.k)}")
             k, past = torch.cat((state.k, k), 1), state.u
         o, u = write_and_read(q, w, k, v, beta, past, self.erase, scale, self.backend)
         return self.o_proj(o.flatten(-2)), KUCache(k, u)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -17,6 +18,38 @@ def scan_on(group: dist.ProcessGroup | None, here: Callable, split: Callable) ->
     (In `assocmem.distributed` no group stands for all ranks.)
     """
     return here if group is None else partial(split, group=group)
+
+
+def checked_cache(state: Any, new: Any) -> Any:
+    """A state that keeps something of every token, `[B, S, ...]` each, as it fits T new tokens.
+
+    Raises:
+        ValueError: when it is another kind of state, or they differ in more than S and T.
+    """
+    names = new._fields
+    if not isinstance(state, tuple) or len(state) != len(names):
+        raise ValueError(f"state must be ({', '.join(names)}), got {type(state).__name__}")
+    for name, old, x in zip(names, state, new, strict=True):
+        if not alike(old, x):
+            raise ValueError(f"state must have {name} = {described(x)}, got {described(old)}")
+    return type(new)(*state)
+
+
+def alike(old: Tensor | None, new: Tensor | None) -> bool:
+    """Whether two tensors `[B, S, ...]` differ in S at most, or are both None."""
+    if old is None or new is None:
+        return old is new
+    return (old.dtype, old.device, old.ndim) == (new.dtype, new.device, new.ndim) and (
+        (old.shape[0], *old.shape[2:]) == (new.shape[0], *new.shape[2:])
+    )
+
+
+def described(x: Tensor | None) -> str:
+    """A tensor `[B, S, ...]` in words, without S."""
+    if x is None:
+        return "None"
+    sizes = ", ".join(map(str, (*x.shape[:1], "S", *x.shape[2:])))
+    return f"{x.dtype} [{sizes}] on {x.device}"
 
 
 class Mixer(Streaming):

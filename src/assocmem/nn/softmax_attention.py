@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assocmem.distributed import Piece
-from assocmem.nn.mixer import Mixer
+from assocmem.nn.mixer import Mixer, checked_cache
 from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.softmax_attention import attend
 
@@ -31,12 +31,8 @@ class KVCache(NamedTuple):
 
 def joined(old: KVCache, new: KVCache) -> KVCache:
     """The tokens of one cache, then those of another."""
-    if len(old.k) != len(new.k):
-        raise ValueError(f"state must have batch size {len(new.k)} like x, got {len(old.k)}")
     k, v = torch.cat((old.k, new.k), 1), torch.cat((old.v, new.v), 1)
     if old.g is None or new.g is None:
-        if old.g is not new.g:
-            raise ValueError("state must have log decays g with a forget gate, and none without")
         return KVCache(k, v, None)
     return KVCache(k, v, torch.cat((old.g, new.g), 1))
 
@@ -110,6 +106,8 @@ class SoftmaxAttention(Mixer):
         """
         q, k, v = map(self.heads, self.project(x))
         g = None if self.forget_proj is None else F.logsigmoid(self.forget_proj(x))
+        if state is not None:
+            state = checked_cache(state, KVCache(k, v, g))
         piece = Piece(x, group)
         start = piece.start + (0 if state is None else state.k.shape[1])
         if self.rotary:

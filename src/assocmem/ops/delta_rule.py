@@ -65,7 +65,7 @@ def chunk(
     """
     B, T, H = v.shape[:3]
     S = S.flatten(0, 1)
-    clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.exp(),)))
+    clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.to(S).exp(),)))
     groups = []
     for tokens, C in spans(T, CHUNK):
         Q, K, X = (in_chunks(x[:, tokens], C, S) for x in (q, k, v))
@@ -135,7 +135,8 @@ def delta_rule(
             inputs; zero when None.
         output_final_state: hand back S after the last token.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
-            from 0 to T; sequences do not see each other.
+            from 0 to T; sequences do not see each other. A graph that `torch.compile` traces breaks
+            where their lengths are read, but for "triton".
         backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton".
 
     Returns:

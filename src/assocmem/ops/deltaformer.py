@@ -254,7 +254,8 @@ def deltaformer(
             "linear" (w_tᵀ k_s) or "relu" (max(0, w_tᵀ k_s)).
         scale: factor on the scores of both softmaxes, K ** -0.5 when None.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
-            from 0 to T; sequences do not see each other.
+            from 0 to T; sequences do not see each other. A graph that `torch.compile` traces breaks
+            where their lengths are read.
         backend: "auto", "recurrent" (the definition, differentiable twice), "chunk" (matrix
             products) or "triton" (the corrections by kernels). The last two read by PyTorch's
             attention, and are differentiable once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ def check_gate(g: Tensor | None, q: Tensor) -> None:
     """Check the log decay g: None, `[B, T, H]` or `[B, T, H, K]`."""
     if g is None:
         return
-    _check_floating("g", g, q)
+    check_floating("g", g, q)
     if g.shape != q.shape[:3] and g.shape != q.shape:
         raise ValueError(
             f"g must have shape [B, T, H] = {list(q.shape[:3])} or "
@@ -89,7 +90,7 @@ def check_beta(beta: Tensor, q: Tensor) -> None:
 
 def check_scale(scale: float | None) -> None:
     """Check that scale is None or a number."""
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float)):
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, Real)):
         raise TypeError(f"scale must be a number or None, got {type(scale).__name__}")
 
 
@@ -116,7 +117,11 @@ def check_cu_seqlens(cu_seqlens: Tensor | None, q: Tensor) -> None:
 
 
 def check_initial_state(
-    initial_state: Tensor | None, q: Tensor, columns: int, cu_seqlens: Tensor | None
+    initial_state: Tensor | None,
+    q: Tensor,
+    columns: int,
+    cu_seqlens: Tensor | None,
+    label: str = "V",
 ) -> None:
     """Check a state `[N, H, K, columns]` in float32 (float64 for float64 inputs)."""
     if initial_state is None:
@@ -132,14 +137,14 @@ def check_initial_state(
     expected = [n, q.shape[2], q.shape[3], columns]
     if list(initial_state.shape) != expected:
         raise ValueError(
-            f"initial_state must have shape [N, H, K, V] = {expected}, "
+            f"initial_state must have shape [N, H, K, {label}] = {expected}, "
             f"got {list(initial_state.shape)}"
         )
 
 
 def check_per_head(name: str, x: Tensor, q: Tensor) -> None:
     """Check an argument with one number a head and token, `[B, T, H]`."""
-    _check_floating(name, x, q)
+    check_floating(name, x, q)
     if x.shape != q.shape[:3]:
         raise ValueError(
             f"{name} must have shape [B, T, H] = {list(q.shape[:3])} like q, got {list(x.shape)}"
@@ -158,7 +163,8 @@ def _check_vectors(name: str, x: Tensor, q: Tensor, size: str) -> None:
     _check_device(name, x, q)
 
 
-def _check_floating(name: str, x: Tensor, q: Tensor) -> None:
+def check_floating(name: str, x: Tensor, q: Tensor) -> None:
+    """Check an argument of floats: type, dtype and device."""
     check_tensor(name, x)
     if not x.dtype.is_floating_point:
         raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")

@@ -97,7 +97,8 @@ def linear_attention(
             float32, or float64 for float64 inputs; zero when None.
         output_final_state: hand back S after the last token.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
-            from 0 to T; sequences do not see each other.
+            from 0 to T; sequences do not see each other. A graph that `torch.compile` traces breaks
+            where their lengths are read, but for "triton".
         normalize: divide o_t by scale · q_tᵀ z_t, with z_t the decayed sum of the keys so far. It
             is what the memory would return had every value been 1, and is kept as the last column
             of S. Meant for positive features: with others the divisor can be 0.
@@ -127,7 +128,7 @@ def linear_attention(
     inputs.check_scale(scale)
     inputs.check_cu_seqlens(cu_seqlens, q)
     columns = v.shape[-1] + normalize
-    inputs.check_initial_state(initial_state, q, columns, cu_seqlens)
+    inputs.check_initial_state(initial_state, q, columns, cu_seqlens, "V + 1" if normalize else "V")
     backend = choose(backend, q)
 
     factor = q.shape[-1] ** -0.5 if scale is None else float(scale)

@@ -36,7 +36,9 @@ def each_sequence(
 ) -> tuple[Tensor, Tensor]:
     """Run a form of an operator on the whole batch, or on one packed sequence after the other."""
     if cu_seqlens is None:
-        return form(*tokens, g, scale, S)
+        o, final = form(*tokens, g, scale, S)
+        # Without tokens it is still the caller's own.
+        return o, final.clone() if o.shape[1] == 0 else final
     outputs, states = [], []
     for n, rows in enumerate(rows_of(cu_seqlens)):
         o, final = form(

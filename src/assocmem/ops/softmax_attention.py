@@ -110,7 +110,8 @@ def softmax_attention(
             clears the memory. With g the matrices D take B·H·T² numbers of memory.
         scale: factor on the scores, K ** -0.5 when None.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
-            from 0 to T; sequences do not see each other.
+            from 0 to T; sequences do not see each other. A graph that `torch.compile` traces breaks
+            where their lengths are read.
         backend: "auto" or "chunk" (PyTorch's `scaled_dot_product_attention`), or "recurrent" (the
             definition, differentiable twice).
 

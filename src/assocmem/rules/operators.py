@@ -184,22 +184,22 @@ def titans(
         >>> o.flatten()  # the momentum of the first step carries the second beyond 3
         tensor([3.0000, 4.5000])
     """
+    q, k, v = inputs.cast(q, k, v)
     inputs.check_qkv(q, k, v)
     inputs.check_beta(beta, q)
     inputs.check_per_head("momentum", momentum, q)
     inputs.check_head_gate(g, q)
     inputs.check_scale(scale)
-    S, M = initial_state or (inputs.empty_state(q, v.shape[-1], None),) * 2
-    for x in (S, M):
-        inputs.check_initial_state(x, q, v.shape[-1], None)
+    S, M = states(initial_state, q, v.shape[-1], v.shape[-1])
     gate = torch.zeros_like(beta) if g is None else g
     outputs = []
-    for q_t, k_t, v_t, b, mu, g_t in tokens(S, q, k, v, beta, momentum, gate):
-        error = v_t - torch.einsum("bhk,bhkv->bhv", k_t, S)
-        M = mu[..., None, None] * M
-        M = M + 2 * b[..., None, None] * k_t[..., :, None] * error[..., None, :]
-        S = g_t.exp()[..., None, None] * S + M
-        outputs.append(torch.einsum("bhk,bhkv->bhv", q_t, S))
+    with inputs.without_autocast(q):  # the states stay in float32
+        for q_t, k_t, v_t, b, mu, g_t in tokens(S, q, k, v, beta, momentum, gate):
+            error = v_t - torch.einsum("bhk,bhkv->bhv", k_t, S)
+            M = mu[..., None, None] * M
+            M = M + 2 * b[..., None, None] * k_t[..., :, None] * error[..., None, :]
+            S = g_t.exp()[..., None, None] * S + M
+            outputs.append(torch.einsum("bhk,bhkv->bhv", q_t, S))
     return joined(outputs, q, v, scale), (S, M)
 
 
@@ -243,32 +243,44 @@ def mesa(
         >>> o.flatten()  # least squares: the mean of both
         tensor([3.0000, 4.0000])
     """
+    q, k, v = inputs.cast(q, k, v)
     inputs.check_qkv(q, k, v)
     inputs.check_head_gate(g, q)
     inputs.check_scale(scale)
-    inputs.check_tensor("ridge", ridge)
+    inputs.check_floating("ridge", ridge, q)
     if ridge.shape != q.shape[2:]:
         raise ValueError(
             f"ridge must have shape [H, K] = {list(q.shape[2:])} like q, got {list(ridge.shape)}"
         )
     if not (ridge > 0).all():
         raise ValueError(f"ridge must be positive, got a minimum of {ridge.min().item()}")
-    G, H = initial_state or (
-        inputs.empty_state(q, v.shape[-1], None),
-        inputs.empty_state(q, q.shape[-1], None),
-    )
-    inputs.check_initial_state(G, q, v.shape[-1], None)
-    inputs.check_initial_state(H, q, q.shape[-1], None)
+    G, H = states(initial_state, q, v.shape[-1], q.shape[-1])
     gate = q.new_zeros(q.shape[:3]) if g is None else g
     Lambda = torch.diag_embed(ridge.to(G))
     outputs = []
-    for q_t, k_t, v_t, g_t in tokens(G, q, k, v, gate):
-        kept = g_t.exp()[..., None, None]
-        G = kept * G + k_t[..., :, None] * v_t[..., None, :]
-        H = kept * H + k_t[..., :, None] * k_t[..., None, :]
-        x = torch.linalg.solve(H + Lambda, q_t[..., None])  # H + Λ is symmetric
-        outputs.append((G.mT @ x)[..., 0])
+    with inputs.without_autocast(q):  # the states stay in float32
+        for q_t, k_t, v_t, g_t in tokens(G, q, k, v, gate):
+            kept = g_t.exp()[..., None, None]
+            G = kept * G + k_t[..., :, None] * v_t[..., None, :]
+            H = kept * H + k_t[..., :, None] * k_t[..., None, :]
+            x = torch.linalg.solve(H + Lambda, q_t[..., None])  # H + Λ is symmetric
+            outputs.append((G.mT @ x)[..., 0])
     return joined(outputs, q, v, 1.0 if scale is None else scale), (G, H)
+
+
+def states(
+    initial_state: tuple[Tensor, Tensor] | None, q: Tensor, *columns: int
+) -> tuple[Tensor, ...]:
+    """The two states `[B, H, K, columns]` that an operator begins with, checked."""
+    if initial_state is None:
+        return tuple(inputs.empty_state(q, n, None) for n in columns)
+    if not isinstance(initial_state, tuple | list) or len(initial_state) != len(columns):
+        kind = type(initial_state).__name__
+        raise TypeError(f"initial_state must be a pair of states or None, got {kind}")
+    for S, n in zip(initial_state, columns, strict=True):
+        inputs.check_tensor("initial_state", S)
+        inputs.check_initial_state(S, q, n, None)
+    return tuple(initial_state)
 
 
 def tokens(S: Tensor, *sequences: Tensor) -> Iterator[tuple[Tensor, ...]]:

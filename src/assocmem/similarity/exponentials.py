@@ -75,7 +75,10 @@ class RBF(Similarity):
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """exp(−‖q − k‖² / 2σ²)."""
         variance = temperature(None if self.sigma is None else self.sigma**2, q.shape[-1])
+        # Where q is near k the distance is a small difference of large terms.
+        dtype = q.dtype
+        q, k = (x.to(torch.promote_types(dtype, torch.float32)) for x in (q, k))
         q_norm, k_norm = q.square().sum(-1, keepdim=True), k.square().sum(-1).unsqueeze(-2)
         distance = q_norm + k_norm - 2 * q @ k.transpose(-1, -2)
         # Rounding can leave −1e-16 where q = k, and κ must not exceed 1.
-        return torch.exp(-distance.clamp_min(0) / (2 * variance))
+        return torch.exp(-distance.clamp_min(0) / (2 * variance)).to(dtype)

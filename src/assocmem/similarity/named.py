@@ -30,8 +30,12 @@ SIMILARITIES: dict[str, Similarity] = {
 }
 
 
-def get(similarity: str | Similarity) -> Similarity:
+def get(similarity: str | Similarity, argument: str = "similarity") -> Similarity:
     """The kernel function of that name, or the one given.
+
+    Args:
+        similarity: a name in `SIMILARITIES`, or a kernel function.
+        argument: what errors call it.
 
     Raises:
         ValueError: when the name is not in `SIMILARITIES`.
@@ -46,8 +50,8 @@ def get(similarity: str | Similarity) -> Similarity:
         return similarity
     if not isinstance(similarity, str):
         raise TypeError(
-            f"similarity must be a name or a Similarity, got {type(similarity).__name__}"
+            f"{argument} must be a name or a Similarity, got {type(similarity).__name__}"
         )
     if similarity not in SIMILARITIES:
-        raise ValueError(f"similarity must be one of {sorted(SIMILARITIES)}, got {similarity!r}")
+        raise ValueError(f"{argument} must be one of {sorted(SIMILARITIES)}, got {similarity!r}")
     return SIMILARITIES[similarity]

@@ -34,10 +34,14 @@ class Linear(DotProduct):
         """f(z) = z."""
         return z
 
+    def features(self, x: Tensor) -> Tensor:
+        """φ(x) = x, of size d."""
+        return x
+
     @property
     def feature_map(self) -> Callable[[Tensor], Tensor]:
-        """φ(x) = x, of size d."""
-        return lambda x: x
+        """φ, which is `features`."""
+        return self.features
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,14 @@ class Polynomial(DotProduct):
         """f(z) = z^degree."""
         return z**self.degree
 
+    def features(self, x: Tensor) -> Tensor:
+        """φ(x) = the degree-fold tensor power of x, flattened to size d^degree."""
+        return tensor_powers(x, self.degree)[-1]
+
     @property
     def feature_map(self) -> Callable[[Tensor], Tensor]:
-        """φ(x) = the degree-fold tensor power of x, flattened to size d^degree."""
-        return lambda x: tensor_powers(x, self.degree)[-1]
+        """φ, which is `features`."""
+        return self.features
 
 
 @dataclass(frozen=True)
@@ -99,17 +107,17 @@ class Taylor(DotProduct):
             total = 1 + total * u / p
         return total
 
+    def features(self, x: Tensor) -> Tensor:
+        """φ(x) = all tensor powers x^{⊗p} / √(τ^p p!) up to the degree, of size Σ_p d^p."""
+        scaled = x / temperature(self.tau, x.shape[-1]) ** 0.5
+        powers = tensor_powers(scaled, self.degree)
+        parts = [y / math.factorial(p) ** 0.5 for p, y in enumerate(powers, 1)]
+        return torch.cat([torch.ones_like(x[..., :1]), *parts], -1)
+
     @property
     def feature_map(self) -> Callable[[Tensor], Tensor]:
-        """φ(x) = all tensor powers x^{⊗p} / √(τ^p p!) up to the degree, of size Σ_p d^p."""
-
-        def phi(x: Tensor) -> Tensor:
-            scaled = x / temperature(self.tau, x.shape[-1]) ** 0.5
-            powers = tensor_powers(scaled, self.degree)
-            parts = [y / math.factorial(p) ** 0.5 for p, y in enumerate(powers, 1)]
-            return torch.cat([torch.ones_like(x[..., :1]), *parts], -1)
-
-        return phi
+        """φ, which is `features`."""
+        return self.features
 
 
 def tensor_powers(x: Tensor, degree: int) -> list[Tensor]:
