@@ -43,9 +43,10 @@ def since_start(
     The exponentials are taken in dtype: in float32 their last two bits are wrong.
     """
     if GATE == 1:
-        x = tl.load(g + row, mask=ok, other=0.0).to(tl.float32)
-        # Not the running sum of a column, which Triton 3.6 does not compile.
-        sums, total = tl.cumsum(x, 0)[:, None], tl.sum(x[:, None], 0)
+        # Triton 3.6 has no running sum of a column, and one of a vector takes more registers here.
+        x, r = tl.load(g + row, mask=ok, other=0.0).to(tl.float32), tl.arange(0, row.shape[0])
+        sums = tl.sum(tl.where(r[:, None] >= r[None, :], x[None, :], 0.0), 1)[:, None]
+        total = tl.sum(x[None, :], 1)
     else:
         x = load(g, row, ok, col, K).to(tl.float32)
         sums, total = tl.cumsum(x, 0), tl.sum(x, 0)
