@@ -14,6 +14,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 WORKERS = max(1, (os.cpu_count() or 1) - 2)
+# Many run side by side, each with one thread.
+ALONE = {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 # How pytest reports a test, with and without its plugin xdist.
 OUTCOME = re.compile(r"(?:\[gw\d+\] \[ *\d+%\] ([A-Z]+) )?(\S+\.py::\S+)(?: ([A-Z]+))?")
 
@@ -23,7 +25,7 @@ def within(command: list[str], seconds: float, log: Path, **environment: str) ->
     with log.open("w") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment}, start_new_session=True,
+            env={**os.environ, **ALONE, **environment}, start_new_session=True,
         )  # fmt: skip
         try:
             return process.wait(max(0.0, seconds))

@@ -53,6 +53,8 @@ SOFTMAX_ATTENTION = "src/assocmem/ops/softmax_attention.py"
 DELTAFORMER = "src/assocmem/ops/deltaformer.py"
 ERASE = "src/assocmem/ops/erase.py"
 DELTA_KERNEL = "kernels/assocmem_kernels/delta_rule.py"
+CHANNEL_SCORES = "kernels/assocmem_kernels/channel_scores.py"
+KERNEL_DECAY = "kernels/assocmem_kernels/decay.py"
 DELTAFORMER_KERNEL = "kernels/assocmem_kernels/deltaformer.py"
 DELTAFORMER_BACKWARD = "kernels/assocmem_kernels/deltaformer_backward.py"
 ERASE_KERNEL = "kernels/assocmem_kernels/erase.py"
@@ -387,7 +389,7 @@ MUTANTS = (
     ),
     Mutant(
         "the kernel's decays a channel have exponentials of float32",
-        "kernels/assocmem_kernels/channel_scores.py",
+        CHANNEL_SCORES,
         "tl.exp(D.to(wide))",
         "tl.exp(D)",
         ("tests/kernels/test_delta_rule.py -k round_away",),
@@ -1057,34 +1059,76 @@ MUTANTS = (
         "max(map(state_bytes, state))",
         ("tests/nn/test_mixers.py",),
     ),
+    Mutant(
+        "a state of every token need not fit the layer",
+        "src/assocmem/nn/mixer.py",
+        "if not alike(old, x):",
+        "if False:",
+        ("tests/nn/test_mixers.py -k state", DELTA_FORMER_LAYER),
+    ),
+    Mutant(
+        "without tokens the caller's state is handed back",
+        "src/assocmem/ops/packed.py",
+        "final.clone() if o.shape[1] == 0 else final",
+        "final",
+        ("tests/ops/test_scans.py -k nothing",),
+    ),
+    Mutant(
+        "distances of the Gaussian kernel function are taken in half precision",
+        EXPONENTIALS,
+        "torch.promote_types(dtype, torch.float32)",
+        "dtype",
+        ("tests/test_similarity.py -k rbf",),
+    ),
     # parts of kernels
     Mutant(
         "with a decay a channel, a token does not see itself",
-        "kernels/assocmem_kernels/channel_scores.py",
+        CHANNEL_SCORES,
         "(r[None, :] == s) & (r >= s)[:, None]",
         "(r[None, :] == s) & (r > s)[:, None]",
         (KERNEL_TEST,),
     ),
     Mutant(
         "a decay of a channel gets the gradient of the token's own score",
-        "kernels/assocmem_kernels/channel_scores.py",
+        CHANNEL_SCORES,
         "later = (r > s)[:, None]",
         "later = (r >= s)[:, None]",
         (KERNEL_TEST,),
     ),
     Mutant(
         "differences of summed decays lose the digits that the sums share",
-        "kernels/assocmem_kernels/decay.py",
+        KERNEL_DECAY,
         " + (low[:, None] - low[None, :])",
         "",
         (KERNEL_TEST,),
     ),
     Mutant(
         "a decay until the end of the chunk is one since its start",
-        "kernels/assocmem_kernels/decay.py",
-        "tl.exp(tl.cumsum(x, 0, reverse=True).to(dtype))",
-        "tl.exp(tl.cumsum(x, 0).to(dtype))",
+        KERNEL_DECAY,
+        "tl.cumsum(load(g, row + H, ok_next, col, K).to(tl.float32), 0, reverse=True)",
+        "tl.cumsum(load(g, row + H, ok_next, col, K).to(tl.float32), 0)",
         (KERNEL_TEST,),
+    ),
+    Mutant(
+        "a decay a head since the chunk's start lacks the token's own",
+        KERNEL_DECAY,
+        "r[:, None] >= r[None, :]",
+        "r[:, None] > r[None, :]",
+        (DELTA_KERNEL_TEST,),
+    ),
+    Mutant(
+        "a NaN is looked for by taking a number from itself",
+        "kernels/assocmem_kernels/tiles.py",
+        "return X * 0.0",
+        "return X - X",
+        ("tests/kernels/test_resources.py -k itself",),
+    ),
+    Mutant(
+        "kernels are launched on the current device, wherever their tensors are",
+        "kernels/assocmem_kernels/launch.py",
+        "with torch.cuda.device_of(x):",
+        "if True:",
+        ("tests/kernels/test_scans.py -k launched",),
     ),
     Mutant(
         "kernels of one scan differ in the length of a chunk",

@@ -408,6 +408,7 @@ def triangles(
 
 
 @torch.library.custom_op("assocmem::delta_rule", mutates_args=())
+@launch.on_its_device
 def delta_rule(
     q: Tensor,
     k: Tensor,
@@ -455,6 +456,7 @@ def _(q, k, v, beta, g, scale, S0, cu_seqlens):
 
 
 @torch.library.custom_op("assocmem::delta_rule_backward", mutates_args=())
+@launch.on_its_device
 def delta_rule_backward(
     q: Tensor,
     k: Tensor,

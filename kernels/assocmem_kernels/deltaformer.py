@@ -20,6 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from assocmem_kernels import launch
 from assocmem_kernels.deltaformer_backward import score_gradients, write_gradient
 from assocmem_kernels.erase import CODES, blocks, configuration, erase_triangles, in_bits, weights
 from assocmem_kernels.tiles import dot, load, padded, poison, store
@@ -103,6 +104,7 @@ def correct_kernel(
 
 
 @torch.library.custom_op("assocmem::deltaformer", mutates_args=())
+@launch.on_its_device
 def deltaformer(
     w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor, scale: float, erase: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -146,6 +148,7 @@ def _(w, k, v, beta, past, scale, erase):
 
 
 @torch.library.custom_op("assocmem::deltaformer_backward", mutates_args=())
+@launch.on_its_device
 def deltaformer_backward(
     w: Tensor, k: Tensor, beta: Tensor, past: Tensor, u: Tensor, y: Tensor, L: Tensor, du: Tensor,
     scale: float, erase: str,

@@ -6,7 +6,9 @@ checked against the shared memory and registers of its architecture.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 
 import torch
 from torch import Tensor
@@ -142,3 +144,14 @@ def config(kernel: str, arch: str, dtype: torch.dtype, gate: int) -> Config:
         if (arch, kernel, kind) in EXCEPTIONS:
             return Config(*EXCEPTIONS[arch, kernel, kind])
     return Config(*TABLE[kernel][KINDS.index(kinds[-1])])
+
+
+def on_its_device(operator: Callable) -> Callable:
+    """The operator on the device of its first tensor: Triton launches on the current one."""
+
+    @wraps(operator)
+    def there(x: Tensor, *others: object) -> object:
+        with torch.cuda.device_of(x):
+            return operator(x, *others)
+
+    return there

@@ -184,6 +184,7 @@ def backward_kernel(
 
 
 @torch.library.custom_op("assocmem::linear_attention", mutates_args=())
+@launch.on_its_device
 def linear_attention(
     q: Tensor,
     k: Tensor,
@@ -236,6 +237,7 @@ def _(q, k, v, g, scale, S0, cu_seqlens, out_dtype):
 
 
 @torch.library.custom_op("assocmem::linear_attention_backward", mutates_args=())
+@launch.on_its_device
 def linear_attention_backward(
     q: Tensor,
     k: Tensor,

@@ -42,6 +42,9 @@ def scan_inputs(name: str, gate: str, T: int, D: int) -> Inputs:
     beta = None
     if name == "delta":
         k, beta = one_entry(1, T, H, D), integers(0, 2, 1, T, H, seed=6)
+        # Three of four are 0, as corrections are larger than values.
+        dense = enumerate((v, do, S, dS), 7)
+        v, do, S, dS = (x * (integers(0, 3, *x.shape, seed=seed) == 0) for seed, x in dense)
     shape = {"none": None, "head": (1, T, H), "channel": (1, T, H, D)}[gate]
     g = None
     if shape:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 
 import pytest
 import torch
@@ -99,6 +100,7 @@ def test_a_device_that_is_not_listed_takes_the_nearest_row(monkeypatch):
         assert launch.architecture(Cuda()) == arch  # pyright: ignore
 
 
+@cache
 def in_triton(case: resources.Case) -> str:
     """The kernel in the compiler's first language, where integers still have their types."""
     backend, context = make_backend(resources.target(case.arch)), ir.context()
@@ -150,3 +152,9 @@ OF_ONE_DEVICE = [c for c in resources.cases() if (c.arch, c.dtype, c.D) == ("sm_
 def test_places_beyond_two_to_the_31_are_computed_in_64_bits(case):
     """Of B T H K numbers, and of N H K V in the states: no tensor of that size is needed."""
     assert overflows(in_triton(case)) == []
+
+
+@pytest.mark.parametrize("case", OF_ONE_DEVICE, ids=lambda case: f"{case.kernel}-{case.gate}")
+def test_no_number_is_taken_from_itself(case):
+    """x − x, fused with the product that gave x, is what was rounded away, and not 0."""
+    assert re.findall(r"arith\.subf (%\w+), \1\b", in_triton(case)) == []

@@ -52,11 +52,11 @@ def forward(name: str, inputs: Inputs, **options) -> Tensor:
 @every_gate
 @pytest.mark.parametrize(
     ("T", "K", "V"),
-    [(1, 16, 24), (2, 3, 1), (63, 60, 20), (64, 64, 16), (65, 24, 12), (127, 128, 16)],
+    [(1, 16, 24), (2, 3, 1), (17, 60, 20), (64, 64, 16), (65, 24, 12), (127, 128, 16)],
 )
 def test_float32_equals_the_recurrence(name, gate, T, K, V):
-    B, H = (2, 2) if T < 3 else (1, 1)  # longer ones of several heads are packed below
-    inputs = OPERATORS[name].inputs(B, T, H, K, V, gate)
+    H = 2 if T < 3 else 1  # longer ones of several heads are packed below
+    inputs = OPERATORS[name].inputs(1, T, H, K, V, gate)
     error, what = worst(run(name, inputs, torch.float32), OPERATORS[name].expected(inputs))
     assert error <= BOUND, what
 
@@ -65,7 +65,7 @@ def test_float32_equals_the_recurrence(name, gate, T, K, V):
 @pytest.mark.parametrize("gate", ["head", "channel"])
 @pytest.mark.parametrize("strength", [-6.0, 6.0])
 def test_weak_and_strong_decay(name, gate, strength):
-    inputs = OPERATORS[name].inputs(1, 127, 1, 32, 16, gate, strength=strength)
+    inputs = OPERATORS[name].inputs(1, 70, 1, 32, 16, gate, strength=strength)
     error, what = worst(run(name, inputs, torch.float32), OPERATORS[name].expected(inputs))
     assert error <= BOUND, what
 
@@ -112,12 +112,12 @@ def test_half_precision_is_as_exact_as_torch(name, gate, dtype):
 @every_operator
 @every_gate
 def test_packed_sequences_do_not_see_each_other(name, gate):
-    borders = [0, 1, 1, 20, 36, 50]
-    inputs = OPERATORS[name].inputs(1, 50, 2, 16, 16, gate)
-    many = random_inputs(5, 1, 2, 16, 16, gate, seed=1)
+    borders = [0, 1, 1, 20, 36]
+    inputs = OPERATORS[name].inputs(1, 36, 2, 16, 16, gate)
+    many = random_inputs(4, 1, 2, 16, 16, gate, seed=1)
     inputs = replace(inputs, S=many.S, dS=many.dS)
     got = run(name, inputs, torch.float32, cu_seqlens=torch.tensor(borders, device=DEVICE))
-    for n in range(5):
+    for n in range(4):
         rows, one = slice(borders[n], borders[n + 1]), slice(n, n + 1)
         if borders[n] == borders[n + 1]:
             assert torch.equal(got["final S"][one], inputs.S[one])
@@ -159,7 +159,7 @@ def test_a_batch_element_does_not_depend_on_the_others(name, gate):
 
 
 def two_chunks(name: str, gate: str) -> Inputs:
-    return OPERATORS[name].inputs(1, 20, 2, 16, 16, gate)
+    return OPERATORS[name].inputs(1, 20, 3, 16, 16, gate)
 
 
 @cache
@@ -168,18 +168,18 @@ def clean_output(name: str, gate: str) -> Tensor:
 
 
 @pytest.mark.parametrize(("name", "gate", "argument"), ARGUMENTS)
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_nan_reaches_what_depends_on_it_and_nothing_else(name, gate, argument, value):
+def test_a_nan_reaches_what_depends_on_it_and_nothing_else(name, gate, argument):
     inputs, clean = two_chunks(name, gate), clean_output(name, gate)
-    getattr(inputs, argument)[0, 9, 1] = value
+    x = getattr(inputs, argument)
+    x[0, 9, 1], x[0, 9, 2] = torch.nan, torch.inf
     o = forward(name, inputs)
     assert torch.equal(o[:, :9], clean[:, :9])
     assert torch.equal(o[:, :, 0], clean[:, :, 0])
-    assert not torch.isfinite(o[0, 9, 1]).any()
+    assert not torch.isfinite(o[0, 9, 1:]).any()
     if argument == "q":
         assert torch.equal(o[:, 10:], clean[:, 10:])
     else:
-        assert not torch.isfinite(o[0, 10:, 1]).any()
+        assert not torch.isfinite(o[0, 10:, 1:]).any()
 
 
 @every_operator
@@ -220,6 +220,21 @@ def test_opcheck(name, gate, packed):
     detached = [None if x is None else x.detach() for x in (*tokens, S)]
     do, dS = detached[2], detached[-1]
     torch.library.opcheck(backward, (*detached[:-1], 0.25, detached[-1], borders, do, dS))
+
+
+@every_operator
+def test_kernels_are_launched_on_the_device_of_their_tensors(name, monkeypatch):
+    """Which is not the current one where a process has several."""
+    of, device_of = [], torch.cuda.device_of
+
+    def noted(x):
+        of.append(x.shape)
+        return device_of(x)
+
+    monkeypatch.setattr(torch.cuda, "device_of", noted)
+    inputs = OPERATORS[name].inputs(1, 2, 1, 16, 16, "none")
+    run(name, inputs, torch.float32)
+    assert of == [inputs.q.shape] * 2  # forward and backward
 
 
 @every_operator

@@ -62,6 +62,8 @@ def known_to_be_finite(*tensors: Tensor) -> bool:
     """Whether no number is NaN or infinite; False where numbers must not be looked at."""
     if torch.compiler.is_compiling() or any(x.is_meta for x in tensors):
         return False
+    if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
     try:
         return all(bool(x.detach().sum().isfinite()) for x in tensors)
     except RuntimeError:  # under vmap nothing may branch on a value
