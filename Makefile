@@ -15,7 +15,7 @@ PYTEST := $(ONE_THREAD) $(RUN) -m pytest -q -n $(WORKERS)
 
 # The kernels run on the CPU in Triton's interpreter, which has to be chosen before triton is
 # imported, and cannot compile: compiling ahead of time is a run of its own, without it.
-AHEAD_OF_TIME := tests/kernels/test_resources.py
+AHEAD_OF_TIME := tests/kernels/test_resources.py tests/kernels/test_ptx.py
 ON_THE_SITE   := tests/book/test_site.py tests/book/test_browser.py
 UNIT := tests examples $(addprefix --ignore=,$(AHEAD_OF_TIME) $(ON_THE_SITE))
 
@@ -53,8 +53,8 @@ installs: $(READY) ## Test the wheel beside other versions of torch, which are l
 	$(SAY) 'The wheel beside other versions of torch, without Triton'
 	$(ONE_THREAD) $(RUN) -m tests.installs
 
-kernels: $(READY) ## Compile the kernels ahead of time, and check what they need of each GPU
-	$(SAY) 'Kernels compiled ahead of time for every target'
+kernels: $(READY) ## Compile the kernels, check what they need of each GPU, and run them in an emulator
+	$(SAY) 'Kernels compiled ahead of time for every target, and run in an emulator of one'
 	$(PYTEST) $(AHEAD_OF_TIME)
 
 # On such a machine the package is not installed, and nothing can be: it takes the python3 it finds.
@@ -68,13 +68,14 @@ notebooks: $(READY) ## Run every notebook as on Colab, and compare its outputs w
 	JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(PYTEST) --dist loadfile -p tests.book.nbval_policy \
 	    --nbval --nbval-cell-timeout=120 $(ELSEWHERE)/notebooks
 
-colab-versions: ## Run the notebooks for Colab with the versions that Colab has, which are large
-	$(SAY) 'Every notebook for Colab: with Colab’s torch, Triton, NumPy and IPython'
+colab-versions: ## Run notebooks and compile kernels with the versions that Colab has, which are large
+	$(SAY) 'Every notebook and kernel: with Colab’s torch, Triton, NumPy and IPython'
 	test -x $(COLAB)/bin/python || $(PYTHON) -m venv $(COLAB)
 	$(COLAB)/bin/python -m pip install --disable-pip-version-check -r colab/requirements.txt
 	$(COLAB)/bin/python -m tests.colab.elsewhere $(ELSEWHERE)
 	$(ONE_THREAD) JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(COLAB)/bin/jupyter-execute \
 	    --timeout=120 $(ELSEWHERE)/notebooks/*/*.ipynb
+	$(ONE_THREAD) PYTHONPATH=src:kernels $(COLAB)/bin/python -m pytest -q $(AHEAD_OF_TIME)
 
 site: $(READY) ## Build the site strictly: a warning is an error
 	$(SAY) 'The site, strictly: a warning is an error'

@@ -1121,7 +1121,7 @@ MUTANTS = (
         "kernels/assocmem_kernels/tiles.py",
         "return X * 0.0",
         "return X - X",
-        ("tests/kernels/test_resources.py -k itself",),
+        ("tests/kernels/test_resources.py -k itself", "tests/kernels/test_ptx.py -k float32"),
     ),
     Mutant(
         "kernels are launched on the current device, wherever their tensors are",

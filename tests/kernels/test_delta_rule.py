@@ -50,7 +50,7 @@ def test_what_decays_near_1_round_away_does_not_add_up(gate, T, keys, seed):
         1, T, 1, 16, 16, gate, keys=keys, beta=(1.9, 2.0), strength=-8.0, seed=seed
     )
     error, what = worst(run("delta", inputs, torch.float32), DELTA.expected(inputs))
-    assert error <= 1.5e-6, what
+    assert error <= (1.5e-6 if DEVICE == "cpu" else 2e-6), what
 
 
 @triton.jit
