@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 WORKERS = max(1, (os.cpu_count() or 1) - 2)
 # Many run side by side, each with one thread.
 ALONE = {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+# Tests that compile for other GPUs than the one that is there, and so run without the interpreter.
+AHEAD_OF_TIME = ("tests/kernels/test_resources.py", "tests/kernels/test_ptx.py")
 # How pytest reports a test, with and without its plugin xdist.
 OUTCOME = re.compile(r"(?:\[gw\d+\] \[ *\d+%\] ([A-Z]+) )?(\S+\.py::\S+)(?: ([A-Z]+))?")
 
@@ -39,8 +41,7 @@ def run_tests(seconds: float, log: Path, *chosen: str) -> dict[str, Any]:
     """Run the tests of the kernels, in parallel, and count outcomes as far as they got."""
     command = [
         sys.executable, "-m", "pytest", *(chosen or ("tests/kernels",)), "-v", "--tb=short", "-rN",
-        # They compile for other GPUs, and need none.
-        *(f"--ignore=tests/kernels/test_{name}.py" for name in ("resources", "ptx")),
+        *(f"--ignore={file}" for file in AHEAD_OF_TIME),
         *(("-n", str(WORKERS)) if importlib.util.find_spec("xdist") else ()),
     ]  # fmt: skip
     start = time.monotonic()

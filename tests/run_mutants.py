@@ -33,6 +33,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.processes import AHEAD_OF_TIME
 from tests.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[1]
@@ -41,8 +42,6 @@ OURS = {"assocmem", "assocmem_kernels", "benchmarks", "colab", "tests"}
 SLOW_TO_IMPORT = ("hypothesis", "matplotlib.pyplot", "nbval.plugin", "scipy.stats", "torch")
 WORKERS = 2
 TIMEOUT = 900  # seconds for one guard
-# They compile, and so run without the interpreter.
-AHEAD_OF_TIME = ("tests/kernels/test_resources.py", "tests/kernels/test_ptx.py")
 CHAPTER = ("-p", "tests.book.nbval_policy", "--nbval-lax", "--nbval-current-env")
 # A test that fails so has not looked at what the library computes.
 NO_FAILURE = ("ImportError", "ModuleNotFoundError", "NameError", "SyntaxError")

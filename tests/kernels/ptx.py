@@ -7,13 +7,13 @@ runs, instruction by instruction, for one architecture whose products are `mma.s
 The threads of a block are the lanes of NumPy arrays, either all in lockstep or warp after warp from
 barrier to barrier. Whatever is not known, or not allowed, raises `Fault`:
 
-- an instruction that is not listed here, and a branch that lanes take differently;
+- an instruction that is not listed here, or that all lanes must reach and only some do;
 - an address outside the arguments, or that its size does not divide;
 - a byte that two warps use without a barrier in between, or two blocks at all, where one stores.
 
-Shared memory and registers begin as NaN, and so does what an asynchronous copy will write. Not
-emulated: what ptxas makes of PTX, except that `contract` fuses what it may fuse; how tensor cores
-round their sums (here in float64, then to float32); lanes of one warp that run apart.
+Shared memory and registers begin as NaN, and so does what an asynchronous copy will write. A sum of
+a product is fused with it wherever ptxas may do so. Nothing else that ptxas does is emulated, nor
+how tensor cores round their sums (here in float64, then to float32), nor a race within a warp.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 WARP = 32
+TARGET = GPUTarget("cuda", 80, WARP)
 TYPES = {
     "pred": np.bool_, "b8": np.uint8, "b16": np.uint16, "u16": np.uint16, "s16": np.int16,
     "b32": np.uint32, "u32": np.uint32, "s32": np.int32, "f32": np.float32, "f16": np.float16,
@@ -283,7 +284,7 @@ class Threads:
     def __init__(
         self, launch: Launch, lanes: np.ndarray, block: tuple, number: int, shared: Memory
     ):
-        self.program, self.contract = launch.program, launch.contract
+        self.program = launch.program
         self.memory = {"global": launch.memory, "shared": shared}
         self.clock = Clock((lanes // WARP).astype(np.int8), number)
         self.count, self.at = len(lanes), 0
@@ -415,7 +416,7 @@ def float_arithmetic(threads, name, rounded, ftz, kind, d, a, b):
     else:
         value = BINARY[name](x, y)
     threads.write(d, kind, value)
-    if threads.contract and name == "mul" and not rounded and not ftz:
+    if name == "mul" and not rounded and not ftz:
         threads.products[d] = x, y
 
 
@@ -699,7 +700,6 @@ class Launch:
     warps: int
     shared: int
     order: str
-    contract: bool
 
     def run(self) -> None:
         """Run all blocks, one after the other."""
@@ -755,8 +755,6 @@ class Emulated:
 
     kernel: triton.JITFunction
     order: str = "lockstep"  # or "ascending" or "descending": warp after warp
-    contract: bool = False
-    capability: int = 80
     compiled: dict = field(default_factory=dict)
 
     def __getitem__(self, grid):
@@ -783,7 +781,7 @@ class Emulated:
             for (kind, name), x in zip(program.parameters, passed, strict=True)
         }
         grid = (*grid, 1, 1)[:3]
-        Launch(program, arguments, grid, memory, num_warps, shared, self.order, self.contract).run()
+        Launch(program, arguments, grid, memory, num_warps, shared, self.order).run()
         for x, start in zip(tensors, addresses, strict=True):
             in_bytes(x)[:] = memory.data[start : start + x.nbytes]
 
@@ -814,7 +812,5 @@ class Emulated:
             },
         )
         options = {"num_warps": num_warps, "num_stages": num_stages}
-        compiled = triton.compile(
-            source, target=GPUTarget("cuda", self.capability, WARP), options=options
-        )
+        compiled = triton.compile(source, target=TARGET, options=options)
         return parse(compiled.asm["ptx"]), compiled.metadata.shared

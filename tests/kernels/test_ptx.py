@@ -5,9 +5,6 @@ Runs without Triton's interpreter and without a GPU.
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -22,25 +19,21 @@ from assocmem.ops import backend  # noqa: E402
 from benchmarks.resources import KERNELS  # noqa: E402
 from tests.kernels import test_deltaformer as deltaformer  # noqa: E402
 from tests.kernels.ptx import Emulated, Fault  # noqa: E402
-from tests.kernels.test_scans import run, torch_in_half  # noqa: E402
+from tests.kernels.test_scans import assert_as_exact_as_torch, run  # noqa: E402
 from tests.ops.inputs import GATES  # noqa: E402
 from tests.ops.operators import OPERATORS, worst  # noqa: E402
-from tests.ops.reference import relative_error  # noqa: E402
 from tests.ops.test_deltaformer import definition, with_gradients  # noqa: E402
 from tests.ops.test_deltaformer import worst as worst_of_deltaformer  # noqa: E402
 
 BOUND = 1e-6
-FILES = {kernel.__name__ for kernel in KERNELS.values()}
 
 
 def emulate(monkeypatch: pytest.MonkeyPatch, order: str = "lockstep") -> None:
     """Let all kernels run in the emulator, with NaN in memory that nobody has written."""
     monkeypatch.setattr(launch, "architecture", lambda _: "sm_80")
     monkeypatch.setattr(backend, "_interpreted", lambda: True)
-    for file in map(importlib.import_module, FILES):
-        for name, kernel in vars(file).copy().items():
-            if name in KERNELS:
-                monkeypatch.setattr(file, name, Emulated(kernel, order))
+    for name, file in KERNELS.items():
+        monkeypatch.setattr(file, name, Emulated(getattr(file, name), order))
 
 
 @pytest.fixture(autouse=True)
@@ -63,14 +56,7 @@ def test_scans_in_float32(name, gate, monkeypatch):
 @pytest.mark.parametrize("gate", GATES)
 def test_scans_in_bfloat16_are_as_exact_as_torch(name, gate, monkeypatch):
     emulate(monkeypatch)
-    inputs = OPERATORS[name].inputs(1, 36, 1, 32, 16, gate)
-    halved = {x: getattr(inputs, x).bfloat16() for x in ("q", "k", "v", "do")}
-    inputs = replace(inputs, **halved)
-    expected = OPERATORS[name].expected(inputs)
-    got = run(name, inputs, torch.bfloat16)
-    own = relative_error(torch_in_half(inputs, 32**-0.5), expected["o"])
-    for what in expected:
-        assert relative_error(got[what], expected[what]) <= 2 * own, what
+    assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 36, 1, 32, 16, gate), torch.bfloat16)
 
 
 @pytest.mark.parametrize(

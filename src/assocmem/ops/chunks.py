@@ -76,8 +76,8 @@ def without_poison(X: Tensor) -> tuple[Tensor, Tensor]:
     Times a masked 0 a NaN or infinity in X_s would reach the rows before s. It is taken out of the
     product, and put back into every row that may see it. This costs as much as half of the product.
     """
-    finite = X.nan_to_num(0.0, 0.0, 0.0)
-    return finite, (X - finite).detach().cumsum(-2)
+    lost = X.detach().masked_fill(X.isfinite(), 0.0)
+    return X.nan_to_num(0.0, 0.0, 0.0), lost.cumsum(-2)
 
 
 def masked_product(A: Tensor, X: Tensor) -> Tensor:
