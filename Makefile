@@ -54,7 +54,7 @@ installs: $(READY) ## Test the wheel beside other versions of torch, which are l
 	$(ONE_THREAD) $(RUN) -m tests.installs
 
 kernels: $(READY) ## Compile the kernels, check what they need of each GPU, and run them in an emulator
-	$(SAY) 'Kernels compiled ahead of time for every target, and run in an emulator of one'
+	$(SAY) 'Kernels compiled ahead of time for every target, and run in an emulator of two'
 	$(PYTEST) $(AHEAD_OF_TIME)
 
 # On such a machine the package is not installed, and nothing can be: it takes the python3 it finds.

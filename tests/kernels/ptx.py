@@ -2,18 +2,21 @@
 
 Triton's interpreter runs a kernel's source. It sees nothing of what the compiler does afterwards:
 layouts, shared memory, barriers, and sums that are fused with products. Here the compiled kernel
-runs, instruction by instruction, for one architecture whose products are `mma.sync` (sm_80).
+runs, instruction by instruction, for two architectures: sm_80, whose products are `mma.sync`, and
+sm_90, where four warps together multiply what lies in shared memory, by `wgmma`.
 
 The threads of a block are the lanes of NumPy arrays, either all in lockstep or warp after warp from
 barrier to barrier. Whatever is not known, or not allowed, raises `Fault`:
 
 - an instruction that is not listed here, or that all lanes must reach and only some do;
 - an address outside the arguments, or that its size does not divide;
-- a byte that two warps use without a barrier in between, or two blocks at all, where one stores.
+- a byte that two warps use without a barrier in between, or two blocks at all, where one stores;
+- a product of `wgmma` of what no fence has shown to it, or of what changes before it is waited for.
 
-Shared memory and registers begin as NaN, and so does what an asynchronous copy will write. A sum of
-a product is fused with it wherever ptxas may do so. Nothing else that ptxas does is emulated, nor
-how tensor cores round their sums (here in float64, then to float32), nor a race within a warp.
+Shared memory and registers begin as NaN, and so does what an asynchronous copy or product will
+write. A sum of a product is fused with it wherever ptxas may do so. Nothing else that ptxas does is
+emulated, nor how tensor cores round their sums (here in float64, then to float32), nor a race
+within a warp.
 """
 
 from __future__ import annotations
@@ -31,7 +34,6 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 WARP = 32
-TARGET = GPUTarget("cuda", 80, WARP)
 TYPES = {
     "pred": np.bool_, "b8": np.uint8, "b16": np.uint16, "u16": np.uint16, "s16": np.int16,
     "b32": np.uint32, "u32": np.uint32, "s32": np.int32, "f32": np.float32, "f16": np.float16,
@@ -61,6 +63,11 @@ def to_bf16(x: np.ndarray) -> np.ndarray:
 def from_bf16(bits: np.ndarray) -> np.ndarray:
     """Bits of bfloat16 as float64."""
     return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def numbers(bits: np.ndarray, kind: str) -> np.ndarray:
+    """Bits as numbers of a type."""
+    return from_bf16(bits) if kind == "bf16" else bits.view(TYPES[kind])
 
 
 def flush(x: np.ndarray) -> np.ndarray:
@@ -122,6 +129,7 @@ class Memory:
         self.stored = np.zeros(len(data), np.int32)
         self.by = np.zeros(len(data), np.int8)
         self.loaded = np.zeros((warps, len(data)), np.int32)
+        self.shown = np.ones(len(data), bool)  # to wgmma, by a fence after the store
 
     def _rows(self, address: np.ndarray, size: int) -> np.ndarray:
         address = address.astype(np.int64)
@@ -167,6 +175,17 @@ class Memory:
             raise Fault(f"{self.name}: warps store different values in one place")
         by[rows[turn]] = np.where(changed, warps, before)[turn]
         stored[rows] = np.where(changed, clock.interval, stored[rows])
+        self.shown.reshape(-1, size)[rows] = False
+
+    def show(self, clock: Clock) -> None:
+        """Let wgmma see what these warps have stored, and all that barriers put before."""
+        self.shown |= (self.stored != clock.interval) | np.isin(self.by, clock.warps)
+
+    def load_shown(self, address: np.ndarray, clock: Clock, active) -> np.ndarray:
+        """Load bytes [lanes, 16] as wgmma does."""
+        if not self.shown.reshape(-1, 16)[self._rows(address, 16)].all():
+            raise Fault(f"{self.name}: a product without a fence after a store")
+        return self.load(address, 16, clock, active)
 
 
 # --- programs ----------------------------------------------------------------------------------
@@ -294,6 +313,10 @@ class Threads:
         self.products: dict[str, tuple] = {}  # registers that a later sum may be fused with
         self.copies: list[list] = []  # committed groups of asynchronous copies
         self.issued: list[Callable] = []
+        self.multiplying: list[Callable] = []  # products of wgmma that nobody has waited for
+        self.sums: dict[str, np.ndarray] = {}  # the registers that they add to
+        self.committed = 0
+        self.touched: set[str] = set()  # registers written since the last fence of wgmma
         self.registers = {x: np.repeat(y, self.count) for x, y in launch.arguments.items()}
         self.registers["%tid.x"] = lanes.astype(np.uint32)
         self.registers["global_smem"] = np.zeros(self.count, np.uint32)
@@ -315,7 +338,7 @@ class Threads:
             bits, kind = bits.view(np.uint16).reshape(-1, 2), kind[:-2]
         if bits.itemsize != np.dtype(TYPES[kind]).itemsize:
             bits = bits.astype(BITS[np.dtype(TYPES[kind]).itemsize])
-        return from_bf16(bits) if kind == "bf16" else bits.view(TYPES[kind])
+        return numbers(bits, kind)
 
     def write(self, name: str, kind: str, value: np.ndarray) -> None:
         """Round numbers to a type, and set a register where the guard holds."""
@@ -333,6 +356,7 @@ class Threads:
             value = np.repeat(value, self.count)
         self.registers[name] = value if self.guard is None else np.where(self.guard, value, old)
         self.products.pop(name, None)
+        self.touched.add(name)
 
     def active(self):
         """What selects the lanes where the guard holds."""
@@ -644,6 +668,17 @@ def load_matrices(threads, count, transposed, into, place):
         threads.write(name, "b32", part.ravel())
 
 
+@operation(r"stmatrix\.sync\.aligned\.m8n8\.x([124])(\.trans)?\.shared\.b16", together=True)
+def store_matrices(threads, count, transposed, place, source):
+    """The reverse of `load_matrices`."""
+    rows = np.arange(threads.count).reshape(-1, WARP)[:, : 8 * int(count)].ravel()
+    data = np.stack([threads.read(x, "b32") for x in source]).reshape(int(count), -1, WARP)
+    data = np.ascontiguousarray(data.swapaxes(0, 1)).view(np.uint16).reshape(-1, 8, 8)
+    data = np.ascontiguousarray(data.swapaxes(1, 2) if transposed else data).view(np.uint8)
+    address = threads.address(place)[rows]
+    threads.memory["shared"].store(address, data.reshape(-1, 16), threads.clock, rows)
+
+
 @operation(
     r"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.(bf16|f16)\.(?:bf16|f16)\.f32", together=True
 )
@@ -662,6 +697,92 @@ def multiply_matrices(threads, kind, d, a, b, c):
     D = (A @ B + C).astype(np.float32).reshape(-1, 2, 8, 4, 2)
     for name, part in zip(d, D.transpose(1, 4, 0, 2, 3).reshape(4, -1), strict=True):
         threads.write(name, "f32", part)
+
+
+def places(threads, descriptor, transposed, rows) -> np.ndarray:
+    """Where wgmma finds the numbers of these rows, [warps, rows, 16], by pieces of 16 bytes.
+
+    Eight rows of 32, 64 or 128 bytes are a tile, whose pieces are swizzled. Transposed, a row of a
+    tile is a column of the matrix.
+    """
+    word = threads.read(descriptor, "u64")[::WARP].astype(np.int64)[:, None, None]
+    start, leading, stride = ((word >> at & 0x3FFF) << 4 for at in (0, 16, 32))
+    width = np.array([0, 128, 64, 32])[word >> 62 & 3]
+    if not width.all():
+        raise Fault("a matrix without a swizzle")
+    row, piece = rows, np.arange(2)
+    if transposed:
+        row, piece = np.arange(16)[:, None], rows.swapaxes(1, 2)[..., ::8] // 8
+    address = start + row // 8 * stride + row % 8 * width
+    address = address + piece // (width // 16) * leading + piece % (width // 16) * 16
+    return address ^ (address >> 7 & width // 16 - 1) << 4
+
+
+@operation(
+    r"wgmma\.mma_async\.sync\.aligned\.m64n(\d+)k16\.f32\.(bf16|f16)\.(?:bf16|f16)",
+    together=True,
+)
+def multiply_shared(threads, columns, kind, d, a, b, add, *scales):
+    """D = A Bᵀ + D, 16 rows a warp; here as late as is allowed, and NaN before."""
+    *signs, a_transposed, b_transposed = scales
+    if signs != [1, 1] or threads.touched & {*d}:
+        raise Fault("a sign, or a sum that no fence has shown to wgmma")
+    warp = threads.clock.warps[::WARP].astype(int)[:, None, None]
+    where = (
+        places(threads, a, a_transposed, np.arange(16)[:, None] + warp % 4 * 16),
+        places(threads, b, b_transposed, np.arange(int(columns))[:, None] + 0 * warp),
+    )
+
+    def operands():
+        for x, transposed in zip(where, (a_transposed, b_transposed), strict=True):
+            lanes = np.repeat(np.arange(len(x)) * WARP, x[0].size)
+            data = threads.memory["shared"].load_shown(x.ravel(), threads.clock, lanes)
+            data = data.view(np.uint16).reshape(*x.shape[:2], -1)
+            yield data.swapaxes(1, 2) if transposed else data
+
+    before, added = [*operands()], threads.read(add, "pred")
+    for name in d:
+        threads.sums.setdefault(name, threads.read(name, "f32"))
+        threads.registers[name] = np.full(threads.count, -1).astype(np.uint32)
+
+    def carry_out():
+        now = [*operands()]
+        if not all(map(np.array_equal, before, now)):
+            raise Fault("an operand changes before the product is waited for")
+        A, B = (numbers(np.ascontiguousarray(x), kind).astype(np.float64) for x in now)
+        C = np.stack([np.where(added, threads.sums[x], 0) for x in d], 1)
+        C = C.reshape(-1, 8, 4, len(d) // 4, 2, 2).transpose(0, 4, 1, 3, 2, 5)
+        D = (A @ B.swapaxes(1, 2) + C.reshape(-1, 16, int(columns))).astype(np.float32)
+        D = D.reshape(-1, 2, 8, len(d) // 4, 4, 2).transpose(0, 2, 4, 3, 1, 5)
+        threads.sums.update(zip(d, D.reshape(threads.count, -1).T, strict=True))
+
+    threads.multiplying.append(carry_out)
+
+
+@operation(r"wgmma\.fence\.sync\.aligned", together=True)
+def show_registers(threads):
+    threads.touched.clear()
+
+
+@operation(r"fence\.proxy\.async\.shared::cta", together=True)
+def show_memory(threads):
+    threads.memory["shared"].show(threads.clock)
+
+
+@operation(r"wgmma\.commit_group\.sync\.aligned", together=True)
+def commit_products(threads):
+    threads.committed = len(threads.multiplying)
+
+
+@operation(r"wgmma\.wait_group\.sync\.aligned", together=True)
+def wait_for_products(threads, remaining):
+    if remaining or threads.committed < len(threads.multiplying):
+        raise Fault("a wait for a part of the products")
+    for carry_out in threads.multiplying:
+        carry_out()
+    for name, value in threads.sums.items():
+        threads.registers[name] = np.ascontiguousarray(value).view(np.uint32)
+    threads.multiplying, threads.sums, threads.committed = [], {}, 0
 
 
 @operation(r"bra(?:\.uni)?")
@@ -755,6 +876,7 @@ class Emulated:
 
     kernel: triton.JITFunction
     order: str = "lockstep"  # or "ascending" or "descending": warp after warp
+    architecture: int = 80
     compiled: dict = field(default_factory=dict)
 
     def __getitem__(self, grid):
@@ -812,5 +934,6 @@ class Emulated:
             },
         )
         options = {"num_warps": num_warps, "num_stages": num_stages}
-        compiled = triton.compile(source, target=TARGET, options=options)
+        target = GPUTarget("cuda", self.architecture, WARP)
+        compiled = triton.compile(source, target=target, options=options)
         return parse(compiled.asm["ptx"]), compiled.metadata.shared

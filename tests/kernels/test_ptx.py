@@ -1,9 +1,12 @@
-"""What the compiler makes of the kernels: their PTX for sm_80, run by `ptx.py`, is the definition.
+"""What the compiler makes of the kernels: their PTX, run by `ptx.py`, is the definition.
 
 Runs without Triton's interpreter and without a GPU.
 """
 
 from __future__ import annotations
+
+import re
+from collections import Counter
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from assocmem_kernels import launch  # noqa: E402
 
 from assocmem.ops import backend  # noqa: E402
 from benchmarks.resources import KERNELS  # noqa: E402
+from tests.kernels import ptx  # noqa: E402
 from tests.kernels import test_deltaformer as deltaformer  # noqa: E402
 from tests.kernels.ptx import Emulated, Fault  # noqa: E402
 from tests.kernels.test_scans import assert_as_exact_as_torch, run  # noqa: E402
@@ -28,12 +32,28 @@ from tests.ops.test_deltaformer import worst as worst_of_deltaformer  # noqa: E4
 BOUND = 1e-6
 
 
-def emulate(monkeypatch: pytest.MonkeyPatch, order: str = "lockstep") -> None:
+def emulate(
+    monkeypatch: pytest.MonkeyPatch, order: str = "lockstep", architecture: int = 80
+) -> None:
     """Let all kernels run in the emulator, with NaN in memory that nobody has written."""
-    monkeypatch.setattr(launch, "architecture", lambda _: "sm_80")
+    monkeypatch.setattr(launch, "architecture", lambda _: f"sm_{architecture}")
     monkeypatch.setattr(backend, "_interpreted", lambda: True)
     for name, file in KERNELS.items():
-        monkeypatch.setattr(file, name, Emulated(getattr(file, name), order))
+        monkeypatch.setattr(file, name, Emulated(getattr(file, name), order, architecture))
+
+
+@pytest.fixture
+def instructions(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often an instruction stands in what is compiled."""
+    counts: Counter[str] = Counter()
+
+    def counted(text: str) -> ptx.Program:
+        counts.update(re.findall(r"\n\s*(\w+)\.", text))
+        return parse(text)
+
+    parse = ptx.parse
+    monkeypatch.setattr(ptx, "parse", counted)
+    return counts
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +77,13 @@ def test_scans_in_float32(name, gate, monkeypatch):
 def test_scans_in_bfloat16_are_as_exact_as_torch(name, gate, monkeypatch):
     emulate(monkeypatch)
     assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 36, 1, 32, 16, gate), torch.bfloat16)
+
+
+@pytest.mark.parametrize(("name", "gate"), [("linear", "none"), ("delta", "head")])
+def test_scans_by_warp_groups_are_as_exact_as_torch(name, gate, monkeypatch, instructions):
+    emulate(monkeypatch, architecture=90)
+    assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 36, 1, 128, 128, gate), torch.bfloat16)
+    assert instructions["wgmma"] > 0
 
 
 @pytest.mark.parametrize(
@@ -86,6 +113,64 @@ def test_a_product_less_itself_is_what_was_rounded_away():
     exact = a.double() * (a + 1).double() - (a * (a + 1)).double()
     assert torch.equal(out, exact.float())
     assert out.ne(0).all()
+
+
+@triton.jit
+def product_of_matrices(
+    a, b, c, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, A_T: tl.constexpr, B_T: tl.constexpr
+):
+    """C = 1.5 A B, with A and B stored by rows, or by columns."""
+    m, n, k = tl.arange(0, M)[:, None], tl.arange(0, N)[None], tl.arange(0, K)
+    A = tl.load(a + (m + k[None] * M if A_T else m * K + k[None]))
+    B = tl.load(b + (k[:, None] + n * K if B_T else k[:, None] * N + n))
+    C = tl.dot(A, B)
+    tl.store(c + m * N + n, tl.dot(A, B, 0.5 * C))
+
+
+def error_of_a_product(M, N, K, a_t, b_t, dtype, warps, order="lockstep"):
+    draw = torch.Generator().manual_seed(0)
+    A, B = (torch.randn(shape, generator=draw).to(dtype) for shape in ((M, K), (K, N)))
+    C = torch.full((M, N), float("nan"))
+    stored = (A.T if a_t else A).contiguous(), (B.T if b_t else B).contiguous()
+    kernel = Emulated(product_of_matrices, order, architecture=90)
+    kernel[(1,)](*stored, C, M, N, K, a_t, b_t, num_warps=warps)
+    return (C - 1.5 * A.double() @ B.double()).norm() / C.norm()
+
+
+@pytest.mark.parametrize("transposed", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize(
+    ("M", "N", "K", "dtype", "warps", "order"),
+    [
+        (64, 16, 32, torch.bfloat16, 4, "descending"),
+        (64, 32, 128, torch.float16, 4, "lockstep"),
+        (128, 128, 16, torch.bfloat16, 8, "lockstep"),
+    ],
+)
+def test_products_by_warp_groups(transposed, M, N, K, dtype, warps, order, instructions):
+    assert error_of_a_product(M, N, K, *transposed, dtype, warps, order) < BOUND
+    assert instructions["wgmma"] > 0
+
+
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [
+        ("fence.proxy.async.shared::cta;", "without a fence after a store"),
+        ("wgmma.fence.sync.aligned;", "no fence has shown"),
+        ("wgmma.commit_group.sync.aligned;", "a part of the products"),
+    ],
+)
+def test_a_product_without_its_fences_is_noticed(missing, why, monkeypatch):
+    parse = ptx.parse
+    monkeypatch.setattr(ptx, "parse", lambda text: parse(text.replace(missing, "")))
+    with pytest.raises(Fault, match=why):
+        error_of_a_product(64, 16, 16, 0, 0, torch.bfloat16, warps=4)
+
+
+def test_a_product_that_nobody_waits_for_is_nan(monkeypatch):
+    parse = ptx.parse
+    wait = "wgmma.wait_group.sync.aligned 0;"
+    monkeypatch.setattr(ptx, "parse", lambda text: parse(text.replace(wait, "")))
+    assert error_of_a_product(64, 16, 16, 0, 0, torch.bfloat16, warps=4).isnan()
 
 
 @triton.jit
