@@ -254,7 +254,7 @@ def operand(text: str):
         return Address(base.strip(), int(offset or "0"))
     if re.match(r"0[fd][0-9A-F]+$", text):
         return int(text[2:], 16)
-    return int(text, 0) if re.match(r"-?\d", text) else text
+    return int(text.rstrip("U"), 0) if re.match(r"-?\d", text) else text
 
 
 def instruction(text: str) -> Instruction:
