@@ -106,6 +106,13 @@ def test_deltaformer(erase, order, monkeypatch):
     assert error <= 2 * BOUND, what
 
 
+@WITH_FENCES
+def test_deltaformer_by_warp_groups(monkeypatch, instructions):
+    emulate(monkeypatch, architecture=90)
+    deltaformer.assert_as_exact_as_torch("softmax", torch.bfloat16, 36, 128, 64)
+    assert instructions["wgmma"] > 0
+
+
 @triton.jit
 def product_less_itself(a, b, out):
     r = tl.arange(0, 64)
