@@ -23,8 +23,9 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
-from assocmem_kernels.chunks import chunk_table, sequence_borders
+from assocmem_kernels.chunks import chunk_table
 from assocmem_kernels.decay import gate_kind, head_decay, since_start, until_end
+from assocmem_kernels.pieces import Pieces, cut
 from assocmem_kernels.step import step
 from assocmem_kernels.tiles import dot, load, padded, poison, store
 
@@ -407,6 +408,35 @@ def triangles(
     return A, M, inverse
 
 
+def scan(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, A: Tensor, inverse: Tensor,
+    S0: Tensor, borders: Tensor, scale: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """O, and the states after the sequences."""
+    (H, K), V, gate = q.shape[2:], v.shape[-1], gate_kind(g)
+    cfg = launch.config("delta_forward_kernel", launch.architecture(q), q.dtype, gate)
+    o, ST = torch.empty_like(v), torch.empty_like(S0)
+    delta_forward_kernel[(len(S0) * H, triton.cdiv(V, cfg.BV))](
+        q, k, v, beta, g, A, inverse, o, S0, ST, borders, scale,
+        H, K, V, cfg.C, padded(K), cfg.BV, gate,
+        num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+    )  # fmt: skip
+    return o, ST
+
+
+def transfer(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, A: Tensor, inverse: Tensor,
+    pieces: Pieces,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """P, float64 `[B, n, H, K, K]`, and R `[B n, H, K, V]` of the pieces: S becomes P S + R."""
+    H, K = q.shape[2:]
+    zero = torch.zeros(len(pieces.borders) - 1, H, K, v.shape[-1], device=q.device)
+    one = torch.eye(K, device=q.device).expand(len(zero), H, K, K).contiguous()
+    _, R = scan(q, k, v, beta, g, A, inverse, zero, pieces.borders, 1.0)
+    _, P = scan(q, k, torch.zeros_like(k), beta, g, A, inverse, one, pieces.borders, 1.0)
+    return pieces.by_sequence(P).double(), R
+
+
 @torch.library.custom_op("assocmem::delta_rule", mutates_args=())
 @launch.on_its_device
 def delta_rule(
@@ -435,19 +465,17 @@ def delta_rule(
     g = None if g is None else g.contiguous()
     if q.shape[1] == 1 and cu_seqlens is None:
         return step(q, k, v, beta, g, scale, S0, v.dtype)
-    (B, T, H, K), V = q.shape, v.shape[-1]
-    gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
-    cfg = launch.config("delta_forward_kernel", launch.architecture(q), q.dtype, gate)
-    o, ST = torch.empty_like(v), torch.empty_like(S0)
-    grid = (S0.shape[0] * H, triton.cdiv(V, cfg.BV))
-    if grid[0]:
-        A, _M, inverse = triangles(q, k, beta, g, chunk_table(borders, B * T, cfg.C))
-        delta_forward_kernel[grid](
-            q, k, v, beta, g, A, inverse, o, S0, ST, borders, scale,
-            H, K, V, cfg.C, padded(K), cfg.BV, gate,
-            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
-        )  # fmt: skip
-    return o, ST
+    (B, T, H), V = q.shape[:3], v.shape[-1]
+    cfg = launch.config("delta_forward_kernel", launch.architecture(q), q.dtype, gate_kind(g))
+    if not len(S0) * H:
+        return torch.empty_like(v), torch.empty_like(S0)
+    pieces = cut(q, cu_seqlens, walks=len(S0) * H * triton.cdiv(V, cfg.BV), scans=3)
+    A, _M, inverse = triangles(q, k, beta, g, chunk_table(pieces.borders, B * T, cfg.C))
+    if pieces.n > 1:
+        P, R = transfer(q, k, v, beta, g, A, inverse, pieces)
+        S0 = pieces.states(S0, lambda i, S: P[:, i] @ S, R)
+    o, ST = scan(q, k, v, beta, g, A, inverse, S0, pieces.borders, scale)
+    return o, pieces.by_sequence(ST)[:, -1].contiguous()
 
 
 @delta_rule.register_fake
@@ -474,8 +502,7 @@ def delta_rule_backward(
     g = None if g is None else g.contiguous()
     do, dST = do.to(v.dtype).contiguous(), dST.contiguous()
     (B, T, H, K), V = q.shape, v.shape[-1]
-    gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
-    arch = launch.architecture(q)
+    gate, arch = gate_kind(g), launch.architecture(q)
     # With a decay a channel a second kernel adds to the gradients, which are not rounded before.
     dtype = torch.float32 if gate == 2 else q.dtype
     dq, dk = (torch.empty(q.shape, dtype=dtype, device=q.device) for _ in range(2))
@@ -484,19 +511,33 @@ def delta_rule_backward(
     dg = torch.empty(0 if g is None else g.shape, dtype=torch.float32, device=q.device)
     heads = S0.shape[0] * H
     if heads:
-        cfg = launch.config("delta_states_kernel", arch, q.dtype, gate)
-        chunks = chunk_table(borders, B * T, cfg.C)
+        cfg = launch.config("delta_states_backward_kernel", arch, q.dtype, gate)
+        tiles = triton.cdiv(V, cfg.BV)
+        pieces = cut(q, cu_seqlens, walks=heads * tiles, scans=3)
+        chunks = chunk_table(pieces.borders, B * T, cfg.C)
         A, M, inverse = triangles(q, k, beta, g, chunks)
         S, dS = (
             torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2)
         )
-        delta_states_kernel[(heads, triton.cdiv(V, cfg.BV))](
-            k, v, beta, g, inverse, S, S0, borders, H, K, V, cfg.C, padded(K), cfg.BV, gate,
-            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
-        )  # fmt: skip
-        cfg = launch.config("delta_states_backward_kernel", arch, q.dtype, gate)
-        delta_states_backward_kernel[(heads, triton.cdiv(V, cfg.BV))](
-            q, k, beta, g, A, inverse, do, dS, dv, dST, dS0, borders, scale,
+
+        def scan_backward(dST: Tensor, cfg: launch.Config = cfg) -> Tensor:
+            dS0 = torch.empty_like(dST)
+            delta_states_backward_kernel[(len(dST) * H, tiles)](
+                q, k, beta, g, A, inverse, do, dS, dv, dST, dS0, pieces.borders, scale,
+                H, K, V, cfg.C, padded(K), cfg.BV, gate,
+                num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+            )  # fmt: skip
+            return dS0
+
+        if pieces.n > 1:
+            P, R = transfer(q, k, v, beta, g, A, inverse, pieces)
+            S0 = pieces.states(S0, lambda i, S: P[:, i] @ S, R)
+            dR = scan_backward(torch.zeros_like(R))
+            dST = pieces.gradients(dST, lambda i, dS: P[:, i].mT @ dS, dR)
+        dS0 = pieces.by_sequence(scan_backward(dST))[:, 0].contiguous()
+        cfg = launch.config("delta_states_kernel", arch, q.dtype, gate)
+        delta_states_kernel[(len(S0) * H, triton.cdiv(V, cfg.BV))](
+            k, v, beta, g, inverse, S, S0, pieces.borders,
             H, K, V, cfg.C, padded(K), cfg.BV, gate,
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip

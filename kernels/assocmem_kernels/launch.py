@@ -38,6 +38,11 @@ def architecture(x: Tensor) -> str:
     return f"sm_{max((a for a in known if a <= 10 * major + minor), default=known[0])}"
 
 
+def processors(x: Tensor) -> int:
+    """How many processors the GPU of a tensor has; 1 in Triton's interpreter."""
+    return torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 1
+
+
 # Registers set the sizes. At 64 tokens a chunk Hopper would multiply with wgmma whose first operand
 # lies in registers, which the assembler that Triton ships can miscompile; at 32 it does not.
 # float32 is not rounded to TF32, so its products run on ordinary cores and take more registers.

@@ -8,7 +8,7 @@ chunk's end. GATE: 0 no decay, 1 one a head (g `[B, T, H]`), 2 one a channel (g 
 Forward: one program per head and tile of V walks the chunks with S in registers. Backward: the
 same walk stores S before each chunk, a walk from the end stores dS after each chunk, and then all
 chunks are independent. With a decay a channel, the scores A = Q Kᵀ ⊙ Γ come from kernels of their
-own (`channel_scores.py`).
+own (`channel_scores.py`). Few long sequences are cut into pieces first (`pieces.py`).
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
@@ -23,8 +23,9 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
-from assocmem_kernels.chunks import chunk_table, sequence_borders
+from assocmem_kernels.chunks import chunk_table
 from assocmem_kernels.decay import gate_kind, head_decay, since_start, until_end
+from assocmem_kernels.pieces import cut
 from assocmem_kernels.step import step
 from assocmem_kernels.tiles import dot, load, padded, poison, store
 
@@ -212,21 +213,29 @@ def linear_attention(
     if q.shape[1] == 1 and cu_seqlens is None:
         return step(q, k, v, None, g, scale, S0, out_dtype)
     (B, T, H, K), V = q.shape, v.shape[-1]
-    gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
+    gate = gate_kind(g)
     cfg = launch.config("forward_kernel", launch.architecture(q), q.dtype, gate)
     o = torch.empty(B, T, H, V, dtype=out_dtype, device=q.device)
-    ST = torch.empty_like(S0)
-    grid = (S0.shape[0] * H, triton.cdiv(V, cfg.BV))
-    if grid[0]:
-        A = q
-        if g is not None and gate == 2:
-            A = channel_scores(q, k, g, chunk_table(borders, B * T, cfg.C))
-        forward_kernel[grid](
-            q, k, v, g, A, o, S0, ST, borders, scale,
+    if not len(S0) * H:
+        return o, torch.empty_like(S0)
+    tiles = triton.cdiv(V, cfg.BV)
+    pieces = cut(q, cu_seqlens, walks=len(S0) * H * tiles, scans=2)
+    A = q
+    if g is not None and gate == 2:
+        A = channel_scores(q, k, g, chunk_table(pieces.borders, B * T, cfg.C))
+
+    def scan(S0: Tensor) -> Tensor:
+        ST = torch.empty_like(S0)
+        forward_kernel[(len(S0) * H, tiles)](
+            q, k, v, g, A, o, S0, ST, pieces.borders, scale,
             H, K, V, cfg.C, padded(K), cfg.BV, gate,
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip
-    return o, ST
+        return ST
+
+    if pieces.n > 1:
+        S0 = pieces.states(S0, pieces.decay(g), scan(S0.new_zeros(B * pieces.n, H, K, V)))
+    return o, pieces.by_sequence(scan(S0))[:, -1].contiguous()
 
 
 @linear_attention.register_fake
@@ -254,23 +263,33 @@ def linear_attention_backward(
     g = None if g is None else g.contiguous()
     do, dST = do.to(v.dtype).contiguous(), dST.contiguous()
     (B, T, H, K), V = q.shape, v.shape[-1]
-    gate, borders = gate_kind(g), sequence_borders(q, cu_seqlens)
-    arch = launch.architecture(q)
-    cfg = launch.config("states_kernel", arch, q.dtype, gate)
-    chunks = chunk_table(borders, B * T, cfg.C)
-
-    S, dS = (torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
-    dS0, unused = torch.empty_like(S0), torch.empty_like(S0)
-    grid = (S0.shape[0] * H, triton.cdiv(V, cfg.BV))
-    if not grid[0]:
+    gate, arch = gate_kind(g), launch.architecture(q)
+    if not len(S0) * H:
         return (
             torch.empty_like(q), torch.empty_like(k), torch.empty_like(v),
-            q.new_empty(0) if g is None else torch.empty_like(g), dS0,
+            q.new_empty(0) if g is None else torch.empty_like(g), torch.empty_like(S0),
         )  # fmt: skip
-    sizes = (H, K, V, cfg.C, padded(K), cfg.BV, gate)
-    options = {"num_warps": cfg.num_warps, "num_stages": cfg.num_stages}
-    states_kernel[grid](k, v, g, S, S0, unused, borders, 1.0, *sizes, False, **options)
-    states_kernel[grid](q, do, g, dS, dST, dS0, borders, scale, *sizes, True, **options)
+    cfg = launch.config("states_kernel", arch, q.dtype, gate)
+    tiles = triton.cdiv(V, cfg.BV)
+    pieces = cut(q, cu_seqlens, walks=len(S0) * H * tiles, scans=2)
+    chunks = chunk_table(pieces.borders, B * T, cfg.C)
+    S, dS = (torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
+
+    def scan(k: Tensor, v: Tensor, S: Tensor, S0: Tensor, scale: float, reverse: bool) -> Tensor:
+        ST = torch.empty_like(S0)
+        states_kernel[(len(S0) * H, tiles)](
+            k, v, g, S, S0, ST, pieces.borders, scale,
+            H, K, V, cfg.C, padded(K), cfg.BV, gate, reverse,
+            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+        )  # fmt: skip
+        return ST
+
+    if pieces.n > 1:
+        zero, decay = S0.new_zeros(B * pieces.n, H, K, V), pieces.decay(g)
+        S0 = pieces.states(S0, decay, scan(k, v, S, zero, 1.0, False))
+        dST = pieces.gradients(dST, decay, scan(q, do, dS, zero, scale, True))
+    scan(k, v, S, S0, 1.0, False)
+    dS0 = pieces.by_sequence(scan(q, do, dS, dST, scale, True))[:, 0].contiguous()
 
     # With a decay a channel a second kernel adds to the gradients, which are not rounded before.
     dtype = torch.float32 if gate == 2 else q.dtype

@@ -1,0 +1,47 @@
+"""Sequences that are cut into pieces give what whole ones give."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton is missing")
+from assocmem_kernels import launch, pieces
+
+from tests.kernels.test_scans import BOUND, assert_as_exact_as_torch, run
+from tests.ops.inputs import GATES
+from tests.ops.operators import OPERATORS, worst
+
+
+@pytest.fixture
+def cuts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A GPU of many processors, short pieces, and into how many of them sequences were cut."""
+    counts = []
+
+    def noted(*args, **kwargs):
+        found = cut(*args, **kwargs)
+        counts.append(found.n)
+        return found
+
+    cut = pieces.cut
+    monkeypatch.setattr(launch, "processors", lambda _: 1000)
+    monkeypatch.setattr(pieces, "SHORTEST", 8)
+    monkeypatch.setattr(pieces, "ALIGNED", 32)
+    for name in OPERATORS:
+        monkeypatch.setattr(f"assocmem_kernels.{OPERATORS[name].function.__name__}.cut", noted)
+    return counts
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("gate", GATES)
+def test_float32_equals_the_recurrence(name, gate, cuts):
+    inputs = OPERATORS[name].inputs(2, 70, 1, 16, 8, gate)
+    error, what = worst(run(name, inputs, torch.float32), OPERATORS[name].expected(inputs))
+    assert error <= BOUND, what
+    assert cuts == [3, 3]
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_half_precision_is_as_exact_as_torch(name, cuts):
+    assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 70, 1, 16, 8, "head"), torch.float16)
+    assert cuts == [3, 3]
