@@ -54,6 +54,7 @@ DELTAFORMER = "src/assocmem/ops/deltaformer.py"
 ERASE = "src/assocmem/ops/erase.py"
 DELTA_KERNEL = "kernels/assocmem_kernels/delta_rule.py"
 CHANNEL_SCORES = "kernels/assocmem_kernels/channel_scores.py"
+PIECES = "kernels/assocmem_kernels/pieces.py"
 KERNEL_DECAY = "kernels/assocmem_kernels/decay.py"
 DELTAFORMER_KERNEL = "kernels/assocmem_kernels/deltaformer.py"
 DELTAFORMER_BACKWARD = "kernels/assocmem_kernels/deltaformer_backward.py"
@@ -72,6 +73,7 @@ WORST_KEYS = "tests/ops/test_delta_rule.py"
 KERNEL_TEST = "tests/kernels/test_scans.py -k linear"
 DELTA_KERNEL_TEST = "tests/kernels/test_scans.py -k delta"
 DELTAFORMER_KERNEL_TEST = "tests/kernels/test_deltaformer.py"
+PIECES_TEST = "tests/kernels/test_pieces.py"
 INTEGERS_TEST = "tests/kernels/test_integers.py"
 GPU_TEST = "tests/test_gpu_benchmark.py"
 DELTA_LAYERS = "tests/nn/test_delta_layers.py"
@@ -343,6 +345,41 @@ MUTANTS = (
         "first = borders[:-1] // C + torch.arange(len(borders) - 1, device=borders.device)",
         "first = borders[:-1] // C",
         (KERNEL_TEST, "tests/kernels/test_chunks.py"),
+    ),
+    Mutant(
+        "the state between two pieces of a sequence is not moved by the second",
+        PIECES,
+        "S = moved(i, S) + R[:, i]",
+        "S = S + R[:, i]",
+        (PIECES_TEST,),
+    ),
+    Mutant(
+        "gradients between pieces are passed on from the first to the last",
+        PIECES,
+        "reversed(range(self.n))",
+        "range(self.n)",
+        (PIECES_TEST,),
+    ),
+    Mutant(
+        "all pieces of a sequence decay like the first",
+        PIECES,
+        "kept[:, i] * S",
+        "kept[:, 0] * S",
+        (PIECES_TEST,),
+    ),
+    Mutant(
+        "sequences are cut where other scans take more than is won",
+        PIECES,
+        "n < 2 * scans",
+        "n < 2",
+        (PIECES_TEST,),
+    ),
+    Mutant(
+        "a gradient is moved through a piece as the state is",
+        DELTA_KERNEL,
+        "P[:, i].mT @ dS",
+        "P[:, i] @ dS",
+        (f"{PIECES_TEST} -k delta",),
     ),
     # the delta rule
     Mutant(

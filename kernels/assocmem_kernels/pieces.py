@@ -6,6 +6,8 @@ sequences. A piece takes the state S before it to P S + R (book, chapter 6, eq-c
 scan, of all pieces at once and from states of 0, gives R; P is a decay, or for the delta rule a
 scan of the identity without values. So the state before each piece follows from the one before the
 last, and a second scan of all pieces at once goes on from there.
+
+The last bits of a result depend on how a sequence is cut, and so on how many there are.
 """
 
 from __future__ import annotations

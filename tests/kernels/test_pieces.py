@@ -13,6 +13,25 @@ from tests.ops.inputs import GATES
 from tests.ops.operators import OPERATORS, worst
 
 
+@pytest.mark.parametrize(
+    ("T", "walks", "scans", "n"),
+    [(65_536, 32, 2, 4), (65_536, 34, 2, 1), (65_536, 20, 3, 6), (65_536, 32, 3, 1),
+     (65_536, 1, 2, 64), (4_100, 8, 2, 4), (4_095, 8, 2, 1), (0, 8, 2, 1), (65_536, 0, 2, 64)],
+)  # fmt: skip
+def test_few_long_sequences_are_cut(T, walks, scans, n, monkeypatch):
+    monkeypatch.setattr(launch, "processors", lambda _: 132)
+    q = torch.empty(2, T, 1, 1)
+    found = pieces.cut(q, None, walks, scans)
+    assert found.n == n
+    assert found.borders.dtype == torch.int64
+    starts, end = found.borders[:-1].unflatten(0, (2, n)), found.borders[-1]
+    assert torch.equal(starts[1] - T, starts[0])
+    assert torch.equal(starts[0], torch.arange(n) * found.size)
+    assert end == 2 * T
+    assert n == 1 or (found.size % 64 == 0 and 0 < T - starts[0, -1] <= found.size)
+    assert pieces.cut(q, torch.tensor([0, 2 * T]), walks, scans).n == 1
+
+
 @pytest.fixture
 def cuts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A GPU of many processors, short pieces, and into how many of them sequences were cut."""
