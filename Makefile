@@ -11,7 +11,7 @@ ELSEWHERE := _build/elsewhere
 # Two processes with one thread each. More threads than cores make small matrices slower.
 WORKERS := 2
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-PYTEST := $(ONE_THREAD) $(RUN) -m pytest -q -n $(WORKERS)
+PYTEST := $(ONE_THREAD) $(RUN) -m pytest -q -n $(WORKERS) --dist worksteal
 
 # The kernels run on the CPU in Triton's interpreter, which has to be chosen before triton is
 # imported, and cannot compile: compiling ahead of time is a run of its own, without it.

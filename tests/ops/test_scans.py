@@ -320,7 +320,7 @@ def test_autocast_casts_the_inputs_and_keeps_the_state(name, gate):
 @every_gate
 def test_torch_compile_takes_the_whole_graph(name, form, gate):
     op = OPERATORS[name]
-    inputs = op.inputs(1, 70 if form == "chunk" else 3, 2, 16, 8, gate)
+    inputs = op.inputs(1, 40 if form == "chunk" else 3, 2, 16, 8, gate)
     torch.compiler.reset()
     compiled = torch.compile(op.function, fullgraph=True, backend="aot_eager")
     got = inputs.run(compiled, torch.float32, output_final_state=True, backend=form)
