@@ -730,7 +730,7 @@ def multiply_shared(threads, columns, kind, d, a, b, add, *scales):
     warp = threads.clock.warps[::WARP].astype(int)[:, None, None]
     where = (
         places(threads, a, a_transposed, np.arange(16)[:, None] + warp % 4 * 16),
-        places(threads, b, b_transposed, np.arange(int(columns))[:, None] + 0 * warp),
+        places(threads, b, b_transposed, np.arange(int(columns))[None, :, None]),
     )
 
     def operands():
