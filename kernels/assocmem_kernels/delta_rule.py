@@ -430,8 +430,9 @@ def transfer(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """P, float64 `[B, n, H, K, K]`, and R `[B n, H, K, V]` of the pieces: S becomes P S + R."""
     H, K = q.shape[2:]
-    zero = torch.zeros(len(pieces.borders) - 1, H, K, v.shape[-1], device=q.device)
-    one = torch.eye(K, device=q.device).expand(len(zero), H, K, K).contiguous()
+    of = {"dtype": torch.float32, "device": q.device}
+    zero = torch.zeros(len(pieces.borders) - 1, H, K, v.shape[-1], **of)
+    one = torch.eye(K, **of).expand(len(zero), H, K, K).contiguous()
     _, R = scan(q, k, v, beta, g, A, inverse, zero, pieces.borders, 1.0)
     _, P = scan(q, k, torch.zeros_like(k), beta, g, A, inverse, one, pieces.borders, 1.0)
     return pieces.by_sequence(P).double(), R

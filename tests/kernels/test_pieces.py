@@ -61,6 +61,20 @@ def test_float32_equals_the_recurrence(name, gate, cuts):
 
 
 @pytest.mark.parametrize("name", OPERATORS)
+def test_states_are_float32_whatever_the_default_is(name, cuts):
+    inputs = OPERATORS[name].inputs(1, 70, 1, 16, 8, "head")
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = run(name, inputs, torch.float32)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    error, what = worst(got, OPERATORS[name].expected(inputs))
+    assert error <= BOUND, what
+    assert got["final S"].dtype == got["dS"].dtype == torch.float32
+    assert cuts == [3, 3]
+
+
+@pytest.mark.parametrize("name", OPERATORS)
 def test_half_precision_is_as_exact_as_torch(name, cuts):
     assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 70, 1, 16, 8, "head"), torch.float16)
     assert cuts == [3, 3]
