@@ -424,18 +424,18 @@ def scan(
     return o, ST
 
 
-def transfer(
+def states_between(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, A: Tensor, inverse: Tensor,
-    pieces: Pieces,
+    S0: Tensor, pieces: Pieces,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """P, float64 `[B, n, H, K, K]`, and R `[B n, H, K, V]` of the pieces: S becomes P S + R."""
-    H, K = q.shape[2:]
-    of = {"dtype": torch.float32, "device": q.device}
-    zero = torch.zeros(len(pieces.borders) - 1, H, K, v.shape[-1], **of)
-    one = torch.eye(K, **of).expand(len(zero), H, K, K).contiguous()
+    """The states before the pieces, which take S to P S + R, and P, float64 `[B, n, H, K, K]`."""
+    H, K, V = S0.shape[1:]
+    zero = S0.new_zeros(len(pieces.borders) - 1, H, K, V)
+    one = torch.eye(K, dtype=S0.dtype, device=S0.device).expand(len(zero), H, K, K).contiguous()
     _, R = scan(q, k, v, beta, g, A, inverse, zero, pieces.borders, 1.0)
     _, P = scan(q, k, torch.zeros_like(k), beta, g, A, inverse, one, pieces.borders, 1.0)
-    return pieces.by_sequence(P).double(), R
+    P = pieces.by_sequence(P).double()
+    return pieces.states(S0, lambda i, S: P[:, i] @ S, R), P
 
 
 @torch.library.custom_op("assocmem::delta_rule", mutates_args=())
@@ -473,8 +473,7 @@ def delta_rule(
     pieces = cut(q, cu_seqlens, walks=len(S0) * H * triton.cdiv(V, cfg.BV), scans=3)
     A, _M, inverse = triangles(q, k, beta, g, chunk_table(pieces.borders, B * T, cfg.C))
     if pieces.n > 1:
-        P, R = transfer(q, k, v, beta, g, A, inverse, pieces)
-        S0 = pieces.states(S0, lambda i, S: P[:, i] @ S, R)
+        S0, _P = states_between(q, k, v, beta, g, A, inverse, S0, pieces)
     o, ST = scan(q, k, v, beta, g, A, inverse, S0, pieces.borders, scale)
     return o, pieces.by_sequence(ST)[:, -1].contiguous()
 
@@ -512,28 +511,27 @@ def delta_rule_backward(
     dg = torch.empty(0 if g is None else g.shape, dtype=torch.float32, device=q.device)
     heads = S0.shape[0] * H
     if heads:
-        cfg = launch.config("delta_states_backward_kernel", arch, q.dtype, gate)
-        tiles = triton.cdiv(V, cfg.BV)
+        back = launch.config("delta_states_backward_kernel", arch, q.dtype, gate)
+        tiles = triton.cdiv(V, back.BV)
         pieces = cut(q, cu_seqlens, walks=heads * tiles, scans=3)
-        chunks = chunk_table(pieces.borders, B * T, cfg.C)
+        chunks = chunk_table(pieces.borders, B * T, back.C)
         A, M, inverse = triangles(q, k, beta, g, chunks)
         S, dS = (
             torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2)
         )
 
-        def scan_backward(dST: Tensor, cfg: launch.Config = cfg) -> Tensor:
+        def scan_backward(dST: Tensor) -> Tensor:
             dS0 = torch.empty_like(dST)
             delta_states_backward_kernel[(len(dST) * H, tiles)](
                 q, k, beta, g, A, inverse, do, dS, dv, dST, dS0, pieces.borders, scale,
-                H, K, V, cfg.C, padded(K), cfg.BV, gate,
-                num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+                H, K, V, back.C, padded(K), back.BV, gate,
+                num_warps=back.num_warps, num_stages=back.num_stages,
             )  # fmt: skip
             return dS0
 
         if pieces.n > 1:
-            P, R = transfer(q, k, v, beta, g, A, inverse, pieces)
-            S0 = pieces.states(S0, lambda i, S: P[:, i] @ S, R)
-            dR = scan_backward(torch.zeros_like(R))
+            S0, P = states_between(q, k, v, beta, g, A, inverse, S0, pieces)
+            dR = scan_backward(torch.zeros_like(S0))
             dST = pieces.gradients(dST, lambda i, dS: P[:, i].mT @ dS, dR)
         dS0 = pieces.by_sequence(scan_backward(dST))[:, 0].contiguous()
         cfg = launch.config("delta_states_kernel", arch, q.dtype, gate)

@@ -165,6 +165,12 @@ def test_products_by_warp_groups(transposed, M, N, K, dtype, warps, order, instr
     assert instructions["wgmma"] > 0
 
 
+def leave_out(monkeypatch: pytest.MonkeyPatch, instruction: str) -> None:
+    """Run what is compiled without an instruction."""
+    parse = ptx.parse
+    monkeypatch.setattr(ptx, "parse", lambda text: parse(text.replace(instruction, "")))
+
+
 @pytest.mark.parametrize(
     ("missing", "why"),
     [
@@ -174,16 +180,13 @@ def test_products_by_warp_groups(transposed, M, N, K, dtype, warps, order, instr
     ],
 )
 def test_a_product_without_its_fences_is_noticed(missing, why, monkeypatch):
-    parse = ptx.parse
-    monkeypatch.setattr(ptx, "parse", lambda text: parse(text.replace(missing, "")))
+    leave_out(monkeypatch, missing)
     with pytest.raises(Fault, match=why):
         error_of_a_product(64, 16, 16, 0, 0, torch.bfloat16, warps=4)
 
 
 def test_a_product_that_nobody_waits_for_is_nan(monkeypatch):
-    parse = ptx.parse
-    wait = "wgmma.wait_group.sync.aligned 0;"
-    monkeypatch.setattr(ptx, "parse", lambda text: parse(text.replace(wait, "")))
+    leave_out(monkeypatch, "wgmma.wait_group.sync.aligned 0;")
     assert error_of_a_product(64, 16, 16, 0, 0, torch.bfloat16, warps=4).isnan()
 
 
