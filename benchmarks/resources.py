@@ -28,6 +28,7 @@ import torch
 import triton
 from assocmem_kernels import (
     channel_scores,
+    decay,
     delta_rule,
     deltaformer,
     deltaformer_backward,
@@ -53,6 +54,7 @@ LIMITS = {
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 FLOAT32 = {  # accumulators, states and decays
     "g", "beta", "S0", "ST", "dST", "dS0", "A", "M", "dA", "dg", "dbeta", "y", "L", "G", "delta",
+    "kept",
 }  # fmt: skip
 INT64 = {"borders", "chunks"}
 NUMBERS = {"scale": "fp32"} | dict.fromkeys(("T", "past", "first", "stop", "low", "high"), "i32")
@@ -69,6 +71,7 @@ KERNELS = {
     "delta_states_backward_kernel": delta_rule,
     "delta_backward_kernel": delta_rule,
     "step_kernel": step,
+    "decayed_kernel": decay,
     "channel_scores_kernel": channel_scores,
     "channel_scores_backward_kernel": channel_scores,
     "recall_kernel": deltaformer,
@@ -79,7 +82,7 @@ KERNELS = {
     "erase_key_gradient_kernel": deltaformer_backward,
     "key_gradient_kernel": deltaformer_backward,
 }
-GATES = {channel_scores: (2,), erase: (0,), deltaformer: (0,), deltaformer_backward: (0,)}
+GATES = {channel_scores: (2,), decay: (2,), erase: (0,), deltaformer: (0,), deltaformer_backward: (0,)}
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def source(case: Case) -> ASTSource:
         "REVERSE": True, "DELTA": True, "ERASE": erase.CODES["softmax"],
     }  # fmt: skip
     # With a decay a channel the gradients of q and k are summed in float32.
-    float32 = FLOAT32 | ({"dq", "dk"} if case.gate == 2 else set())
+    float32 = FLOAT32 | ({"dq", "dk"} if case.gate == 2 else {"since", "until"})
     # The triangular system of float32 is in float64, with scores of its own where they are stored.
     float64 = {"inverse"} | ({"M"} if case.gate == 2 else set())
     if KERNELS[case.kernel] is channel_scores:

@@ -1,7 +1,10 @@
 """Scores with a decay a channel: A_ts = Σ_c q_tc k_sc Γ_tsc for s ≤ t, and their gradient.
 
 They are no product of matrices: Γ_tsc = exp(Σ_{s<r≤t} g_rc) has an entry for each of three indices.
-A chunk has 16 tokens here; the sums are taken one s at a time.
+The definition takes the sums one s at a time. Γ_tsc = exp(G_tc) exp(−G_sc), with the sums G since
+the chunk's start, makes a product of it, where the second factor does not overflow and the digits
+that G_t and G_s share do not matter: in half precision, unless decays are strong. A chunk has 16
+tokens here.
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
@@ -15,27 +18,21 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
-from assocmem_kernels.tiles import load, padded, store
+from assocmem_kernels.tiles import dot, load, padded, store
+
+# Largest sum of log decays within a chunk for exp(-G), which overflows at 88.
+STRONG = tl.constexpr(80.0)
 
 
 @triton.jit
-def channel_scores_kernel(
-    q, k, g, A, chunks,
-    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
+def scores_one_by_one(
+    q, k, g, start, stop, h, row, ok, col,
+    H: tl.constexpr, K: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
-    """A_ts = Σ_c q_tc k_sc exp(D_tsc) for s ≤ t, with D_tsc = Σ_{s<r≤t} g_rc, one s at a time.
-
-    Σ_c is taken in A's dtype.
-    """
-    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
-    r, col = tl.arange(0, C), tl.arange(0, BK)
-    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
-    if start >= stop:  # a number without a chunk
-        return
-    row, ok = (start + r) * H + h, start + r < stop
-    wide = A.dtype.element_ty
-    Q = load(q, row, ok, col, K).to(wide)
-    D, scores = tl.zeros((C, BK), tl.float32), tl.zeros((C, C), wide)
+    """A, with Σ_c in the dtype `wide`, from D_tsc = Σ_{s<r≤t} g_rc, which grows as s goes back."""
+    C: tl.constexpr = row.shape[0]
+    r, Q = tl.arange(0, C), load(q, row, ok, col, K).to(wide)
+    D, scores = tl.zeros(Q.shape, tl.float32), tl.zeros((C, C), wide)
     for j in range(0, C):
         s = C - 1 - j
         p = ((start + s) * H + h) * K + col
@@ -45,24 +42,18 @@ def channel_scores_kernel(
         D = tl.where((r > s)[:, None], D + g_next[None, :], 0.0)
         a = tl.sum(Q * tl.exp(D.to(wide)) * k_s[None, :], 1)
         scores = tl.where((r[None, :] == s) & (r >= s)[:, None], a[:, None], scores)
-    store(A, row, ok, r, C, scores)
+    return scores
 
 
 @triton.jit
-def channel_scores_backward_kernel(
-    q, k, g, dA, dq, dk, dg, chunks,
-    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
-    """Add to dq, dk and dg what comes through the scores of `channel_scores_kernel`."""
-    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
-    r, col = tl.arange(0, C), tl.arange(0, BK)
-    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
-    if start >= stop:  # a number without a chunk
-        return
-    row, ok = (start + r) * H + h, start + r < stop
-    Q = load(q, row, ok, col, K).to(tl.float32)
-    dQ, dK = load(dq, row, ok, col, K), load(dk, row, ok, col, K)
-    dG, D = load(dg, row, ok, col, K), tl.zeros((C, BK), tl.float32)
+def gradients_one_by_one(
+    q, k, g, dA, start, stop, h, row, ok, col, H: tl.constexpr, K: tl.constexpr
+):
+    """What dq, dk and dg get from dA."""
+    C: tl.constexpr = row.shape[0]
+    r, Q = tl.arange(0, C), load(q, row, ok, col, K).to(tl.float32)
+    dQ, dK, dG = tl.zeros_like(Q), tl.zeros_like(Q), tl.zeros_like(Q)
+    D = tl.zeros_like(Q)
     for j in range(0, C):
         s = C - 1 - j
         p = ((start + s) * H + h) * K + col
@@ -76,9 +67,64 @@ def channel_scores_backward_kernel(
         dK += tl.where((r == s)[:, None], tl.sum(W * Q, 0)[None, :], 0.0)
         later = (r > s)[:, None]
         dG += tl.where(later, tl.cumsum(tl.where(later, W * Q * k_s, 0.0), 0, reverse=True), 0.0)
-    store(dq, row, ok, col, K, dQ)
-    store(dk, row, ok, col, K, dK)
-    store(dg, row, ok, col, K, dG)
+    return dQ, dK, dG
+
+
+@triton.jit
+def channel_scores_kernel(
+    q, k, g, A, chunks,
+    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """A of one chunk, summed in A's dtype."""
+    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    r, col = tl.arange(0, C), tl.arange(0, BK)
+    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
+    if start >= stop:  # a number without a chunk
+        return
+    row, ok = (start + r) * H + h, start + r < stop
+    wide: tl.constexpr = A.dtype.element_ty
+    if q.dtype.element_ty == tl.float32:
+        scores = scores_one_by_one(q, k, g, start, stop, h, row, ok, col, H, K, wide)
+    else:
+        G = tl.cumsum(load(g, row, ok, col, K).to(tl.float32), 0)
+        if tl.max(tl.max(tl.abs(G), 1), 0) < STRONG:
+            Q_in, grown = load(q, row, ok, col, K) * tl.exp(G), load(k, row, ok, col, K) * tl.exp(-G)
+            scores = tl.where(r[:, None] >= r[None, :], dot(Q_in, tl.trans(grown)), 0.0)
+        else:
+            scores = scores_one_by_one(q, k, g, start, stop, h, row, ok, col, H, K, wide)
+    store(A, row, ok, r, C, scores)
+
+
+@triton.jit
+def channel_scores_backward_kernel(
+    q, k, g, dA, dq, dk, dg, chunks,
+    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """Add to dq, dk and dg what comes through the scores of `channel_scores_kernel`.
+
+    A log decay g_r acts on the pairs s < r ≤ t: those with t ≥ r, without those with s ≥ r.
+    """
+    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    r, col = tl.arange(0, C), tl.arange(0, BK)
+    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
+    if start >= stop:  # a number without a chunk
+        return
+    row, ok = (start + r) * H + h, start + r < stop
+    if q.dtype.element_ty == tl.float32:
+        dQ, dK, dG = gradients_one_by_one(q, k, g, dA, start, stop, h, row, ok, col, H, K)
+    else:
+        G = tl.cumsum(load(g, row, ok, col, K).to(tl.float32), 0)
+        if tl.max(tl.max(tl.abs(G), 1), 0) < STRONG:
+            W = tl.where(r[:, None] >= r[None, :], load(dA, row, ok, r, C).to(tl.float32), 0.0)
+            Q, Kc = load(q, row, ok, col, K).to(tl.float32), load(k, row, ok, col, K).to(tl.float32)
+            γ, grown = tl.exp(G), tl.exp(-G)
+            dQ, dK = dot(W, Kc * grown) * γ, dot(tl.trans(W), Q * γ) * grown
+            dG = tl.cumsum(Q * dQ - Kc * dK, 0, reverse=True)
+        else:
+            dQ, dK, dG = gradients_one_by_one(q, k, g, dA, start, stop, h, row, ok, col, H, K)
+    store(dq, row, ok, col, K, load(dq, row, ok, col, K) + dQ)
+    store(dk, row, ok, col, K, load(dk, row, ok, col, K) + dK)
+    store(dg, row, ok, col, K, load(dg, row, ok, col, K) + dG)
 
 
 def channel_scores(

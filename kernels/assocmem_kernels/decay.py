@@ -9,19 +9,22 @@ chunk's end, γ_C over the whole chunk.
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from assocmem_kernels.tiles import load
+from assocmem_kernels import launch
+from assocmem_kernels.tiles import load, padded, store
 
 
 @triton.jit
 def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):
-    """Γ, in dtype, and γ, ρ and γ_C of a chunk from one log decay a token.
+    """Γ, in dtype, and γ, ρ and γ_C in float32 of a chunk from one log decay a token.
 
     The sums are taken in float64, and their differences in two float32 parts: a difference of
-    float32 sums would lose the digits that the two share. exp(-1000) is 0 in any precision, so
+    float32 sums would lose the digits that the two share. The exponentials are taken in dtype: in
+    float32 their last two bits are wrong. exp(-1000) is 0 in any precision, so
     that cutting there changes nothing and keeps -inf out of the differences.
     """
     x = tl.load(g + row, mask=ok, other=0.0).to(tl.float64)
@@ -31,41 +34,87 @@ def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):
     low = (G - high.to(tl.float64)).to(tl.float32)
     D = (high[:, None] - high[None, :]) + (low[:, None] - low[None, :])
     Γ = tl.exp(tl.where(lower, D, float("-inf")).to(dtype))
-    return Γ, tl.exp(high), tl.exp((total - G).to(tl.float32)), tl.exp(total.to(tl.float32))
+    γ, ρ, kept = tl.exp(G.to(dtype)), tl.exp((total - G).to(dtype)), tl.exp(total.to(dtype))
+    return Γ, γ.to(tl.float32), ρ.to(tl.float32), kept.to(tl.float32)
 
 
 @triton.jit
-def since_start(
-    g, row, ok, col, K: tl.constexpr, GATE: tl.constexpr, dtype: tl.constexpr = tl.float32
-):
-    """γ and γ_C, as columns `[C, 1]`, `[1, 1]` (GATE 1) or tiles `[C, BK]`, `[BK, 1]` (GATE 2).
+def since_start(g, row, ok, col, K: tl.constexpr, dtype: tl.constexpr = tl.float32):
+    """γ `[C, BK]` and γ_C `[BK]` of a decay a channel.
 
     The exponentials are taken in dtype: in float32 their last two bits are wrong.
     """
-    if GATE == 1:
-        # Triton 3.6 has no running sum of a column, and one of a vector takes more registers here.
-        x, r = tl.load(g + row, mask=ok, other=0.0).to(tl.float32), tl.arange(0, row.shape[0])
-        sums = tl.sum(tl.where(r[:, None] >= r[None, :], x[None, :], 0.0), 1)[:, None]
-        total = tl.sum(x[None, :], 1)
-    else:
-        x = load(g, row, ok, col, K).to(tl.float32)
-        sums, total = tl.cumsum(x, 0), tl.sum(x, 0)
-    γ, kept = tl.exp(sums.to(dtype)), tl.exp(total.to(dtype))
-    return γ.to(tl.float32), kept.to(tl.float32)[:, None]
+    x = load(g, row, ok, col, K).to(tl.float32)
+    γ, kept = tl.exp(tl.cumsum(x, 0).to(dtype)), tl.exp(tl.sum(x, 0).to(dtype))
+    return γ.to(tl.float32), kept.to(tl.float32)
 
 
 @triton.jit
 def until_end(
-    g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, GATE: tl.constexpr,
-    dtype: tl.constexpr = tl.float32,
-):  # fmt: skip
-    """ρ, a sum of its own over the log decays of the tokens that follow; shaped like γ."""
+    g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, dtype: tl.constexpr = tl.float32
+):
+    """ρ `[C, BK]` of a decay a channel, a sum of its own over the tokens that follow."""
+    x = load(g, row + H, ok_next, col, K).to(tl.float32)
+    return tl.exp(tl.cumsum(x, 0, reverse=True).to(dtype)).to(tl.float32)
+
+
+@triton.jit
+def over_chunk(kept, number, col, K: tl.constexpr, GATE: tl.constexpr):
+    """γ_C of the chunk and head with a number: 1, one for all channels, or a column `[BK, 1]`."""
+    factor = 1.0
     if GATE == 1:
-        x = tl.load(g + row + H, mask=ok_next, other=0.0).to(tl.float32)
-        sums = tl.cumsum(x, 0, reverse=True)[:, None]
-    else:
-        sums = tl.cumsum(load(g, row + H, ok_next, col, K).to(tl.float32), 0, reverse=True)
-    return tl.exp(sums.to(dtype)).to(tl.float32)
+        factor = tl.load(kept + number)
+    elif GATE == 2:
+        factor = tl.load(kept + number * K + col, mask=col < K, other=0.0)[:, None]
+    return factor
+
+
+@triton.jit
+def near_one(kept, dtype: tl.constexpr):
+    """1 for channels whose decays are near 1 in a chunk of float32, else 0."""
+    return tl.where(kept > 0.5, 1.0, 0.0) if dtype == tl.float32 else tl.zeros_like(kept)
+
+
+@triton.jit
+def decayed_kernel(
+    q, k, g, q_in, k_in, k_out, kept, chunks,
+    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """γ ⊙ Q, γ ⊙ K, ρ ⊙ K and γ_C of one chunk with a decay a channel, once for all tiles of V.
+
+    Of γ ⊙ K and ρ ⊙ K what `near_one` ⊙ K lacks.
+    """
+    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    r, col = tl.arange(0, C), tl.arange(0, BK)
+    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
+    if start >= stop:  # a number without a chunk
+        return
+    row, ok = (start + r) * H + h, start + r < stop
+    wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
+    γ, γ_C = since_start(g, row, ok, col, K, wide)
+    ρ = until_end(g, row, (start + r + 1 < stop) & (r < C - 1), col, H, K, wide)
+    Kc = load(k, row, ok, col, K)
+    if k_in is not None:
+        near = near_one(γ_C, k.dtype.element_ty)
+        γ_rest, ρ = γ - near[None, :], ρ - near[None, :]
+        store(k_in, row, ok, col, K, Kc * γ_rest)
+    store(q_in, row, ok, col, K, load(q, row, ok, col, K) * γ)
+    store(k_out, row, ok, col, K, Kc * ρ)
+    tl.store(kept + (i * H + h) * K + col, γ_C, mask=col < K)
+
+
+def decayed(
+    q: Tensor, k: Tensor, g: Tensor, chunks: Tensor, *, apart: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    """γ ⊙ Q, γ ⊙ K where it is kept apart from what is near K, ρ ⊙ K, and γ_C `[chunks, H, K]`."""
+    H, K = q.shape[2:]
+    cfg = launch.config("decayed_kernel", launch.architecture(q), q.dtype, 2)
+    q_in, k_in, k_out = torch.empty_like(q), torch.empty_like(k) if apart else None, torch.empty_like(k)
+    kept = torch.empty(len(chunks), H, K, dtype=torch.float32, device=q.device)
+    decayed_kernel[(len(chunks) * H,)](
+        q, k, g, q_in, k_in, k_out, kept, chunks, H, K, cfg.C, padded(K), num_warps=cfg.num_warps
+    )
+    return q_in, k_in, k_out, kept
 
 
 def gate_kind(g: Tensor | None) -> int:

@@ -16,6 +16,8 @@ walk from the end stores dS after each chunk, and then all chunks are independen
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -24,7 +26,15 @@ from torch import Tensor
 from assocmem_kernels import launch
 from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
 from assocmem_kernels.chunks import chunk_table
-from assocmem_kernels.decay import gate_kind, head_decay, since_start, until_end
+from assocmem_kernels.decay import (
+    decayed,
+    gate_kind,
+    head_decay,
+    near_one,
+    over_chunk,
+    since_start,
+    until_end,
+)
 from assocmem_kernels.pieces import Pieces, cut
 from assocmem_kernels.step import step
 from assocmem_kernels.tiles import dot, load, padded, poison, store
@@ -113,7 +123,7 @@ def plus_product(S, X, Y):
 
 
 @triton.jit
-def read(Kc, γ, S, GATE: tl.constexpr):
+def read(k, since, near, row, ok, col, K: tl.constexpr, S, GATE: tl.constexpr):
     """(γ ⊙ K) S, in float32.
 
     Equal keys read equal numbers, down to what is rounded away, and in the triangular system that
@@ -121,36 +131,40 @@ def read(Kc, γ, S, GATE: tl.constexpr):
     So a decay a head comes after the product, and with a decay a channel what γ near 1 takes from
     float32 keys has a product of its own.
     """
-    if GATE == 0:
-        Y = dot(Kc, S)
-    elif GATE == 1:
-        Y = dot(Kc, S) * γ
-    elif Kc.dtype == tl.float32:
-        near = tl.where(tl.min(γ, 0) > 0.5, 1.0, 0.0)[None, :]
-        Y = dot(Kc * near, S) + dot(Kc * (γ - near), S)
+    if GATE < 2:
+        Y = dot(load(k, row, ok, col, K), S)
+        if GATE == 1:
+            Y *= tl.load(since + row, mask=ok, other=0.0)[:, None]
     else:
-        Y = dot((Kc * γ).to(Kc.dtype), S)
+        Y = dot(load(since, row, ok, col, K), S)
+        if k.dtype.element_ty == tl.float32:
+            Y += dot(load(k, row, ok, col, K) * tl.trans(near), S)
     return Y
 
 
 @triton.jit
-def write(S, X, γ, Y, GATE: tl.constexpr):
-    """S + (γ ⊙ X)ᵀ Y, with a decay a head on Y, which leaves X as it is in memory."""
-    if GATE == 0:
-        S = plus_product(S, X, Y)
-    elif GATE == 1:
-        S = plus_product(S, X, Y * γ)
+def write(S, k, until, near, row, ok, col, K: tl.constexpr, Y, GATE: tl.constexpr):
+    """S + (ρ ⊙ K)ᵀ Y, with a decay a head on Y, which leaves K as it is in memory."""
+    if GATE < 2:
+        if GATE == 1:
+            Y *= tl.load(until + row, mask=ok, other=0.0)[:, None]
+        X = load(k, row, ok, col, K)
     else:
-        S = plus_product(S, (X * γ).to(X.dtype), Y)
-    return S
+        X = load(until, row, ok, col, K)
+        if k.dtype.element_ty == tl.float32:
+            X += load(k, row, ok, col, K) * tl.trans(near)
+    return plus_product(S, X, Y)
 
 
 @triton.jit
 def triangles_kernel(
-    q, k, beta, g, A, M, inverse, chunks,
+    q, k, beta, g, A, M, inverse, since, until, kept, chunks,
     H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
-    """A = tril(Q Kᵀ ⊙ Γ) and T = (I + strict_lower(β ⊙ K Kᵀ ⊙ Γ))⁻¹ of one chunk."""
+    """A = tril(Q Kᵀ ⊙ Γ) and T = (I + strict_lower(β ⊙ K Kᵀ ⊙ Γ))⁻¹ of one chunk.
+
+    With a decay a head also γ, ρ and γ_C, once for all tiles of V.
+    """
     i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
     r, col = tl.arange(0, C), tl.arange(0, BK)
     start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
@@ -164,8 +178,11 @@ def triangles_kernel(
         scores = plain_scores(q, k, row, ok, col, K, C)
         L = plain_scores(k, k, row, ok, col, K, C)
         if GATE == 1:
-            Γ = head_decay(g, row, ok, lower, L.dtype)[0]
+            Γ, γ, ρ, γ_C = head_decay(g, row, ok, lower, L.dtype)
             scores, L = scores * Γ, L * Γ
+            tl.store(since + row, γ, mask=ok)
+            tl.store(until + row, ρ, mask=ok)
+            tl.store(kept + i * H + h, γ_C)
         store(A, row, ok, r, C, tl.where(lower, scores, 0.0))
     L *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
     # A NaN or infinity is left out here: it comes back with the right-hand side.
@@ -175,7 +192,7 @@ def triangles_kernel(
 
 @triton.jit
 def delta_forward_kernel(
-    q, k, v, beta, g, A, inverse, o, S0, ST, borders, scale,
+    q, k, v, beta, since, until, kept, A, inverse, o, S0, ST, borders, scale,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
@@ -184,37 +201,33 @@ def delta_forward_kernel(
     n, h = i_nh // H, i_nh % H
     r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
     start, stop = tl.load(borders + n), tl.load(borders + n + 1)
-    wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
     row_S = i_nh * K + col
     S = load(S0, row_S, col < K, col_v, V)
-    for t in range(start, stop, C):
+    for j in range(0, tl.cdiv(stop - start, C)):
+        t, number = start + j * C, (start // C + n + j) * H + h
         row, ok = (t + r) * H + h, t + r < stop
-        Kc, X = load(k, row, ok, col, K), load(v, row, ok, col_v, V)
-        γ, ρ, kept = 1.0, 1.0, 1.0
-        if GATE:
-            γ, kept = since_start(g, row, ok, col, K, GATE, wide)
+        γ_C = over_chunk(kept, number, col, K, GATE)
+        near = near_one(γ_C, k.dtype.element_ty) if GATE == 2 else 0.0
+        X = load(v, row, ok, col_v, V)
         β = tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
-        D = (X - read(Kc, γ, S, GATE)) * β
-        Q = (load(q, row, ok, col, K) * γ).to(Kc.dtype)
+        D = (X - read(k, since, near, row, ok, col, K, S, GATE)) * β
         # A NaN or infinity in row s times a masked 0 would reach the rows before s: it is taken out
         # of both products, and put back into every row from s on.
         lost = tl.cumsum(poison(D), 0)
         D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)
         U = times(load(inverse, row, ok, r, C), D)
-        O = dot(Q, S) + dot(load(A, row, ok, r, C).to(X.dtype), U) + lost
+        O = dot(load(q, row, ok, col, K), S)
+        if GATE == 1:
+            O *= tl.load(since + row, mask=ok, other=0.0)[:, None]
+        O += dot(load(A, row, ok, r, C).to(X.dtype), U) + lost
         store(o, row, ok, col_v, V, O * scale)
-        U += lost
-        if GATE:
-            ok_next = (t + r + 1 < stop) & (r < C - 1)
-            ρ = until_end(g, row, ok_next, col, H, K, GATE, wide)
-            Kc = load(k, row, ok, col, K)  # again: kept, it would not fit the registers
-        S = write(S * kept, Kc, ρ, U, GATE)
+        S = write(S * γ_C, k, until, near, row, ok, col, K, U + lost, GATE)
     store(ST, row_S, col < K, col_v, V, S)
 
 
 @triton.jit
 def delta_states_kernel(
-    k, v, beta, g, inverse, S, S0, borders,
+    k, v, beta, since, until, kept, inverse, S, S0, borders,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
@@ -223,29 +236,23 @@ def delta_states_kernel(
     n, h = i_nh // H, i_nh % H
     r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
     start, stop = tl.load(borders + n), tl.load(borders + n + 1)
-    wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
     X_S = load(S0, i_nh * K + col, col < K, col_v, V)
     for j in range(0, tl.cdiv(stop - start, C)):
-        t = start + j * C
-        store(S, ((start // C + n + j) * H + h) * K + col, col < K, col_v, V, X_S)
+        t, number = start + j * C, (start // C + n + j) * H + h
+        store(S, number * K + col, col < K, col_v, V, X_S)
         row, ok = (t + r) * H + h, t + r < stop
-        Kc, X = load(k, row, ok, col, K), load(v, row, ok, col_v, V)
-        γ, ρ, kept = 1.0, 1.0, 1.0
-        if GATE:
-            γ, kept = since_start(g, row, ok, col, K, GATE, wide)
+        γ_C = over_chunk(kept, number, col, K, GATE)
+        near = near_one(γ_C, k.dtype.element_ty) if GATE == 2 else 0.0
+        X = load(v, row, ok, col_v, V)
         β = tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
-        D = (X - read(Kc, γ, X_S, GATE)) * β
+        D = (X - read(k, since, near, row, ok, col, K, X_S, GATE)) * β
         U = times(load(inverse, row, ok, r, C), D.to(X.dtype))
-        if GATE:
-            ok_next = (t + r + 1 < stop) & (r < C - 1)
-            ρ = until_end(g, row, ok_next, col, H, K, GATE, wide)
-            Kc = load(k, row, ok, col, K)
-        X_S = write(X_S * kept, Kc, ρ, U, GATE)
+        X_S = write(X_S * γ_C, k, until, near, row, ok, col, K, U, GATE)
 
 
 @triton.jit
 def delta_states_backward_kernel(
-    q, k, beta, g, A, inverse, do, dS, dv, dST, dS0, borders, scale,
+    q, k, beta, since, until, kept, A, inverse, do, dS, dv, dST, dS0, borders, scale,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
@@ -258,35 +265,34 @@ def delta_states_backward_kernel(
     n, h = i_nh // H, i_nh % H
     r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
     start, stop = tl.load(borders + n), tl.load(borders + n + 1)
-    wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
     row_S = i_nh * K + col
     X_dS = load(dST, row_S, col < K, col_v, V)
     chunks = tl.cdiv(stop - start, C)
     for i in range(0, chunks):
         j = chunks - 1 - i
-        t = start + j * C
-        store(dS, ((start // C + n + j) * H + h) * K + col, col < K, col_v, V, X_dS)
+        t, number = start + j * C, (start // C + n + j) * H + h
+        store(dS, number * K + col, col < K, col_v, V, X_dS)
         row, ok = (t + r) * H + h, t + r < stop
-        ok_next = (t + r + 1 < stop) & (r < C - 1)
-        Kc, dO = load(k, row, ok, col, K), load(do, row, ok, col_v, V)
-        γ, ρ, kept = 1.0, 1.0, 1.0
-        if GATE:
-            ρ = until_end(g, row, ok_next, col, H, K, GATE, wide)
-        dU = read(Kc, ρ, X_dS, GATE)
+        γ_C = over_chunk(kept, number, col, K, GATE)
+        near = near_one(γ_C, k.dtype.element_ty) if GATE == 2 else 0.0
+        dO = load(do, row, ok, col_v, V)
+        dU = read(k, until, near, row, ok, col, K, X_dS, GATE)
         dU += dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale
         store(dv, row, ok, col_v, V, dU)
         dV = times(tl.trans(load(inverse, row, ok, r, C)), dU.to(dO.dtype))
         dV *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
-        if GATE:
-            γ, kept = since_start(g, row, ok, col, K, GATE, wide)
-        X_dS = write(X_dS * kept, load(q, row, ok, col, K), γ, dO * scale, GATE)
-        X_dS = write(X_dS, Kc, γ, -dV, GATE)
+        dO = dO * scale
+        if GATE == 1:
+            dO *= tl.load(since + row, mask=ok, other=0.0)[:, None]
+        X_dS = plus_product(X_dS * γ_C, load(q, row, ok, col, K), dO)
+        X_dS = write(X_dS, k, since, near, row, ok, col, K, -dV, GATE)
     store(dS0, row_S, col < K, col_v, V, X_dS)
 
 
 @triton.jit
 def delta_backward_kernel(
-    q, k, v, beta, g, A, M, inverse, do, S, dS, dq, dk, dv, dbeta, dg, chunks, scale,
+    q, k, v, beta, g, since, until, kept, A, M, inverse,
+    do, S, dS, dq, dk, dv, dbeta, dg, chunks, scale,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
@@ -307,8 +313,10 @@ def delta_backward_kernel(
     ok_next, row_S = (start + r + 1 < stop) & (r < C - 1), (i * H + h) * K + col
     lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
     wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
-    Kc = load(k, row, ok, col, K)
+    γ_C = over_chunk(kept, i * H + h, col, K, GATE)
+    near = near_one(γ_C, k.dtype.element_ty) if GATE == 2 else 0.0
     if GATE == 0:
+        Kc = load(k, row, ok, col, K)
         own = dot(Kc, tl.trans(Kc))
     elif GATE == 1:  # of float32 in float64, as all that dg is made of: much of it cancels there
         own = plain_scores(k, k, row, ok, col, K, C)
@@ -316,11 +324,6 @@ def delta_backward_kernel(
     else:
         own = load(M, row, ok, r, C)
     own = tl.where(before, own, 0.0)
-    γ = 1.0
-    if GATE:
-        γ = since_start(g, row, ok, col, K, GATE, wide)[0]
-    if GATE == 1:  # at once: a column kept through the loop would not fit the registers
-        Kc, γ = (Kc * γ).to(Kc.dtype), 1.0
     T, β = load(inverse, row, ok, r, C), tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)
     dβ, S_dS = tl.zeros((C,), tl.float32), tl.zeros((BK,), tl.float32)
     dA, dM = tl.zeros((C, C), tl.float32), tl.zeros((C, C), tl.float32)
@@ -331,7 +334,7 @@ def delta_backward_kernel(
         X, dU = load(v, row, ok, col_v, V), load(dv, row, ok, col_v, V)
         dO, Sc = load(do, row, ok, col_v, V), load(S, row_S, col < K, col_v, V)
         dSc = load(dS, row_S, col < K, col_v, V)
-        E = X - read(Kc, γ, Sc, GATE)
+        E = X - read(k, since, near, row, ok, col, K, Sc, GATE)
         U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
         E -= dot(own.to(U.dtype), U)
         Y = times(tl.trans(T), dU)
@@ -355,26 +358,28 @@ def delta_backward_kernel(
     dQ, dA, dM = dQ * scale, tl.where(lower, dA, 0.0) * scale, tl.where(before, -dM, 0.0)
     # Loaded and computed again: kept through the loop, they would not fit the registers.
     Q, Kc = load(q, row, ok, col, K), load(k, row, ok, col, K)
-    if GATE:
-        γ, kept = since_start(g, row, ok, col, K, GATE, wide)
-        dQ, dK_in = dQ * γ, dK_in * γ
-        dK_out *= until_end(g, row, ok_next, col, H, K, GATE, wide)
     if GATE == 1:
+        γ = tl.load(since + row, mask=ok, other=0.0)[:, None]
+        dQ, dK_in = dQ * γ, dK_in * γ
+        dK_out *= tl.load(until + row, mask=ok, other=0.0)[:, None]
         to_t = tl.sum(Q.to(wide) * dQ + Kc.to(wide) * dK_in, 1)
         from_s = tl.sum(Kc.to(wide) * dK_out, 1)
         # Pairs after r cancel between rows and columns, down to the last bits of float64.
         pairs = (tl.where(before, dA * load(A, row, ok, r, C), 0.0) + dM * own).to(tl.float64)
         dG = tl.cumsum(tl.sum(pairs, 1) - tl.sum(pairs, 0), 0, reverse=True)
-        dG += tl.cumsum(to_t, 0, reverse=True) + tl.sum(S_dS * kept, 1)
+        dG += tl.cumsum(to_t, 0, reverse=True) + tl.sum(S_dS, 0) * γ_C
         dG += tl.sum(tl.where(before, from_s[None, :], 0.0), 1)
         tl.store(dg + row, dG, mask=ok)
         Γ = head_decay(g, row, ok, lower)[0]
         dA, dM = dA * Γ, dM * Γ
     if GATE == 2:
+        γ, γ_C = since_start(g, row, ok, col, K, wide)
+        dQ, dK_in = dQ * γ, dK_in * γ
+        dK_out *= until_end(g, row, ok_next, col, H, K, wide)
         to_t, from_s = Q * dQ + Kc * dK_in, Kc * dK_out
         # A sum over s < r as a product: a running sum less its last term would cancel.
         dG = dot(tl.where(before, 1.0, 0.0), from_s) + tl.cumsum(to_t, 0, reverse=True)
-        store(dg, row, ok, col, K, dG + tl.trans(S_dS[:, None] * kept))
+        store(dg, row, ok, col, K, dG + (S_dS * γ_C)[None, :])
         store(A, row, ok, r, C, dA)
         store(M, row, ok, r, C, dM)
     else:
@@ -384,40 +389,56 @@ def delta_backward_kernel(
     store(dk, row, ok, col, K, dK_in + dK_out)
 
 
-def triangles(
-    q: Tensor, k: Tensor, beta: Tensor, g: Tensor | None, chunks: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A, M (with a decay a channel, else unused) and T of every chunk, each `[B, T, H, C]`."""
+class Prepared(NamedTuple):
+    """What is computed of all chunks at once, before anything walks them.
+
+    With one decay a head `since` and `until` are γ and ρ `[B, T, H]`, with one a channel γ ⊙ K and
+    ρ ⊙ K, and q is γ ⊙ Q; without a decay these, γ_C and M are not used.
+    """
+
+    q: Tensor
+    since: Tensor | None
+    until: Tensor | None
+    kept: Tensor | None  # γ_C, [chunks, H] or [chunks, H, K]
+    A: Tensor  # [B, T, H, C]
+    M: Tensor | None
+    inverse: Tensor  # T, [B, T, H, C]
+
+
+def prepared(q: Tensor, k: Tensor, beta: Tensor, g: Tensor | None, chunks: Tensor) -> Prepared:
+    """The triangles and decays of every chunk."""
     B, T, H, K = q.shape
     gate = gate_kind(g)
     cfg = launch.config("triangles_kernel", launch.architecture(q), q.dtype, gate)
     # Equal keys have equal scores, and with β near 2 nothing fades: the same rounding error δ in
     # every score would add up over the sequence, to T β |δ| (chapter 6, eq-repeated-rounding).
     exact = q.dtype == torch.float32
-    dtype = torch.float64 if exact else q.dtype
-    inverse = torch.empty(B, T, H, cfg.C, dtype=dtype, device=q.device)
-    if g is not None and gate == 2:
+    inverse = q.new_empty(B, T, H, cfg.C, dtype=torch.float64 if exact else q.dtype)
+    q_in, A, M, since, until, kept = q, torch.empty_like(inverse, dtype=q.dtype), *4 * (None,)
+    if gate == 1:
+        since, until = (q.new_empty(B, T, H, dtype=torch.float32) for _ in range(2))
+        kept = q.new_empty(len(chunks), H, dtype=torch.float32)
+    elif g is not None and gate == 2:
         A = channel_scores(q, k, g, chunks)
         M = channel_scores(k, k, g, chunks, torch.float64 if exact else torch.float32)
-    else:
-        A, M = torch.empty_like(inverse, dtype=q.dtype), q
+        q_in, since, until, kept = decayed(q, k, g, chunks, apart=True)
     triangles_kernel[(len(chunks) * H,)](
-        q, k, beta, g, A, M, inverse, chunks, H, K, cfg.C, padded(K), gate,
+        q, k, beta, g, A, M, inverse, since, until, kept, chunks, H, K, cfg.C, padded(K), gate,
         num_warps=cfg.num_warps, num_stages=cfg.num_stages,
     )  # fmt: skip
-    return A, M, inverse
+    return Prepared(q_in, since, until, kept, A, M, inverse)
 
 
 def scan(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, A: Tensor, inverse: Tensor,
-    S0: Tensor, borders: Tensor, scale: float,
+    x: Prepared, k: Tensor, v: Tensor, beta: Tensor, S0: Tensor, borders: Tensor, scale: float,
+    gate: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """O, and the states after the sequences."""
-    (H, K), V, gate = q.shape[2:], v.shape[-1], gate_kind(g)
-    cfg = launch.config("delta_forward_kernel", launch.architecture(q), q.dtype, gate)
+    (H, K), V = k.shape[2:], v.shape[-1]
+    cfg = launch.config("delta_forward_kernel", launch.architecture(k), k.dtype, gate)
     o, ST = torch.empty_like(v), torch.empty_like(S0)
     delta_forward_kernel[(len(S0) * H, triton.cdiv(V, cfg.BV))](
-        q, k, v, beta, g, A, inverse, o, S0, ST, borders, scale,
+        x.q, k, v, beta, x.since, x.until, x.kept, x.A, x.inverse, o, S0, ST, borders, scale,
         H, K, V, cfg.C, padded(K), cfg.BV, gate,
         num_warps=cfg.num_warps, num_stages=cfg.num_stages,
     )  # fmt: skip
@@ -425,15 +446,14 @@ def scan(
 
 
 def states_between(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, A: Tensor, inverse: Tensor,
-    S0: Tensor, pieces: Pieces,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    x: Prepared, k: Tensor, v: Tensor, beta: Tensor, S0: Tensor, pieces: Pieces, gate: int
+) -> tuple[Tensor, Tensor]:
     """The states before the pieces, which take S to P S + R, and P, float64 `[B, n, H, K, K]`."""
     H, K, V = S0.shape[1:]
     zero = S0.new_zeros(len(pieces.borders) - 1, H, K, V)
     one = torch.eye(K, dtype=S0.dtype, device=S0.device).expand(len(zero), H, K, K).contiguous()
-    _, R = scan(q, k, v, beta, g, A, inverse, zero, pieces.borders, 1.0)
-    _, P = scan(q, k, torch.zeros_like(k), beta, g, A, inverse, one, pieces.borders, 1.0)
+    _, R = scan(x, k, v, beta, zero, pieces.borders, 1.0, gate)
+    _, P = scan(x, k, torch.zeros_like(k), beta, one, pieces.borders, 1.0, gate)
     P = pieces.by_sequence(P).double()
     return pieces.states(S0, lambda i, S: P[:, i] @ S, R), P
 
@@ -466,15 +486,15 @@ def delta_rule(
     g = None if g is None else g.contiguous()
     if q.shape[1] == 1 and cu_seqlens is None:
         return step(q, k, v, beta, g, scale, S0, v.dtype)
-    (B, T, H), V = q.shape[:3], v.shape[-1]
-    cfg = launch.config("delta_forward_kernel", launch.architecture(q), q.dtype, gate_kind(g))
+    (B, T, H), V, gate = q.shape[:3], v.shape[-1], gate_kind(g)
+    cfg = launch.config("delta_forward_kernel", launch.architecture(q), q.dtype, gate)
     if not len(S0) * H:
         return torch.empty_like(v), torch.empty_like(S0)
     pieces = cut(q, cu_seqlens, walks=len(S0) * H * triton.cdiv(V, cfg.BV), scans=3)
-    A, _M, inverse = triangles(q, k, beta, g, chunk_table(pieces.borders, B * T, cfg.C))
+    x = prepared(q, k, beta, g, chunk_table(pieces.borders, B * T, cfg.C))
     if pieces.n > 1:
-        S0, _P = states_between(q, k, v, beta, g, A, inverse, S0, pieces)
-    o, ST = scan(q, k, v, beta, g, A, inverse, S0, pieces.borders, scale)
+        S0, _P = states_between(x, k, v, beta, S0, pieces, gate)
+    o, ST = scan(x, k, v, beta, S0, pieces.borders, scale, gate)
     return o, pieces.by_sequence(ST)[:, -1].contiguous()
 
 
@@ -515,7 +535,7 @@ def delta_rule_backward(
         tiles = triton.cdiv(V, back.BV)
         pieces = cut(q, cu_seqlens, walks=heads * tiles, scans=3)
         chunks = chunk_table(pieces.borders, B * T, back.C)
-        A, M, inverse = triangles(q, k, beta, g, chunks)
+        x = prepared(q, k, beta, g, chunks)
         S, dS = (
             torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2)
         )
@@ -523,33 +543,35 @@ def delta_rule_backward(
         def scan_backward(dST: Tensor) -> Tensor:
             dS0 = torch.empty_like(dST)
             delta_states_backward_kernel[(len(dST) * H, tiles)](
-                q, k, beta, g, A, inverse, do, dS, dv, dST, dS0, pieces.borders, scale,
+                x.q, k, beta, x.since, x.until, x.kept, x.A, x.inverse,
+                do, dS, dv, dST, dS0, pieces.borders, scale,
                 H, K, V, back.C, padded(K), back.BV, gate,
                 num_warps=back.num_warps, num_stages=back.num_stages,
             )  # fmt: skip
             return dS0
 
         if pieces.n > 1:
-            S0, P = states_between(q, k, v, beta, g, A, inverse, S0, pieces)
+            S0, P = states_between(x, k, v, beta, S0, pieces, gate)
             dR = scan_backward(torch.zeros_like(S0))
             dST = pieces.gradients(dST, lambda i, dS: P[:, i].mT @ dS, dR)
         dS0 = pieces.by_sequence(scan_backward(dST))[:, 0].contiguous()
         cfg = launch.config("delta_states_kernel", arch, q.dtype, gate)
         delta_states_kernel[(len(S0) * H, triton.cdiv(V, cfg.BV))](
-            k, v, beta, g, inverse, S, S0, pieces.borders,
+            k, v, beta, x.since, x.until, x.kept, x.inverse, S, S0, pieces.borders,
             H, K, V, cfg.C, padded(K), cfg.BV, gate,
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip
         cfg = launch.config("delta_backward_kernel", arch, q.dtype, gate)
         delta_backward_kernel[(len(chunks) * H,)](
-            q, k, v, beta, g, A, M, inverse, do, S, dS, dq, dk, dv, dbeta, dg, chunks, scale,
+            q, k, v, beta, g, x.since, x.until, x.kept, x.A, x.M, x.inverse,
+            do, S, dS, dq, dk, dv, dbeta, dg, chunks, scale,
             H, K, V, cfg.C, padded(K), cfg.BV, gate,
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip
         if g is not None and gate == 2:
-            channel_scores_backward(q, k, g, A, dq, dk, dg, chunks)
+            channel_scores_backward(q, k, g, x.A, dq, dk, dg, chunks)
             dk_as_query = torch.zeros_like(dk)
-            channel_scores_backward(k, k, g, M, dk_as_query, dk, dg, chunks)
+            channel_scores_backward(k, k, g, x.M, dk_as_query, dk, dg, chunks)
             dk += dk_as_query
     dg = dg if g is None else dg.to(g.dtype)
     return dq.to(q.dtype), dk.to(k.dtype), dv, dbeta.to(beta.dtype), dg, dS0

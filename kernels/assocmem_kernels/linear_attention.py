@@ -24,7 +24,14 @@ from torch import Tensor
 from assocmem_kernels import launch
 from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
 from assocmem_kernels.chunks import chunk_table
-from assocmem_kernels.decay import gate_kind, head_decay, since_start, until_end
+from assocmem_kernels.decay import (
+    decayed,
+    gate_kind,
+    head_decay,
+    over_chunk,
+    since_start,
+    until_end,
+)
 from assocmem_kernels.pieces import cut
 from assocmem_kernels.step import step
 from assocmem_kernels.tiles import dot, load, padded, poison, store
@@ -32,11 +39,14 @@ from assocmem_kernels.tiles import dot, load, padded, poison, store
 
 @triton.jit
 def forward_kernel(
-    q, k, v, g, A, o, S0, ST, borders, scale,
+    q, k, v, g, kept, A, o, S0, ST, borders, scale,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
-    """Walk the chunks of one sequence and head with S `[K, BV]` in registers (eq-chunk)."""
+    """Walk the chunks of one sequence and head with S `[K, BV]` in registers (eq-chunk).
+
+    With GATE = 2 q and k are γ ⊙ Q and ρ ⊙ K.
+    """
     i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
     n, h = i_nh // H, i_nh % H
     r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
@@ -44,19 +54,18 @@ def forward_kernel(
     start, stop = tl.load(borders + n), tl.load(borders + n + 1)
     row_S = i_nh * K + col
     S = load(S0, row_S, col < K, col_v, V)
-    for t in range(start, stop, C):
+    for j in range(0, tl.cdiv(stop - start, C)):
+        t, number = start + j * C, (start // C + n + j) * H + h
         row, ok = (t + r) * H + h, t + r < stop
         Q, Kc, X = load(q, row, ok, col, K), load(k, row, ok, col, K), load(v, row, ok, col_v, V)
+        O = dot(Q, S)
         if GATE == 2:
-            γ, kept = since_start(g, row, ok, col, K, GATE)
-            O = dot((Q * γ).to(Q.dtype), S)
-            scores, S = load(A, row, ok, r, C), S * kept
+            scores, S = load(A, row, ok, r, C), S * over_chunk(kept, number, col, K, GATE)
         else:
-            O = dot(Q, S)
             scores = tl.where(lower, dot(Q, tl.trans(Kc)), 0.0)
             if GATE == 1:
-                Γ, γ, ρ, kept = head_decay(g, row, ok, lower)
-                O, scores, S = O * γ[:, None], scores * Γ, S * kept
+                Γ, γ, ρ, γ_C = head_decay(g, row, ok, lower)
+                O, scores, S = O * γ[:, None], scores * Γ, S * γ_C
         # A NaN or infinity in v_s times a masked score of 0 would reach the outputs before s: it is
         # taken out of the product, and put back into every output from s on.
         lost = poison(X)
@@ -64,22 +73,20 @@ def forward_kernel(
         store(o, row, ok, col_v, V, (O + tl.cumsum(lost.to(tl.float32), 0)) * scale)
         if GATE == 1:
             X = (X * ρ[:, None]).to(X.dtype)
-        if GATE == 2:
-            ok_next = (t + r + 1 < stop) & (r < C - 1)
-            Kc = (Kc * until_end(g, row, ok_next, col, H, K, GATE)).to(Kc.dtype)
         S += dot(tl.trans(Kc), X)
     store(ST, row_S, col < K, col_v, V, S)
 
 
 @triton.jit
 def states_kernel(
-    k, v, g, S, S0, ST, borders, scale,
+    k, v, g, kept, S, S0, ST, borders, scale,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
     """Store S before each chunk; from the end, with q and dO for k and v, store dS after each.
 
-    S ← γ_C S + (ρ ⊙ K)ᵀ V, and from the end dS ← γ_C dS + scale · (γ ⊙ Q)ᵀ dO.
+    S ← γ_C S + (ρ ⊙ K)ᵀ V, and from the end dS ← γ_C dS + scale · (γ ⊙ Q)ᵀ dO; with GATE = 2 k is
+    ρ ⊙ K or γ ⊙ Q.
     """
     i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
     n, h = i_nh // H, i_nh % H
@@ -92,27 +99,23 @@ def states_kernel(
     for i in range(0, chunks):
         j = chunks - 1 - i if REVERSE else i
         t = start + j * C
-        chunk = ((start // C + n + j) * H + h) * K + col
-        store(S, chunk, col < K, col_v, V, X_S)
+        number = (start // C + n + j) * H + h
+        store(S, number * K + col, col < K, col_v, V, X_S)
         row, ok = (t + r) * H + h, t + r < stop
         Kc, X = load(k, row, ok, col, K), load(v, row, ok, col_v, V)
         if GATE == 1:
-            _Γ, γ, ρ, kept = head_decay(g, row, ok, lower)
-            X_S = X_S * kept
+            _Γ, γ, ρ, γ_C = head_decay(g, row, ok, lower)
+            X_S = X_S * γ_C
             X = (X * (γ if REVERSE else ρ)[:, None]).to(X.dtype)
         elif GATE == 2:
-            γ, kept = since_start(g, row, ok, col, K, GATE)
-            if not REVERSE:
-                ok_next = (t + r + 1 < stop) & (r < C - 1)
-                γ = until_end(g, row, ok_next, col, H, K, GATE)
-            X_S, Kc = X_S * kept, (Kc * γ).to(Kc.dtype)
+            X_S *= over_chunk(kept, number, col, K, GATE)
         X_S += dot(tl.trans(Kc), X) * scale
     store(ST, row_S, col < K, col_v, V, X_S)
 
 
 @triton.jit
 def backward_kernel(
-    q, k, v, g, A, do, S, dS, dq, dk, dv, dg, chunks, scale,
+    q, k, v, g, k_out, A, do, S, dS, dq, dk, dv, dg, chunks, scale,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
@@ -133,9 +136,7 @@ def backward_kernel(
     lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
     Q, Kc = load(q, row, ok, col, K), load(k, row, ok, col, K)
     if GATE == 2:
-        scores = load(A, row, ok, r, C)
-        ok_next = (start + r + 1 < stop) & (r < C - 1)
-        K_out = (Kc * until_end(g, row, ok_next, col, H, K, GATE)).to(Kc.dtype)
+        scores, K_out = load(A, row, ok, r, C), load(k_out, row, ok, col, K)
     else:
         scores = tl.where(lower, dot(Q, tl.trans(Kc)), 0.0)
         K_out = Kc
@@ -171,10 +172,11 @@ def backward_kernel(
         tl.store(dg + row, dG, mask=ok)
         dA *= Γ
     if GATE == 2:
-        γ, kept = since_start(g, row, ok, col, K, GATE)
-        dQ, dK = dQ * γ, dK * until_end(g, row, ok_next, col, H, K, GATE)
+        γ, γ_C = since_start(g, row, ok, col, K)
+        ok_next = (start + r + 1 < stop) & (r < C - 1)
+        dQ, dK = dQ * γ, dK * until_end(g, row, ok_next, col, H, K)
         # A sum over s < r as a product: a running sum less its last term would cancel.
-        dG = dot(tl.where(before, 1.0, 0.0), Kc * dK) + tl.trans(S_dS[:, None] * kept)
+        dG = dot(tl.where(before, 1.0, 0.0), Kc * dK) + (S_dS * γ_C)[None, :]
         store(dg, row, ok, col, K, dG + tl.cumsum(Q * dQ, 0, reverse=True))
         store(A, row, ok, r, C, dA)
     else:
@@ -220,14 +222,16 @@ def linear_attention(
         return o, torch.empty_like(S0)
     tiles = triton.cdiv(V, cfg.BV)
     pieces = cut(q, cu_seqlens, walks=len(S0) * H * tiles, scans=2)
-    A = q
+    A, kept = None, None
     if g is not None and gate == 2:
-        A = channel_scores(q, k, g, chunk_table(pieces.borders, B * T, cfg.C))
+        chunks = chunk_table(pieces.borders, B * T, cfg.C)
+        A = channel_scores(q, k, g, chunks)
+        q, _, k, kept = decayed(q, k, g, chunks)
 
     def scan(S0: Tensor) -> Tensor:
         ST = torch.empty_like(S0)
         forward_kernel[(len(S0) * H, tiles)](
-            q, k, v, g, A, o, S0, ST, pieces.borders, scale,
+            q, k, v, g, kept, A, o, S0, ST, pieces.borders, scale,
             H, K, V, cfg.C, padded(K), cfg.BV, gate,
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip
@@ -274,11 +278,15 @@ def linear_attention_backward(
     pieces = cut(q, cu_seqlens, walks=len(S0) * H * tiles, scans=2)
     chunks = chunk_table(pieces.borders, B * T, cfg.C)
     S, dS = (torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
+    q_in, k_out, kept, A = q, k, None, None
+    if g is not None and gate == 2:
+        q_in, _, k_out, kept = decayed(q, k, g, chunks)
+        A = channel_scores(q, k, g, chunks)
 
     def scan(k: Tensor, v: Tensor, S: Tensor, S0: Tensor, scale: float, reverse: bool) -> Tensor:
         ST = torch.empty_like(S0)
         states_kernel[(len(S0) * H, tiles)](
-            k, v, g, S, S0, ST, pieces.borders, scale,
+            k, v, g, kept, S, S0, ST, pieces.borders, scale,
             H, K, V, cfg.C, padded(K), cfg.BV, gate, reverse,
             num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip
@@ -286,10 +294,10 @@ def linear_attention_backward(
 
     if pieces.n > 1:
         zero, decay = S0.new_zeros(B * pieces.n, H, K, V), pieces.decay(g)
-        S0 = pieces.states(S0, decay, scan(k, v, S, zero, 1.0, False))
-        dST = pieces.gradients(dST, decay, scan(q, do, dS, zero, scale, True))
-    scan(k, v, S, S0, 1.0, False)
-    dS0 = pieces.by_sequence(scan(q, do, dS, dST, scale, True))[:, 0].contiguous()
+        S0 = pieces.states(S0, decay, scan(k_out, v, S, zero, 1.0, False))
+        dST = pieces.gradients(dST, decay, scan(q_in, do, dS, zero, scale, True))
+    scan(k_out, v, S, S0, 1.0, False)
+    dS0 = pieces.by_sequence(scan(q_in, do, dS, dST, scale, True))[:, 0].contiguous()
 
     # With a decay a channel a second kernel adds to the gradients, which are not rounded before.
     dtype = torch.float32 if gate == 2 else q.dtype
@@ -298,12 +306,11 @@ def linear_attention_backward(
     dg = torch.empty(0 if g is None else g.shape, dtype=torch.float32, device=q.device)
     cfg = launch.config("backward_kernel", arch, q.dtype, gate)
     options = {"num_warps": cfg.num_warps, "num_stages": cfg.num_stages}
-    A = channel_scores(q, k, g, chunks) if g is not None and gate == 2 else q
     backward_kernel[(len(chunks) * H,)](
-        q, k, v, g, A, do, S, dS, dq, dk, dv, dg, chunks, scale,
+        q, k, v, g, k_out, A, do, S, dS, dq, dk, dv, dg, chunks, scale,
         H, K, V, cfg.C, padded(K), cfg.BV, gate, **options,
     )  # fmt: skip
-    if g is not None and gate == 2:
+    if g is not None and A is not None:
         channel_scores_backward(q, k, g, A, dq, dk, dg, chunks)
     return dq.to(q.dtype), dk.to(k.dtype), dv, dg if g is None else dg.to(g.dtype), dS0
 
