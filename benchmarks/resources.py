@@ -4,9 +4,9 @@
     python benchmarks/resources.py --show     # print the stored table
 
 No GPU is needed. Each row is one kernel, architecture, precision, head size and gate in its launch
-configuration: shared memory against the architecture's limit, registers, spilled bytes, and the
-tensor-core instructions of its machine code. A row holds a fingerprint of the code that it
-measured, so that it is known without a compiler which rows are old.
+configuration: shared memory against the architecture's limit, registers, spilled bytes, and of its
+machine code the tensor-core instructions and the length of the longest loop. A row holds a
+fingerprint of the code that it measured, so that it is known without a compiler which rows are old.
 """
 
 from __future__ import annotations
@@ -82,7 +82,13 @@ KERNELS = {
     "erase_key_gradient_kernel": deltaformer_backward,
     "key_gradient_kernel": deltaformer_backward,
 }
-GATES = {channel_scores: (2,), decay: (2,), erase: (0,), deltaformer: (0,), deltaformer_backward: (0,)}
+GATES = {
+    channel_scores: (2,),
+    decay: (2,),
+    erase: (0,),
+    deltaformer: (0,),
+    deltaformer_backward: (0,),
+}
 
 
 @dataclass(frozen=True)
@@ -140,8 +146,8 @@ def source(case: Case) -> ASTSource:
     }  # fmt: skip
     # With a decay a channel the gradients of q and k are summed in float32.
     float32 = FLOAT32 | ({"dq", "dk"} if case.gate == 2 else {"since", "until"})
-    # The triangular system of float32 is in float64, with scores of its own where they are stored.
-    float64 = {"inverse"} | ({"M"} if case.gate == 2 else set())
+    # The triangular system of float32 is in float64.
+    float64 = {"inverse", "M"}
     if KERNELS[case.kernel] is channel_scores:
         float64 |= {"A", "dA"}
     signature, constants, attributes = {}, {}, {}
@@ -184,20 +190,44 @@ def measure(case: Case) -> dict:
 def _nvidia(asm) -> dict:
     ptx = asm["ptx"]
     wgmma = re.findall(r"wgmma\.mma_async[^;]*;", ptx)
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as f:
         f.write(asm["cubin"])
         f.flush()
-        usage = subprocess.run(
-            [tool, "-res-usage", f.name], capture_output=True, text=True, check=True
-        ).stdout
+        usage = _answer("cuobjdump", "-res-usage", f.name)
+        code = _answer("nvdisasm", "-c", f.name)
     return {
         "registers": int(re.findall(r"REG:(\d+)", usage)[-1]),
         "spilled": int(re.findall(r"STACK:(\d+)", usage)[-1]),
         "tensor_core": ptx.count("mma.sync.aligned") + len(wgmma) + ptx.count("tcgen05.mma"),
         # A in registers: two brace lists of operands before the descriptor of B.
         "wgmma_register_a": sum(w.count("{") >= 2 for w in wgmma),
+        "loop": longest_loop(code, r"\s*/\*[0-9a-f]{4,}\*/ .*;", r"BRA.*`\((\.L\w+)\)"),
     }
+
+
+def _answer(tool: str, *arguments: str) -> str:
+    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / tool
+    return subprocess.run([path, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def longest_loop(code: str, instruction: str, jump: str) -> int:
+    """How many instructions lie between a jump back and its label, at most; 0 without a loop.
+
+    Args:
+        code: machine code, a line an instruction or label.
+        instruction: what a line of an instruction matches.
+        jump: what is found in a jump, with the label as its group.
+    """
+    labels: dict[str, int] = {}
+    n = longest = 0
+    for line in code.splitlines():
+        if label := re.match(r"\s*(\.L\w+):", line):
+            labels[label[1]] = n
+        elif re.match(instruction, line):
+            n += 1
+            if (to := re.search(jump, line)) and to[1] in labels:
+                longest = max(longest, n - labels[to[1]])
+    return longest if longest > 1 else 0  # one jump to itself ends the code
 
 
 def _amd(assembly: str) -> dict:
@@ -209,6 +239,7 @@ def _amd(assembly: str) -> dict:
         "spilled": last("vgpr_spill_count"),
         "tensor_core": assembly.count("v_mfma"),
         "wgmma_register_a": 0,
+        "loop": longest_loop(assembly, r"\t[a-z]", r"s_c?branch\w* (\.L\w+)"),
     }
 
 

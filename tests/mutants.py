@@ -419,9 +419,9 @@ MUTANTS = (
     ),
     Mutant(
         "the kernel rounds equal keys each in its own way",
-        DELTA_KERNEL,
-        "near = tl.where(tl.min(γ, 0) > 0.5, 1.0, 0.0)",
-        "near = tl.where(tl.min(γ, 0) > 5.0, 1.0, 0.0)",
+        KERNEL_DECAY,
+        "tl.where(kept > 0.5, 1.0, 0.0)",
+        "tl.where(kept > 5.0, 1.0, 0.0)",
         ("tests/kernels/test_delta_rule.py -k round_away",),
     ),
     Mutant(
@@ -434,15 +434,15 @@ MUTANTS = (
     Mutant(
         "the kernel's decays a head are exact to float32 only",
         DELTA_KERNEL,
-        "head_decay(g, row, ok, lower, L.dtype)[0]",
-        "head_decay(g, row, ok, lower)[0]",
+        "head_decay(g, row, ok, lower, L.dtype)",
+        "head_decay(g, row, ok, lower)",
         ("tests/kernels/test_delta_rule.py",),
     ),
     Mutant(
         "the kernel's own scores, which nearly cancel in the gradient of g, are float32",
         DELTA_KERNEL,
-        "own = plain_scores(k, k, row, ok, col, K, C)",
-        "own = dot(Kc, tl.trans(Kc))",
+        "own = torch.float64 if exact else torch.float32",
+        "own = torch.float32",
         ("tests/kernels/test_delta_rule.py -k round_away",),
     ),
     Mutant(
@@ -469,8 +469,8 @@ MUTANTS = (
     Mutant(
         "the kernel corrects the wrong way",
         DELTA_KERNEL,
-        "D = (X - read(Kc, γ, S, GATE))",
-        "D = (X + read(Kc, γ, S, GATE))",
+        "D = (X - read(k, since, near, row, ok, col, K, S, GATE))",
+        "D = (X + read(k, since, near, row, ok, col, K, S, GATE))",
         (DELTA_KERNEL_TEST, CHAPTER_6),
     ),
     Mutant(
@@ -1142,16 +1142,37 @@ MUTANTS = (
     Mutant(
         "a decay until the end of the chunk is one since its start",
         KERNEL_DECAY,
-        "tl.cumsum(load(g, row + H, ok_next, col, K).to(tl.float32), 0, reverse=True)",
-        "tl.cumsum(load(g, row + H, ok_next, col, K).to(tl.float32), 0)",
+        "tl.cumsum(x, 0, reverse=True)",
+        "tl.cumsum(x, 0)",
         (KERNEL_TEST,),
     ),
     Mutant(
         "a decay a head since the chunk's start lacks the token's own",
         KERNEL_DECAY,
-        "r[:, None] >= r[None, :]",
-        "r[:, None] > r[None, :]",
+        "tl.exp(G.to(dtype))",
+        "tl.exp((G - x).to(dtype))",
+        (DELTA_KERNEL_TEST, KERNEL_TEST),
+    ),
+    Mutant(
+        "what is near 1 in the decays to the chunk's end is counted twice",
+        KERNEL_DECAY,
+        "γ_rest, ρ = γ - near[None, :], ρ - near[None, :]",
+        "γ_rest = γ - near[None, :]",
         (DELTA_KERNEL_TEST,),
+    ),
+    Mutant(
+        "scores are split into two factors where one of them overflows",
+        CHANNEL_SCORES,
+        "STRONG = tl.constexpr(80.0)",
+        "STRONG = tl.constexpr(800.0)",
+        ("tests/kernels/test_scans.py -k factors",),
+    ),
+    Mutant(
+        "the gradient of a decay lacks the pairs that it is not between",
+        CHANNEL_SCORES,
+        "tl.cumsum(Q * dQ - Kc * dK, 0, reverse=True)",
+        "tl.cumsum(Q * dQ, 0, reverse=True)",
+        ("tests/kernels/test_scans.py -k factors",),
     ),
     Mutant(
         "a NaN is looked for by taking a number from itself",

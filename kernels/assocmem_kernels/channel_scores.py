@@ -8,7 +8,7 @@ tokens here.
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from assocmem_kernels import launch
 from assocmem_kernels.tiles import dot, load, padded, store
 
-# Largest sum of log decays within a chunk for exp(-G), which overflows at 88.
+# Up to this |G| the two factors are used: exp(88.8) is infinite in float32.
 STRONG = tl.constexpr(80.0)
 
 
@@ -88,8 +88,8 @@ def channel_scores_kernel(
     else:
         G = tl.cumsum(load(g, row, ok, col, K).to(tl.float32), 0)
         if tl.max(tl.max(tl.abs(G), 1), 0) < STRONG:
-            Q_in, grown = load(q, row, ok, col, K) * tl.exp(G), load(k, row, ok, col, K) * tl.exp(-G)
-            scores = tl.where(r[:, None] >= r[None, :], dot(Q_in, tl.trans(grown)), 0.0)
+            Q, Kc = load(q, row, ok, col, K) * tl.exp(G), load(k, row, ok, col, K) * tl.exp(-G)
+            scores = tl.where(r[:, None] >= r[None, :], dot(Q, tl.trans(Kc)), 0.0)
         else:
             scores = scores_one_by_one(q, k, g, start, stop, h, row, ok, col, H, K, wide)
     store(A, row, ok, r, C, scores)

@@ -4,8 +4,9 @@
 chunk's end, γ_C over the whole chunk.
 """
 
-# A type stands where the checker expects constexpr.
-# pyright: reportArgumentType=false
+# A type stands where constexpr is expected; a launch has options that are no parameters.
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
@@ -82,7 +83,7 @@ def decayed_kernel(
 ):  # fmt: skip
     """γ ⊙ Q, γ ⊙ K, ρ ⊙ K and γ_C of one chunk with a decay a channel, once for all tiles of V.
 
-    Of γ ⊙ K and ρ ⊙ K what `near_one` ⊙ K lacks.
+    With k_in, the part `near_one` ⊙ K of γ ⊙ K and ρ ⊙ K is left out of both.
     """
     i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
     r, col = tl.arange(0, C), tl.arange(0, BK)
@@ -106,10 +107,19 @@ def decayed_kernel(
 def decayed(
     q: Tensor, k: Tensor, g: Tensor, chunks: Tensor, *, apart: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-    """γ ⊙ Q, γ ⊙ K where it is kept apart from what is near K, ρ ⊙ K, and γ_C `[chunks, H, K]`."""
+    """γ ⊙ Q, γ ⊙ K, ρ ⊙ K and γ_C `[chunks, H, K]` of a decay a channel.
+
+    Args:
+        q: queries `[B, T, H, K]`.
+        k: keys like q.
+        g: natural log of the decay, like q.
+        chunks: as `chunk_table` hands it back.
+        apart: leave `near_one` ⊙ K out of γ ⊙ K and ρ ⊙ K; otherwise there is no γ ⊙ K.
+    """
     H, K = q.shape[2:]
     cfg = launch.config("decayed_kernel", launch.architecture(q), q.dtype, 2)
-    q_in, k_in, k_out = torch.empty_like(q), torch.empty_like(k) if apart else None, torch.empty_like(k)
+    q_in, k_out = torch.empty_like(q), torch.empty_like(k)
+    k_in = torch.empty_like(k) if apart else None
     kept = torch.empty(len(chunks), H, K, dtype=torch.float32, device=q.device)
     decayed_kernel[(len(chunks) * H,)](
         q, k, g, q_in, k_in, k_out, kept, chunks, H, K, cfg.C, padded(K), num_warps=cfg.num_warps

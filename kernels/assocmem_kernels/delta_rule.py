@@ -6,9 +6,11 @@
 The decays Γ, γ, ρ and γ_C are those of `decay.py`. GATE: 0 no decay, 1 one a head (g `[B, T, H]`),
 2 one a channel (g `[B, T, H, K]`), with which Q Kᵀ ⊙ Γ and K Kᵀ ⊙ Γ come from `channel_scores.py`.
 
-Forward: one kernel prepares A and T of every chunk, all at once; then one program per head and tile
-of V walks the chunks with S in registers. Backward: the same walk stores S before each chunk, a
-walk from the end stores dS after each chunk, and then all chunks are independent.
+Forward: one kernel prepares A, T and the decays of every chunk, all at once; then one program per
+head and tile of V walks the chunks with S in registers. Backward: the same walk stores S before
+each chunk, a walk from the end stores dS after each chunk, and then all chunks are independent.
+
+The walks get γ, ρ and γ_C as `since`, `until` and `kept`: see `Prepared`.
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
@@ -161,9 +163,10 @@ def triangles_kernel(
     q, k, beta, g, A, M, inverse, since, until, kept, chunks,
     H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
-    """A = tril(Q Kᵀ ⊙ Γ) and T = (I + strict_lower(β ⊙ K Kᵀ ⊙ Γ))⁻¹ of one chunk.
+    """A = tril(Q Kᵀ ⊙ Γ), M = K Kᵀ ⊙ Γ and T = (I + strict_lower(β ⊙ M))⁻¹ of one chunk.
 
-    With a decay a head also γ, ρ and γ_C, once for all tiles of V.
+    With a decay a head also γ, ρ and γ_C, once for all tiles of V. With a decay a channel A and M
+    are there already.
     """
     i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
     r, col = tl.arange(0, C), tl.arange(0, BK)
@@ -184,6 +187,8 @@ def triangles_kernel(
             tl.store(until + row, ρ, mask=ok)
             tl.store(kept + i * H + h, γ_C)
         store(A, row, ok, r, C, tl.where(lower, scores, 0.0))
+        if M is not None:
+            store(M, row, ok, r, C, L)
     L *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
     # A NaN or infinity is left out here: it comes back with the right-hand side.
     L = tl.where(before & (poison(L) == 0.0), L, 0.0)
@@ -315,15 +320,7 @@ def delta_backward_kernel(
     wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
     γ_C = over_chunk(kept, i * H + h, col, K, GATE)
     near = near_one(γ_C, k.dtype.element_ty) if GATE == 2 else 0.0
-    if GATE == 0:
-        Kc = load(k, row, ok, col, K)
-        own = dot(Kc, tl.trans(Kc))
-    elif GATE == 1:  # of float32 in float64, as all that dg is made of: much of it cancels there
-        own = plain_scores(k, k, row, ok, col, K, C)
-        own *= head_decay(g, row, ok, lower, own.dtype)[0]
-    else:
-        own = load(M, row, ok, r, C)
-    own = tl.where(before, own, 0.0)
+    own = tl.where(before, load(M, row, ok, r, C), 0.0)
     T, β = load(inverse, row, ok, r, C), tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)
     dβ, S_dS = tl.zeros((C,), tl.float32), tl.zeros((BK,), tl.float32)
     dA, dM = tl.zeros((C, C), tl.float32), tl.zeros((C, C), tl.float32)
@@ -334,6 +331,7 @@ def delta_backward_kernel(
         X, dU = load(v, row, ok, col_v, V), load(dv, row, ok, col_v, V)
         dO, Sc = load(do, row, ok, col_v, V), load(S, row_S, col < K, col_v, V)
         dSc = load(dS, row_S, col < K, col_v, V)
+        S_dS += tl.sum(Sc.to(tl.float32) * dSc.to(tl.float32), 1)
         E = X - read(k, since, near, row, ok, col, K, Sc, GATE)
         U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
         E -= dot(own.to(U.dtype), U)
@@ -341,7 +339,6 @@ def delta_backward_kernel(
         dV = (Y * β[:, None]).to(X.dtype)
         store(dv, row, ok, col_v, V, dV)
         dβ += tl.sum(Y * E, 1)
-        S_dS += tl.sum(Sc.to(tl.float32) * dSc.to(tl.float32), 1)
         if GATE == 1:
             dA = plus_product(dA, tl.trans(dO), tl.trans(U))
             dM = plus_product(dM, tl.trans(dV), tl.trans(U))
@@ -373,13 +370,13 @@ def delta_backward_kernel(
         Γ = head_decay(g, row, ok, lower)[0]
         dA, dM = dA * Γ, dM * Γ
     if GATE == 2:
-        γ, γ_C = since_start(g, row, ok, col, K, wide)
+        γ = since_start(g, row, ok, col, K, wide)[0]
         dQ, dK_in = dQ * γ, dK_in * γ
         dK_out *= until_end(g, row, ok_next, col, H, K, wide)
         to_t, from_s = Q * dQ + Kc * dK_in, Kc * dK_out
         # A sum over s < r as a product: a running sum less its last term would cancel.
         dG = dot(tl.where(before, 1.0, 0.0), from_s) + tl.cumsum(to_t, 0, reverse=True)
-        store(dg, row, ok, col, K, dG + (S_dS * γ_C)[None, :])
+        store(dg, row, ok, col, K, dG + tl.trans(S_dS[:, None] * γ_C))
         store(A, row, ok, r, C, dA)
         store(M, row, ok, r, C, dM)
     else:
@@ -392,8 +389,8 @@ def delta_backward_kernel(
 class Prepared(NamedTuple):
     """What is computed of all chunks at once, before anything walks them.
 
-    With one decay a head `since` and `until` are γ and ρ `[B, T, H]`, with one a channel γ ⊙ K and
-    ρ ⊙ K, and q is γ ⊙ Q; without a decay these, γ_C and M are not used.
+    With one decay a head `since` and `until` are γ and ρ `[B, T, H]`. With one a channel they are
+    γ ⊙ K and ρ ⊙ K, of float32 keys without `near_one` ⊙ K, and q is γ ⊙ Q.
     """
 
     q: Tensor
@@ -401,12 +398,14 @@ class Prepared(NamedTuple):
     until: Tensor | None
     kept: Tensor | None  # γ_C, [chunks, H] or [chunks, H, K]
     A: Tensor  # [B, T, H, C]
-    M: Tensor | None
+    M: Tensor | None  # [B, T, H, C], where it is needed
     inverse: Tensor  # T, [B, T, H, C]
 
 
-def prepared(q: Tensor, k: Tensor, beta: Tensor, g: Tensor | None, chunks: Tensor) -> Prepared:
-    """The triangles and decays of every chunk."""
+def prepared(
+    q: Tensor, k: Tensor, beta: Tensor, g: Tensor | None, chunks: Tensor, *, backward: bool
+) -> Prepared:
+    """The triangles and decays of every chunk, and M for a backward pass."""
     B, T, H, K = q.shape
     gate = gate_kind(g)
     cfg = launch.config("triangles_kernel", launch.architecture(q), q.dtype, gate)
@@ -414,13 +413,18 @@ def prepared(q: Tensor, k: Tensor, beta: Tensor, g: Tensor | None, chunks: Tenso
     # every score would add up over the sequence, to T β |δ| (chapter 6, eq-repeated-rounding).
     exact = q.dtype == torch.float32
     inverse = q.new_empty(B, T, H, cfg.C, dtype=torch.float64 if exact else q.dtype)
-    q_in, A, M, since, until, kept = q, torch.empty_like(inverse, dtype=q.dtype), *4 * (None,)
+    # Much of what the gradient of g is made of cancels: in float32 it comes of float64, too.
+    own = torch.float64 if exact else torch.float32
+    A, M = torch.empty_like(inverse, dtype=q.dtype), None
+    if backward and gate < 2:
+        M = torch.empty_like(inverse, dtype=own)
+    q_in, since, until, kept = q, None, None, None
     if gate == 1:
         since, until = (q.new_empty(B, T, H, dtype=torch.float32) for _ in range(2))
         kept = q.new_empty(len(chunks), H, dtype=torch.float32)
     elif g is not None and gate == 2:
         A = channel_scores(q, k, g, chunks)
-        M = channel_scores(k, k, g, chunks, torch.float64 if exact else torch.float32)
+        M = channel_scores(k, k, g, chunks, own)
         q_in, since, until, kept = decayed(q, k, g, chunks, apart=True)
     triangles_kernel[(len(chunks) * H,)](
         q, k, beta, g, A, M, inverse, since, until, kept, chunks, H, K, cfg.C, padded(K), gate,
@@ -491,7 +495,7 @@ def delta_rule(
     if not len(S0) * H:
         return torch.empty_like(v), torch.empty_like(S0)
     pieces = cut(q, cu_seqlens, walks=len(S0) * H * triton.cdiv(V, cfg.BV), scans=3)
-    x = prepared(q, k, beta, g, chunk_table(pieces.borders, B * T, cfg.C))
+    x = prepared(q, k, beta, g, chunk_table(pieces.borders, B * T, cfg.C), backward=False)
     if pieces.n > 1:
         S0, _P = states_between(x, k, v, beta, S0, pieces, gate)
     o, ST = scan(x, k, v, beta, S0, pieces.borders, scale, gate)
@@ -535,7 +539,7 @@ def delta_rule_backward(
         tiles = triton.cdiv(V, back.BV)
         pieces = cut(q, cu_seqlens, walks=heads * tiles, scans=3)
         chunks = chunk_table(pieces.borders, B * T, back.C)
-        x = prepared(q, k, beta, g, chunks)
+        x = prepared(q, k, beta, g, chunks, backward=True)
         S, dS = (
             torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2)
         )

@@ -46,13 +46,13 @@ def processors(x: Tensor) -> int:
 # Registers set the sizes. At 64 tokens a chunk Hopper would multiply with wgmma whose first operand
 # lies in registers, which the assembler that Triton ships can miscompile; at 32 it does not.
 # float32 is not rounded to TF32, so its products run on ordinary cores and take more registers.
-# A decay a channel keeps whole tiles of decays, and its scores are summed 16 tokens at a time.
+# With a decay a channel, scores are summed 16 tokens at a time.
 KINDS = ("half", "half, channel", "float32", "float32, channel")
 TABLE = {
     "forward_kernel": ((32, 16, 8, 2), (16, 32, 4, 2), (16, 16, 8, 2), (16, 16, 8, 1)),
     "states_kernel": ((32, 64, 8, 2), (16, 64, 4, 2), (16, 16, 8, 2), (16, 16, 8, 1)),
     "backward_kernel": ((32, 64, 8, 2), (16, 32, 4, 2), (16, 32, 8, 3), (16, 32, 8, 3)),
-    "triangles_kernel": ((32, 16, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
+    "triangles_kernel": ((32, 16, 2, 1), (16, 16, 1, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
     "delta_forward_kernel": ((32, 32, 4, 2), (16, 32, 4, 2), (16, 16, 8, 1), (16, 16, 8, 2)),
     "delta_states_kernel": ((32, 64, 4, 2), (16, 64, 4, 2), (16, 16, 8, 2), (16, 16, 8, 2)),
     "delta_states_backward_kernel": (
@@ -78,13 +78,19 @@ EXCEPTIONS = {
     ("sm_80", "forward_kernel", "float32, channel"): (16, 16, 8, 2),
     ("sm_80", "delta_forward_kernel", "half"): (32, 32, 8, 2),
     ("sm_80", "delta_forward_kernel", "half, head"): (32, 32, 4, 2),
+    ("sm_80", "delta_backward_kernel", "float32"): (16, 16, 4, 1),
+    ("sm_80", "delta_backward_kernel", "float32, head"): (16, 16, 8, 1),
     ("sm_86", "delta_forward_kernel", "half"): (32, 32, 8, 2),
     ("sm_86", "delta_forward_kernel", "half, head"): (32, 32, 4, 2),
     ("sm_86", "delta_states_backward_kernel", "half, head"): (32, 32, 4, 2),
+    ("sm_86", "delta_backward_kernel", "float32"): (16, 16, 4, 1),
+    ("sm_86", "delta_backward_kernel", "float32, head"): (16, 16, 8, 1),
     ("sm_86", "recall_kernel", "float32"): (32, 16, 8, 2),
     ("sm_89", "delta_forward_kernel", "half"): (32, 32, 8, 2),
     ("sm_89", "delta_forward_kernel", "half, head"): (32, 32, 4, 2),
     ("sm_89", "delta_states_backward_kernel", "half, head"): (32, 32, 4, 2),
+    ("sm_89", "delta_backward_kernel", "float32"): (16, 16, 4, 1),
+    ("sm_89", "delta_backward_kernel", "float32, head"): (16, 16, 8, 1),
     ("sm_89", "recall_kernel", "float32"): (32, 16, 8, 2),
     ("sm_90", "forward_kernel", "half"): (32, 64, 8, 2),
     ("sm_90", "forward_kernel", "half, channel"): (16, 64, 4, 2),
@@ -93,6 +99,8 @@ EXCEPTIONS = {
     ("sm_90", "delta_forward_kernel", "half"): (32, 64, 4, 3),
     ("sm_90", "delta_forward_kernel", "half, head"): (32, 32, 4, 2),
     ("sm_90", "delta_forward_kernel", "half, channel"): (16, 64, 4, 2),
+    ("sm_90", "delta_backward_kernel", "half"): (32, 32, 4, 1),
+    ("sm_90", "delta_backward_kernel", "half, head"): (32, 32, 8, 1),
     ("sm_90", "erase_key_gradient_kernel", "half"): (64, 64, 8, 2),
     ("sm_100", "forward_kernel", "half"): (32, 64, 8, 2),
     ("sm_100", "forward_kernel", "half, channel"): (16, 64, 4, 2),
@@ -115,7 +123,6 @@ EXCEPTIONS = {
     ("sm_120", "delta_states_backward_kernel", "half"): (32, 32, 4, 2),
     ("sm_120", "delta_backward_kernel", "half"): (32, 16, 8, 1),
     ("sm_120", "delta_backward_kernel", "float32, head"): (16, 16, 8, 2),
-    ("sm_120", "channel_scores_backward_kernel", "float32, channel"): (16, 16, 16, 1),
     ("gfx942", "forward_kernel", "half"): (32, 32, 4, 2),
     ("gfx942", "states_kernel", "half"): (32, 32, 4, 2),
     ("gfx942", "backward_kernel", "half"): (32, 32, 4, 2),

@@ -7,8 +7,9 @@ chunk's end. GATE: 0 no decay, 1 one a head (g `[B, T, H]`), 2 one a channel (g 
 
 Forward: one program per head and tile of V walks the chunks with S in registers. Backward: the
 same walk stores S before each chunk, a walk from the end stores dS after each chunk, and then all
-chunks are independent. With a decay a channel, the scores A = Q Kᵀ ⊙ Γ come from kernels of their
-own (`channel_scores.py`). Few long sequences are cut into pieces first (`pieces.py`).
+chunks are independent. With a decay a channel, γ ⊙ Q and ρ ⊙ K (`decay.py`) and the scores
+A = Q Kᵀ ⊙ Γ (`channel_scores.py`) come from kernels of their own, once for all tiles of V. Few long
+sequences are cut into pieces first (`pieces.py`).
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.

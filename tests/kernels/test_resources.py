@@ -54,10 +54,27 @@ def test_the_compiler_gives_what_is_stored(arch):
             assert row["shared"] <= row["limit"], row
 
 
+def test_the_longest_loop():
+    nvidia = """
+    .L_x_1:
+        /*0010*/                   FADD R1, R2, R3 ;
+    .L_x_2:
+        /*0020*/                   FMUL R1, R1, R1 ;
+        /*0030*/              @P0  BRA `(.L_x_2) ;
+        /*0040*/              @P1  BRA `(.L_x_1) ;
+        /*0050*/              @P2  BRA `(.L_x_3) ;
+    .L_x_3:
+        /*0060*/                   BRA `(.L_x_3);
+    """
+    code = r"\s*/\*[0-9a-f]{4,}\*/ .*;", r"BRA.*`\((\.L\w+)\)"
+    assert resources.longest_loop(nvidia, *code) == 4
+    assert resources.longest_loop(nvidia[nvidia.index("@P2") :], *code) == 0
+
+
 def test_half_precision_runs_on_tensor_cores():
     for row in STORED["rows"]:
         # One token, and a decay a channel, are no products of matrices.
-        elementwise = row["kernel"].startswith(("step", "channel_scores"))
+        elementwise = row["kernel"] in ("step_kernel", *CHANNEL)
         elementwise |= row["kernel"] == "triangles_kernel" and row["gate"] == 2
         if not elementwise and row["arch"] != "sm_75" and row["dtype"] != "fp32":
             assert row["tensor_core"] > 0, row
@@ -67,12 +84,14 @@ def test_no_wgmma_takes_its_first_operand_from_registers():
     assert [row for row in STORED["rows"] if row["wgmma_register_a"]] == []
 
 
+# With a decay a channel only.
+CHANNEL = ("decayed_kernel", "channel_scores_kernel", "channel_scores_backward_kernel")
+
 # Launched one after the other over the same chunks.
 TOGETHER = (
-    ("forward_kernel", "channel_scores_kernel"),
-    ("states_kernel", "backward_kernel", "channel_scores_kernel", "channel_scores_backward_kernel"),
-    (*(name for name in resources.KERNELS if name.startswith(("triangles", "delta"))),
-     "channel_scores_kernel", "channel_scores_backward_kernel"),
+    ("forward_kernel", *CHANNEL[:2]),
+    ("states_kernel", "backward_kernel", *CHANNEL),
+    (*(name for name in resources.KERNELS if name.startswith(("triangles", "delta"))), *CHANNEL),
     ("erase_triangles_kernel", "correct_kernel", "correct_backward_kernel"),
 )  # fmt: skip
 
@@ -82,8 +101,7 @@ def test_kernels_that_share_chunks_agree_on_their_length(kernels):
     for arch in launch.ARCHITECTURES:
         for dtype in resources.TYPES:
             for gate in (0, 1, 2):
-                # Scores of their own exist with a decay a channel only.
-                names = [k for k in kernels if gate == 2 or not k.startswith("channel_scores")]
+                names = [k for k in kernels if gate == 2 or k not in CHANNEL]
                 assert len({launch.config(k, arch, dtype, gate).C for k in names}) == 1, arch
 
 
