@@ -469,8 +469,8 @@ MUTANTS = (
     Mutant(
         "the kernel corrects the wrong way",
         DELTA_KERNEL,
-        "D = (X - read(k, since, near, row, ok, col, K, S, GATE))",
-        "D = (X + read(k, since, near, row, ok, col, K, S, GATE))",
+        "D = (X - read(k, since, γ_C, row, ok, col, K, S, GATE))",
+        "D = (X + read(k, since, γ_C, row, ok, col, K, S, GATE))",
         (DELTA_KERNEL_TEST, CHAPTER_6),
     ),
     Mutant(
@@ -1156,8 +1156,8 @@ MUTANTS = (
     Mutant(
         "what is near 1 in the decays to the chunk's end is counted twice",
         KERNEL_DECAY,
-        "γ_rest, ρ = γ - near[None, :], ρ - near[None, :]",
-        "γ_rest = γ - near[None, :]",
+        "        ρ -= near\n",
+        "",
         (DELTA_KERNEL_TEST,),
     ),
     Mutant(

@@ -25,6 +25,12 @@ STRONG = tl.constexpr(80.0)
 
 
 @triton.jit
+def all_below(G, limit):
+    """Whether |G| is below a limit everywhere; a NaN is not."""
+    return tl.max(tl.max(tl.where(tl.abs(G) < limit, 0, 1), 1), 0) == 0
+
+
+@triton.jit
 def scores_one_by_one(
     q, k, g, start, stop, h, row, ok, col,
     H: tl.constexpr, K: tl.constexpr, wide: tl.constexpr,
@@ -87,7 +93,7 @@ def channel_scores_kernel(
         scores = scores_one_by_one(q, k, g, start, stop, h, row, ok, col, H, K, wide)
     else:
         G = tl.cumsum(load(g, row, ok, col, K).to(tl.float32), 0)
-        if tl.max(tl.max(tl.abs(G), 1), 0) < STRONG:
+        if all_below(G, STRONG):
             Q, Kc = load(q, row, ok, col, K) * tl.exp(G), load(k, row, ok, col, K) * tl.exp(-G)
             scores = tl.where(r[:, None] >= r[None, :], dot(Q, tl.trans(Kc)), 0.0)
         else:
@@ -114,7 +120,7 @@ def channel_scores_backward_kernel(
         dQ, dK, dG = gradients_one_by_one(q, k, g, dA, start, stop, h, row, ok, col, H, K)
     else:
         G = tl.cumsum(load(g, row, ok, col, K).to(tl.float32), 0)
-        if tl.max(tl.max(tl.abs(G), 1), 0) < STRONG:
+        if all_below(G, STRONG):
             W = tl.where(r[:, None] >= r[None, :], load(dA, row, ok, r, C).to(tl.float32), 0.0)
             Q, Kc = load(q, row, ok, col, K).to(tl.float32), load(k, row, ok, col, K).to(tl.float32)
             γ, grown = tl.exp(G), tl.exp(-G)

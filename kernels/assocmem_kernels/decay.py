@@ -71,9 +71,9 @@ def over_chunk(kept, number, col, K: tl.constexpr, GATE: tl.constexpr):
 
 
 @triton.jit
-def near_one(kept, dtype: tl.constexpr):
-    """1 for channels whose decays are near 1 in a chunk of float32, else 0."""
-    return tl.where(kept > 0.5, 1.0, 0.0) if dtype == tl.float32 else tl.zeros_like(kept)
+def near_one(kept):
+    """1 for channels whose decays are near 1 in a chunk, else 0."""
+    return tl.where(kept > 0.5, 1.0, 0.0)
 
 
 @triton.jit
@@ -83,7 +83,7 @@ def decayed_kernel(
 ):  # fmt: skip
     """γ ⊙ Q, γ ⊙ K, ρ ⊙ K and γ_C of one chunk with a decay a channel, once for all tiles of V.
 
-    With k_in, the part `near_one` ⊙ K of γ ⊙ K and ρ ⊙ K is left out of both.
+    With k_in, γ ⊙ K and ρ ⊙ K are without `near_one` ⊙ K if they are float32.
     """
     i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
     r, col = tl.arange(0, C), tl.arange(0, BK)
@@ -96,9 +96,9 @@ def decayed_kernel(
     ρ = until_end(g, row, (start + r + 1 < stop) & (r < C - 1), col, H, K, wide)
     Kc = load(k, row, ok, col, K)
     if k_in is not None:
-        near = near_one(γ_C, k.dtype.element_ty)
-        γ_rest, ρ = γ - near[None, :], ρ - near[None, :]
-        store(k_in, row, ok, col, K, Kc * γ_rest)
+        near = near_one(γ_C)[None, :] if k.dtype.element_ty == tl.float32 else 0.0
+        ρ -= near
+        store(k_in, row, ok, col, K, Kc * (γ - near))
     store(q_in, row, ok, col, K, load(q, row, ok, col, K) * γ)
     store(k_out, row, ok, col, K, Kc * ρ)
     tl.store(kept + (i * H + h) * K + col, γ_C, mask=col < K)
@@ -114,7 +114,7 @@ def decayed(
         k: keys like q.
         g: natural log of the decay, like q.
         chunks: as `chunk_table` hands it back.
-        apart: leave `near_one` ⊙ K out of γ ⊙ K and ρ ⊙ K; otherwise there is no γ ⊙ K.
+        apart: with γ ⊙ K; of float32 it and ρ ⊙ K are without `near_one` ⊙ K.
     """
     H, K = q.shape[2:]
     cfg = launch.config("decayed_kernel", launch.architecture(q), q.dtype, 2)

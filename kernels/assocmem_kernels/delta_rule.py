@@ -125,7 +125,7 @@ def plus_product(S, X, Y):
 
 
 @triton.jit
-def read(k, since, near, row, ok, col, K: tl.constexpr, S, GATE: tl.constexpr):
+def read(k, since, γ_C, row, ok, col, K: tl.constexpr, S, GATE: tl.constexpr):
     """(γ ⊙ K) S, in float32.
 
     Equal keys read equal numbers, down to what is rounded away, and in the triangular system that
@@ -140,12 +140,12 @@ def read(k, since, near, row, ok, col, K: tl.constexpr, S, GATE: tl.constexpr):
     else:
         Y = dot(load(since, row, ok, col, K), S)
         if k.dtype.element_ty == tl.float32:
-            Y += dot(load(k, row, ok, col, K) * tl.trans(near), S)
+            Y += dot(load(k, row, ok, col, K) * tl.trans(near_one(γ_C)), S)
     return Y
 
 
 @triton.jit
-def write(S, k, until, near, row, ok, col, K: tl.constexpr, Y, GATE: tl.constexpr):
+def write(S, k, until, γ_C, row, ok, col, K: tl.constexpr, Y, GATE: tl.constexpr):
     """S + (ρ ⊙ K)ᵀ Y, with a decay a head on Y, which leaves K as it is in memory."""
     if GATE < 2:
         if GATE == 1:
@@ -154,7 +154,7 @@ def write(S, k, until, near, row, ok, col, K: tl.constexpr, Y, GATE: tl.constexp
     else:
         X = load(until, row, ok, col, K)
         if k.dtype.element_ty == tl.float32:
-            X += load(k, row, ok, col, K) * tl.trans(near)
+            X += load(k, row, ok, col, K) * tl.trans(near_one(γ_C))
     return plus_product(S, X, Y)
 
 
@@ -212,10 +212,9 @@ def delta_forward_kernel(
         t, number = start + j * C, (start // C + n + j) * H + h
         row, ok = (t + r) * H + h, t + r < stop
         γ_C = over_chunk(kept, number, col, K, GATE)
-        near = near_one(γ_C, k.dtype.element_ty) if GATE == 2 else 0.0
         X = load(v, row, ok, col_v, V)
         β = tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
-        D = (X - read(k, since, near, row, ok, col, K, S, GATE)) * β
+        D = (X - read(k, since, γ_C, row, ok, col, K, S, GATE)) * β
         # A NaN or infinity in row s times a masked 0 would reach the rows before s: it is taken out
         # of both products, and put back into every row from s on.
         lost = tl.cumsum(poison(D), 0)
@@ -226,7 +225,7 @@ def delta_forward_kernel(
             O *= tl.load(since + row, mask=ok, other=0.0)[:, None]
         O += dot(load(A, row, ok, r, C).to(X.dtype), U) + lost
         store(o, row, ok, col_v, V, O * scale)
-        S = write(S * γ_C, k, until, near, row, ok, col, K, U + lost, GATE)
+        S = write(S * γ_C, k, until, γ_C, row, ok, col, K, U + lost, GATE)
     store(ST, row_S, col < K, col_v, V, S)
 
 
@@ -247,12 +246,11 @@ def delta_states_kernel(
         store(S, number * K + col, col < K, col_v, V, X_S)
         row, ok = (t + r) * H + h, t + r < stop
         γ_C = over_chunk(kept, number, col, K, GATE)
-        near = near_one(γ_C, k.dtype.element_ty) if GATE == 2 else 0.0
         X = load(v, row, ok, col_v, V)
         β = tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
-        D = (X - read(k, since, near, row, ok, col, K, X_S, GATE)) * β
+        D = (X - read(k, since, γ_C, row, ok, col, K, X_S, GATE)) * β
         U = times(load(inverse, row, ok, r, C), D.to(X.dtype))
-        X_S = write(X_S * γ_C, k, until, near, row, ok, col, K, U, GATE)
+        X_S = write(X_S * γ_C, k, until, γ_C, row, ok, col, K, U, GATE)
 
 
 @triton.jit
@@ -279,9 +277,8 @@ def delta_states_backward_kernel(
         store(dS, number * K + col, col < K, col_v, V, X_dS)
         row, ok = (t + r) * H + h, t + r < stop
         γ_C = over_chunk(kept, number, col, K, GATE)
-        near = near_one(γ_C, k.dtype.element_ty) if GATE == 2 else 0.0
         dO = load(do, row, ok, col_v, V)
-        dU = read(k, until, near, row, ok, col, K, X_dS, GATE)
+        dU = read(k, until, γ_C, row, ok, col, K, X_dS, GATE)
         dU += dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale
         store(dv, row, ok, col_v, V, dU)
         dV = times(tl.trans(load(inverse, row, ok, r, C)), dU.to(dO.dtype))
@@ -290,7 +287,7 @@ def delta_states_backward_kernel(
         if GATE == 1:
             dO *= tl.load(since + row, mask=ok, other=0.0)[:, None]
         X_dS = plus_product(X_dS * γ_C, load(q, row, ok, col, K), dO)
-        X_dS = write(X_dS, k, since, near, row, ok, col, K, -dV, GATE)
+        X_dS = write(X_dS, k, since, γ_C, row, ok, col, K, -dV, GATE)
     store(dS0, row_S, col < K, col_v, V, X_dS)
 
 
@@ -319,7 +316,6 @@ def delta_backward_kernel(
     lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
     wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
     γ_C = over_chunk(kept, i * H + h, col, K, GATE)
-    near = near_one(γ_C, k.dtype.element_ty) if GATE == 2 else 0.0
     own = tl.where(before, load(M, row, ok, r, C), 0.0)
     T, β = load(inverse, row, ok, r, C), tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)
     dβ, S_dS = tl.zeros((C,), tl.float32), tl.zeros((BK,), tl.float32)
@@ -332,7 +328,7 @@ def delta_backward_kernel(
         dO, Sc = load(do, row, ok, col_v, V), load(S, row_S, col < K, col_v, V)
         dSc = load(dS, row_S, col < K, col_v, V)
         S_dS += tl.sum(Sc.to(tl.float32) * dSc.to(tl.float32), 1)
-        E = X - read(k, since, near, row, ok, col, K, Sc, GATE)
+        E = X - read(k, since, γ_C, row, ok, col, K, Sc, GATE)
         U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
         E -= dot(own.to(U.dtype), U)
         Y = times(tl.trans(T), dU)
