@@ -1168,6 +1168,13 @@ MUTANTS = (
         ("tests/kernels/test_scans.py -k factors",),
     ),
     Mutant(
+        "a NaN among the decays passes for a small number",
+        CHANNEL_SCORES,
+        "tl.where(tl.abs(G) < limit, 0, 1)",
+        "tl.where(tl.abs(G) >= limit, 1, 0)",
+        ("tests/kernels/test_scans.py -k factors",),
+    ),
+    Mutant(
         "the gradient of a decay lacks the pairs that it is not between",
         CHANNEL_SCORES,
         "tl.cumsum(Q * dQ - Kc * dK, 0, reverse=True)",

@@ -114,6 +114,16 @@ def test_two_factors_where_decays_are_not_too_strong(name, total):
     assert_as_exact_as_torch(name, inputs, torch.float16)
 
 
+def test_two_factors_keep_a_nan_from_queries_before_it():
+    """A product of matrices would take it to all queries of the chunk, times a score of 0."""
+    inputs = OPERATORS["linear"].inputs(1, 16, 1, 16, 16, "channel")
+    assert inputs.g is not None
+    inputs.g[0, 10, 0, 3] = torch.nan
+    dq = run("linear", inputs, torch.float16)["dq"]
+    assert dq[:, :10].isfinite().all()
+    assert dq[:, 10:, :, 3].isnan().all()
+
+
 @every_operator
 @every_gate
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
