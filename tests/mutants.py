@@ -1198,8 +1198,8 @@ MUTANTS = (
     Mutant(
         "kernels of one scan differ in the length of a chunk",
         "kernels/assocmem_kernels/launch.py",
-        '"triangles_kernel": ((32, 16, 4, 1),',
-        '"triangles_kernel": ((16, 16, 4, 1),',
+        '"triangles_kernel": ((32, 16, 2, 1),',
+        '"triangles_kernel": ((16, 16, 2, 1),',
         ("tests/kernels/test_resources.py -k share",),
     ),
     Mutant(
