@@ -411,17 +411,16 @@ def prepared(
     inverse = q.new_empty(B, T, H, cfg.C, dtype=torch.float64 if exact else q.dtype)
     # Much of what the gradient of g is made of cancels: in float32 it comes of float64, too.
     own = torch.float64 if exact else torch.float32
-    A, M = torch.empty_like(inverse, dtype=q.dtype), None
-    if backward and gate < 2:
-        M = torch.empty_like(inverse, dtype=own)
-    q_in, since, until, kept = q, None, None, None
+    since, until, kept = None, None, None
+    if g is not None and gate == 2:
+        A, M = channel_scores(q, k, g, chunks), channel_scores(k, k, g, chunks, own)
+        q_in, since, until, kept = decayed(q, k, g, chunks, apart=True)
+    else:
+        q_in, A = q, torch.empty_like(inverse, dtype=q.dtype)
+        M = torch.empty_like(inverse, dtype=own) if backward else None
     if gate == 1:
         since, until = (q.new_empty(B, T, H, dtype=torch.float32) for _ in range(2))
         kept = q.new_empty(len(chunks), H, dtype=torch.float32)
-    elif g is not None and gate == 2:
-        A = channel_scores(q, k, g, chunks)
-        M = channel_scores(k, k, g, chunks, own)
-        q_in, since, until, kept = decayed(q, k, g, chunks, apart=True)
     triangles_kernel[(len(chunks) * H,)](
         q, k, beta, g, A, M, inverse, since, until, kept, chunks, H, K, cfg.C, padded(K), gate,
         num_warps=cfg.num_warps, num_stages=cfg.num_stages,
