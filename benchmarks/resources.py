@@ -59,6 +59,9 @@ FLOAT32 = {  # accumulators, states and decays
 INT64 = {"borders", "chunks"}
 NUMBERS = {"scale": "fp32"} | dict.fromkeys(("T", "past", "first", "stop", "low", "high"), "i32")
 
+# In machine code: what a line of an instruction matches, and what is found in a jump, to a label.
+SASS = r"\s*/\*[0-9a-f]{4,}\*/ .*;", r"BRA.*`\((\.L\w+)\)"
+AMDGCN = r"\t[a-z]", r"s_c?branch\w* (\.L\w+)"
 
 # Where each kernel lives, and the kinds of decay of those that do not take all.
 KERNELS = {
@@ -201,7 +204,7 @@ def _nvidia(asm) -> dict:
         "tensor_core": ptx.count("mma.sync.aligned") + len(wgmma) + ptx.count("tcgen05.mma"),
         # A in registers: two brace lists of operands before the descriptor of B.
         "wgmma_register_a": sum(w.count("{") >= 2 for w in wgmma),
-        "loop": longest_loop(code, r"\s*/\*[0-9a-f]{4,}\*/ .*;", r"BRA.*`\((\.L\w+)\)"),
+        "loop": longest_loop(code, *SASS),
     }
 
 
@@ -211,13 +214,7 @@ def _answer(tool: str, *arguments: str) -> str:
 
 
 def longest_loop(code: str, instruction: str, jump: str) -> int:
-    """How many instructions lie between a jump back and its label, at most; 0 without a loop.
-
-    Args:
-        code: machine code, a line an instruction or label.
-        instruction: what a line of an instruction matches.
-        jump: what is found in a jump, with the label as its group.
-    """
+    """How many instructions lie between a jump back and its label, at most; 0 without a loop."""
     labels: dict[str, int] = {}
     n = longest = 0
     for line in code.splitlines():
@@ -239,7 +236,7 @@ def _amd(assembly: str) -> dict:
         "spilled": last("vgpr_spill_count"),
         "tensor_core": assembly.count("v_mfma"),
         "wgmma_register_a": 0,
-        "loop": longest_loop(assembly, r"\t[a-z]", r"s_c?branch\w* (\.L\w+)"),
+        "loop": longest_loop(assembly, *AMDGCN),
     }
 
 

@@ -25,6 +25,9 @@ from benchmarks import resources  # noqa: E402
 
 STORED = json.loads(resources.STORED.read_text())
 
+# With a decay a channel only.
+CHANNEL = ("decayed_kernel", "channel_scores_kernel", "channel_scores_backward_kernel")
+
 
 def test_the_stored_table_is_of_these_kernels_and_no_others():
     """Without a compiler: after a change, `python benchmarks/resources.py` stores the new rows."""
@@ -66,9 +69,10 @@ def test_the_longest_loop():
     .L_x_3:
         /*0060*/                   BRA `(.L_x_3);
     """
-    code = r"\s*/\*[0-9a-f]{4,}\*/ .*;", r"BRA.*`\((\.L\w+)\)"
-    assert resources.longest_loop(nvidia, *code) == 4
-    assert resources.longest_loop(nvidia[nvidia.index("@P2") :], *code) == 0
+    assert resources.longest_loop(nvidia, *resources.SASS) == 4
+    assert resources.longest_loop(nvidia[nvidia.index("@P2") :], *resources.SASS) == 0
+    amd = ".LBB0_1:\n\tv_add_f32 v0, v1, v2\n\ts_cbranch_scc1 .LBB0_1\n\ts_endpgm\n"
+    assert resources.longest_loop(amd, *resources.AMDGCN) == 2
 
 
 def test_half_precision_runs_on_tensor_cores():
@@ -83,9 +87,6 @@ def test_half_precision_runs_on_tensor_cores():
 def test_no_wgmma_takes_its_first_operand_from_registers():
     assert [row for row in STORED["rows"] if row["wgmma_register_a"]] == []
 
-
-# With a decay a channel only.
-CHANNEL = ("decayed_kernel", "channel_scores_kernel", "channel_scores_backward_kernel")
 
 # Launched one after the other over the same chunks.
 TOGETHER = (
