@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
+from assocmem_kernels.chunks import own_chunk
 from assocmem_kernels.tiles import dot, load, padded, store
 
 # Up to this |G| the two factors are used: exp(88.8) is infinite in float32.
@@ -82,9 +83,8 @@ def channel_scores_kernel(
     H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     """A of one chunk, summed in A's dtype."""
-    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    _i, h, start, stop = own_chunk(chunks, H)
     r, col = tl.arange(0, C), tl.arange(0, BK)
-    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
     if start >= stop:  # a number without a chunk
         return
     row, ok = (start + r) * H + h, start + r < stop
@@ -110,9 +110,8 @@ def channel_scores_backward_kernel(
 
     A log decay g_r acts on the pairs s < r ≤ t: those with t ≥ r, without those with s ≥ r.
     """
-    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    _i, h, start, stop = own_chunk(chunks, H)
     r, col = tl.arange(0, C), tl.arange(0, BK)
-    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
     if start >= stop:  # a number without a chunk
         return
     row, ok = (start + r) * H + h, start + r < stop

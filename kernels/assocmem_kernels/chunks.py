@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
 
@@ -24,3 +26,10 @@ def chunk_table(borders: Tensor, rows: int, C: int) -> Tensor:
     number = torch.arange(rows // C + len(borders) - 1, device=borders.device)
     n = torch.searchsorted(first, number, right=True) - 1
     return torch.stack((borders[n] + (number - first[n]) * C, borders[n + 1]), 1)
+
+
+@triton.jit
+def own_chunk(chunks, H: tl.constexpr):
+    """Number, head, first token and end of the sequence of the chunk that a program is for."""
+    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    return i, h, tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
+from assocmem_kernels.chunks import own_chunk
 from assocmem_kernels.tiles import load, padded, store
 
 
@@ -25,8 +26,8 @@ def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):
 
     The sums are taken in float64, and their differences in two float32 parts: a difference of
     float32 sums would lose the digits that the two share. The exponentials are taken in dtype: in
-    float32 their last two bits are wrong. exp(-1000) is 0 in any precision, so
-    that cutting there changes nothing and keeps -inf out of the differences.
+    float32 their last two bits are wrong. exp(-1000) is 0 in any precision, so that cutting there
+    changes nothing and keeps -inf out of the differences.
     """
     x = tl.load(g + row, mask=ok, other=0.0).to(tl.float64)
     x = tl.where(x < -1000.0, -1000.0, x)
@@ -85,9 +86,8 @@ def decayed_kernel(
 
     With k_in, γ ⊙ K and ρ ⊙ K are without `near_one` ⊙ K if they are float32.
     """
-    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    i, h, start, stop = own_chunk(chunks, H)
     r, col = tl.arange(0, C), tl.arange(0, BK)
-    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
     if start >= stop:  # a number without a chunk
         return
     row, ok = (start + r) * H + h, start + r < stop

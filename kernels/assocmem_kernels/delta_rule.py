@@ -15,6 +15,7 @@ The walks get γ, ρ and γ_C as `since`, `until` and `kept`: see `Prepared`.
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
-from assocmem_kernels.chunks import chunk_table
+from assocmem_kernels.chunks import chunk_table, own_chunk
 from assocmem_kernels.decay import (
     decayed,
     gate_kind,
@@ -168,9 +169,8 @@ def triangles_kernel(
     With a decay a head also γ, ρ and γ_C, once for all tiles of V. With a decay a channel A and M
     are there already.
     """
-    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    i, h, start, stop = own_chunk(chunks, H)
     r, col = tl.arange(0, C), tl.arange(0, BK)
-    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
     if start >= stop:  # a number without a chunk
         return
     row, ok = (start + r) * H + h, start + r < stop
@@ -306,13 +306,12 @@ def delta_backward_kernel(
     gradients through the scores are left to `channel_scores_backward_kernel`, and dA and dM take
     the places of A and M.
     """
-    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    i, h, start, stop = own_chunk(chunks, H)
     r, col = tl.arange(0, C), tl.arange(0, BK)
-    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
     if start >= stop:  # a number without a chunk
         return
     row, ok = (start + r) * H + h, start + r < stop
-    ok_next, row_S = (start + r + 1 < stop) & (r < C - 1), (i * H + h) * K + col
+    row_S = (i * H + h) * K + col
     lower, before = r[:, None] >= r[None, :], r[:, None] > r[None, :]
     wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
     γ_C = over_chunk(kept, i * H + h, col, K, GATE)
@@ -368,6 +367,7 @@ def delta_backward_kernel(
     if GATE == 2:
         γ = since_start(g, row, ok, col, K, wide)[0]
         dQ, dK_in = dQ * γ, dK_in * γ
+        ok_next = (start + r + 1 < stop) & (r < C - 1)
         dK_out *= until_end(g, row, ok_next, col, H, K, wide)
         to_t, from_s = Q * dQ + Kc * dK_in, Kc * dK_out
         # A sum over s < r as a product: a running sum less its last term would cancel.

@@ -13,7 +13,7 @@ sequences are cut into pieces first (`pieces.py`).
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
-from assocmem_kernels.chunks import chunk_table
+from assocmem_kernels.chunks import chunk_table, own_chunk
 from assocmem_kernels.decay import (
     decayed,
     gate_kind,
@@ -127,9 +127,8 @@ def backward_kernel(
     every pair that it lies between: dg_r = Σ_{s<r≤t} of what s contributes to t. With GATE = 2 the
     terms in dA are left to `channel_scores_backward_kernel`, and dA takes the place of A.
     """
-    i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
+    i, h, start, stop = own_chunk(chunks, H)
     r, col = tl.arange(0, C), tl.arange(0, BK)
-    start, stop = tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
     if start >= stop:  # a number without a chunk
         return
     row, ok = (start + r) * H + h, start + r < stop
