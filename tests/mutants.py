@@ -1163,8 +1163,8 @@ MUTANTS = (
     Mutant(
         "scores are split into two factors where one of them overflows",
         CHANNEL_SCORES,
-        "STRONG = tl.constexpr(80.0)",
-        "STRONG = tl.constexpr(800.0)",
+        "STRONG = tl.constexpr(40.0)",
+        "STRONG = tl.constexpr(400.0)",
         ("tests/kernels/test_scans.py -k factors",),
     ),
     Mutant(

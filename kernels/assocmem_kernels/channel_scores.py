@@ -1,10 +1,10 @@
 """Scores with a decay a channel: A_ts = Σ_c q_tc k_sc Γ_tsc for s ≤ t, and their gradient.
 
 They are no product of matrices: Γ_tsc = exp(Σ_{s<r≤t} g_rc) has an entry for each of three indices.
-The definition takes the sums one s at a time. Γ_tsc = exp(G_tc) exp(−G_sc), with the sums G since
-the chunk's start, makes a product of it, where the second factor does not overflow and the digits
-that G_t and G_s share do not matter: in half precision, unless decays are strong. A chunk has 16
-tokens here.
+The definition takes the sums one s at a time. Γ_tsc = exp(G_tc) exp(−G_sc), with sums G from the
+chunk's middle, makes a product of it, where neither factor leaves the range of float32 and the
+digits that G_t and G_s share do not matter: in half precision, unless decays are strong. A chunk
+has 16 tokens here.
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
@@ -21,14 +21,23 @@ from assocmem_kernels import launch
 from assocmem_kernels.chunks import own_chunk
 from assocmem_kernels.tiles import dot, load, padded, store
 
-# Up to this |G| the two factors are used: exp(88.8) is infinite in float32.
-STRONG = tl.constexpr(80.0)
+# Up to this |G| the two factors are used. exp(±88) is where float32 ends: this leaves half of it, in
+# logarithms, to large keys and to small gradients.
+STRONG = tl.constexpr(40.0)
 
 
 @triton.jit
 def all_below(G, limit):
     """Whether |G| is below a limit everywhere; a NaN is not."""
     return tl.max(tl.max(tl.where(tl.abs(G) < limit, 0, 1), 1), 0) == 0
+
+
+@triton.jit
+def from_middle(g, row, ok, col, K: tl.constexpr):
+    """G, of which half of all that decays between two tokens of the chunk is subtracted."""
+    x = load(g, row, ok, col, K).to(tl.float32)
+    x = tl.where((tl.arange(0, row.shape[0]) > 0)[:, None], x, 0.0)
+    return tl.cumsum(x, 0) - 0.5 * tl.sum(x, 0)[None, :]
 
 
 @triton.jit
@@ -92,7 +101,7 @@ def channel_scores_kernel(
     if q.dtype.element_ty == tl.float32:
         scores = scores_one_by_one(q, k, g, start, stop, h, row, ok, col, H, K, wide)
     else:
-        G = tl.cumsum(load(g, row, ok, col, K).to(tl.float32), 0)
+        G = from_middle(g, row, ok, col, K)
         if all_below(G, STRONG):
             Q, Kc = load(q, row, ok, col, K) * tl.exp(G), load(k, row, ok, col, K) * tl.exp(-G)
             scores = tl.where(r[:, None] >= r[None, :], dot(Q, tl.trans(Kc)), 0.0)
@@ -118,7 +127,7 @@ def channel_scores_backward_kernel(
     if q.dtype.element_ty == tl.float32:
         dQ, dK, dG = gradients_one_by_one(q, k, g, dA, start, stop, h, row, ok, col, H, K)
     else:
-        G = tl.cumsum(load(g, row, ok, col, K).to(tl.float32), 0)
+        G = from_middle(g, row, ok, col, K)
         if all_below(G, STRONG):
             W = tl.where(r[:, None] >= r[None, :], load(dA, row, ok, r, C).to(tl.float32), 0.0)
             Q, Kc = load(q, row, ok, col, K).to(tl.float32), load(k, row, ok, col, K).to(tl.float32)
