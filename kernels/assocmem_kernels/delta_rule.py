@@ -201,7 +201,11 @@ def delta_forward_kernel(
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
-    """Walk the chunks of one sequence and head with S `[K, BV]` in registers (eq-delta-chunk)."""
+    """Walk the chunks of one sequence and head with S `[K, BV]` in registers (eq-delta-chunk).
+
+    A = tril(Q Kᵀ ⊙ Γ) and the inverse are those of each chunk, and kept has its γ_C. With GATE = 1
+    since and until are γ and ρ; with GATE = 2 they are γ ⊙ K and ρ ⊙ K, and q is γ ⊙ Q.
+    """
     i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
     n, h = i_nh // H, i_nh % H
     r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)

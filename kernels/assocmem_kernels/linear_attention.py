@@ -46,7 +46,8 @@ def forward_kernel(
 ):  # fmt: skip
     """Walk the chunks of one sequence and head with S `[K, BV]` in registers (eq-chunk).
 
-    With GATE = 2 q and k are γ ⊙ Q and ρ ⊙ K.
+    With GATE = 2 q and k are γ ⊙ Q and ρ ⊙ K, A is the chunks' scores, masked, and kept their γ_C,
+    which is found by the number of a chunk and head.
     """
     i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
     n, h = i_nh // H, i_nh % H
