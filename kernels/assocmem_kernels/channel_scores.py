@@ -21,8 +21,8 @@ from assocmem_kernels import launch
 from assocmem_kernels.chunks import own_chunk
 from assocmem_kernels.tiles import dot, load, padded, store
 
-# Up to this |G| the two factors are used. exp(±88) is where float32 ends: this leaves half of it, in
-# logarithms, to large keys and to small gradients.
+# Up to this |G| the two factors are used. float32 ends at exp(±88): half of that, in logarithms, is
+# left to large keys and to small gradients.
 STRONG = tl.constexpr(40.0)
 
 

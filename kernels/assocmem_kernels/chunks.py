@@ -11,7 +11,7 @@ from torch import Tensor
 def sequence_borders(q: Tensor, cu_seqlens: Tensor | None) -> Tensor:
     """Borders of the sequences among the B T rows of tokens, int64 `[N + 1]`."""
     if cu_seqlens is not None:
-        return cu_seqlens.to(torch.int64)
+        return cu_seqlens.to(torch.int64).contiguous()
     B, T = q.shape[:2]
     return torch.arange(B + 1, device=q.device) * T
 

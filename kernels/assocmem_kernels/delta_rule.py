@@ -40,7 +40,7 @@ from assocmem_kernels.decay import (
 )
 from assocmem_kernels.pieces import Pieces, cut
 from assocmem_kernels.step import step
-from assocmem_kernels.tiles import dot, load, padded, poison, store
+from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store
 
 
 @triton.jit
@@ -221,9 +221,12 @@ def delta_forward_kernel(
         D = (X - read(k, since, γ_C, row, ok, col, K, S, GATE)) * β
         # A NaN or infinity in row s times a masked 0 would reach the rows before s: it is taken out
         # of both products, and put back into every row from s on.
-        lost = tl.cumsum(poison(D), 0)
-        D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)
-        U = times(load(inverse, row, ok, r, C), D)
+        lost = beyond(D, X.dtype)
+        U = times(load(inverse, row, ok, r, C), tl.where(lost == 0.0, D, 0.0).to(X.dtype))
+        if X.dtype != tl.bfloat16:
+            lost += beyond(U, X.dtype)
+            U = tl.where(lost == 0.0, U, 0.0)
+        lost = tl.cumsum(lost, 0)
         O = dot(load(q, row, ok, col, K), S)
         if GATE == 1:
             O *= tl.load(since + row, mask=ok, other=0.0)[:, None]

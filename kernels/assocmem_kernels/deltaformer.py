@@ -23,7 +23,7 @@ from torch import Tensor
 from assocmem_kernels import launch
 from assocmem_kernels.deltaformer_backward import score_gradients, write_gradient
 from assocmem_kernels.erase import CODES, blocks, configuration, erase_triangles, in_bits, weights
-from assocmem_kernels.tiles import dot, load, padded, poison, store
+from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store
 
 
 @triton.jit(do_not_specialize=["scale", "T", "past", "first"])
@@ -93,13 +93,16 @@ def correct_kernel(
         row_c = (i * chunks + c) * C + r
         P = load(triangles, row_c, r < C, r, C)
         # A NaN or infinity in row s times a masked 0 would reach the rows before s: it is taken out
-        # of the product, and put back into every row from s on.
+        # of both products, and put back into every row from s on.
         D = X - β[:, None] * Y + tl.sum(poison(P), 1)[:, None]
-        lost = tl.cumsum(poison(D), 0)
-        D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)
-        U = dot(load(inverses, row_c, r < C, r, C), D) + lost
-        store(u, row + to_k, ok, col_v, V, U)
-        store(y, row, ok, col_v, V, Y + dot(P, U))
+        lost = beyond(D, X.dtype)
+        U = dot(load(inverses, row_c, r < C, r, C), tl.where(lost == 0.0, D, 0.0).to(X.dtype))
+        if X.dtype != tl.bfloat16:
+            lost += beyond(U, X.dtype)
+            U = tl.where(lost == 0.0, U, 0.0)
+        Y, lost = Y + dot(P, U), tl.cumsum(lost, 0)
+        store(u, row + to_k, ok, col_v, V, U + lost)
+        store(y, row, ok, col_v, V, Y + lost)
         tl.debug_barrier()  # the next chunk loads the u that other threads have stored
 
 

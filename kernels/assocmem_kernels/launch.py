@@ -101,6 +101,7 @@ EXCEPTIONS = {
     ("sm_90", "delta_forward_kernel", "half, channel"): (16, 64, 4, 2),
     ("sm_90", "delta_backward_kernel", "half"): (32, 32, 4, 1),
     ("sm_90", "delta_backward_kernel", "half, head"): (32, 32, 8, 1),
+    ("sm_90", "correct_kernel", "float32"): (16, 32, 8, 2),
     ("sm_90", "erase_key_gradient_kernel", "half"): (64, 64, 8, 2),
     ("sm_100", "forward_kernel", "half"): (32, 64, 8, 2),
     ("sm_100", "forward_kernel", "half, channel"): (16, 64, 4, 2),

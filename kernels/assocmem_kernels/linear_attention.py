@@ -250,6 +250,17 @@ def _(q, k, v, g, scale, S0, cu_seqlens, out_dtype):
     ), S0.new_empty(S0.shape)
 
 
+def excess(x: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The power of two by which to divide x in float32 for float16 to hold it.
+
+    Such are the gradients of outputs that a normaliser divides.
+    """
+    if dtype != torch.float16 or x.dtype == dtype:
+        return None
+    largest = x.abs().amax() / 2.0**15
+    return torch.where(largest.isfinite(), largest, 1.0).clamp(min=1.0).log2().ceil().exp2()
+
+
 @torch.library.custom_op("assocmem::linear_attention_backward", mutates_args=())
 @launch.on_its_device
 def linear_attention_backward(
@@ -266,6 +277,8 @@ def linear_attention_backward(
     """Gradients of q, k, v, g (empty when g is None) and S0, from those of O and ST."""
     q, k, v, S0 = q.contiguous(), k.contiguous(), v.contiguous(), S0.contiguous()
     g = None if g is None else g.contiguous()
+    if (power := excess(do, v.dtype)) is not None:
+        do, dST = do / power, dST / power
     do, dST = do.to(v.dtype).contiguous(), dST.contiguous()
     (B, T, H, K), V = q.shape, v.shape[-1]
     gate, arch = gate_kind(g), launch.architecture(q)
@@ -313,6 +326,8 @@ def linear_attention_backward(
     )  # fmt: skip
     if g is not None and A is not None:
         channel_scores_backward(q, k, g, A, dq, dk, dg, chunks)
+    if power is not None:
+        dq, dk, dv, dg, dS0 = (power * x for x in (dq, dk, dv, dg, dS0))
     return dq.to(q.dtype), dk.to(k.dtype), dv, dg if g is None else dg.to(g.dtype), dS0
 
 

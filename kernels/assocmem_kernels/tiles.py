@@ -36,6 +36,14 @@ def poison(X):
     return X * 0.0
 
 
+@triton.jit
+def beyond(X, dtype: tl.constexpr):
+    """0 where X is finite and a dtype holds it, else NaN. bfloat16 reaches as far as float32."""
+    if dtype != tl.bfloat16:
+        X = X.to(dtype)
+    return poison(X).to(tl.float32)
+
+
 def padded(K: int) -> int:
     """Size of a tile that holds K: a power of two, and at least 16 for `tl.dot`."""
     return max(16, 1 << (K - 1).bit_length())

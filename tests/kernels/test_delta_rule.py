@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.kernels.test_scans import DEVICE, on_device, run
+from assocmem import ops
+from tests.kernels.test_scans import DEVICE, every_gate, on_device, run
 from tests.ops.inputs import KEYS, delta_inputs
 from tests.ops.operators import DELTA, worst
 from tests.ops.reference import relative_error
@@ -50,7 +51,29 @@ def test_what_decays_near_1_round_away_does_not_add_up(gate, T, keys, seed):
         1, T, 1, 16, 16, gate, keys=keys, beta=(1.9, 2.0), strength=-8.0, seed=seed
     )
     error, what = worst(run("delta", inputs, torch.float32), DELTA.expected(inputs))
-    assert error <= (1.5e-6 if DEVICE == "cpu" else 2e-6), what
+    assert error <= 2e-6, what
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # NumPy's
+@every_gate
+@pytest.mark.parametrize(
+    ("dtype", "size", "overflows"),
+    [(torch.float16, 7e4, 8), (torch.float16, 4e4, 9), (torch.float32, 3e38, 9)],
+)
+def test_an_overflow_does_not_reach_earlier_tokens(gate, dtype, size, overflows):
+    """Of a value, of its correction (the second of two opposite ones), and of a state."""
+    T = 20
+    k = F.one_hot(torch.zeros(1, T, 1, dtype=torch.int64), 16).to(dtype)
+    v = torch.ones(1, T, 1, 16)
+    v[:, 8], v[:, 9] = size / 2, -size
+    beta = torch.ones(1, T, 1)
+    beta[:, 8] = 2.0
+    shape = {"none": None, "head": (1, T, 1), "channel": (1, T, 1, 16)}[gate]
+    g = None if shape is None else torch.full(shape, -1e-6)
+    inputs = [x.to(DEVICE) for x in (k, k, v.to(dtype), beta)]
+    o, _ = ops.delta_rule(*inputs, None if g is None else g.to(DEVICE), backend="triton")
+    assert o[:, :overflows].isfinite().all()
+    assert not o[:, overflows + 1 :].isfinite().any()
 
 
 @triton.jit

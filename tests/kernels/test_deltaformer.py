@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem import ops
@@ -174,6 +175,20 @@ def test_a_nan_reaches_what_depends_on_it_and_nothing_else(erase, argument, valu
     if value != value or argument == 2:
         assert not torch.isfinite(o[0, 9, 1]).any()
         assert argument == 0 or not torch.isfinite(o[0, 10:, 1]).any()
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # NumPy's
+@pytest.mark.parametrize("first", [31, 35])
+def test_an_overflow_does_not_reach_earlier_tokens(first):
+    """Of a right-hand side, which lacks what its own chunk erases, or of a correction."""
+    T = 40
+    k = F.one_hot(torch.zeros(1, T, 1, dtype=torch.int64), 16).half()
+    v, beta = torch.ones(1, T, 1, 16), torch.ones(1, T, 1)
+    v[:, first], v[:, 36] = 4e4, -4e4
+    beta[:, 36] = 1.5
+    o = deltaformer(0 * k, k, v.half(), beta, k, scale=1.0, erase="linear")
+    assert o[:, :36].isfinite().all()
+    assert not o[:, 37:].isfinite().any()
 
 
 def test_a_nan_stays_behind_its_token_across_blocks():

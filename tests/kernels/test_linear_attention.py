@@ -27,3 +27,20 @@ def test_normalize(gate, T):
     assert expected_S is not None
     assert relative_error(o.cpu(), expected) <= BOUND
     assert relative_error(S.cpu(), expected_S) <= BOUND
+
+
+def test_gradients_of_a_small_divisor():
+    """Outputs are 64 averages; their gradients, over a divisor of 1e-3, leave float16's range."""
+    inputs = random_inputs(1, 8, 1, 16, 16, "none")
+    q, k = 1e-4 * inputs.q.exp(), 0.1 * inputs.k.exp()
+    tokens = [x.half().to(DEVICE) for x in (q, k, inputs.v)]
+
+    def gradients(tokens, **options):
+        tokens = [x.detach().requires_grad_() for x in tokens]
+        o, _ = ops.linear_attention(*tokens, normalize=True, **options)
+        (64 * o).sum().backward()
+        return [x.grad for x in tokens]
+
+    expected = gradients([x.double().cpu() for x in tokens], backend="recurrent")
+    for x, y in zip(gradients(tokens, backend="triton")[1:], expected[1:], strict=True):
+        assert relative_error(x.cpu(), y) <= 2e-3

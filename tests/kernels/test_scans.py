@@ -155,6 +155,15 @@ def test_packed_sequences_do_not_see_each_other(name, gate):
 
 
 @every_operator
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_borders_with_a_stride(name, dtype):
+    inputs = OPERATORS[name].inputs(1, 20, 1, 16, 16, "none")
+    borders = torch.tensor([[0, 5], [7, 9], [20, 3]], dtype=dtype, device=DEVICE)[:, 0]
+    o = forward(name, inputs, cu_seqlens=borders)
+    assert torch.equal(o, forward(name, inputs, cu_seqlens=borders.contiguous()))
+
+
+@every_operator
 @every_gate
 def test_pieces_equal_the_whole(name, gate):
     op = OPERATORS[name]
