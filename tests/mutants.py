@@ -497,9 +497,54 @@ MUTANTS = (
     Mutant(
         "the kernel lets a NaN reach earlier tokens",
         DELTA_KERNEL,
-        "D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)",
-        "D = D.to(X.dtype)",
+        "tl.where(lost == 0.0, D, 0.0).to(X.dtype)",
+        "D.to(X.dtype)",
         (DELTA_KERNEL_TEST,),
+    ),
+    Mutant(
+        "a correction that float16 does not hold reaches earlier tokens",
+        DELTA_KERNEL,
+        "            lost += beyond(U, X.dtype)\n",
+        "",
+        ("tests/kernels/test_delta_rule.py -k overflow",),
+    ),
+    Mutant(
+        "what float16 does not hold counts as held",
+        "kernels/assocmem_kernels/tiles.py",
+        "X = X.to(dtype)",
+        "X = X * 1.0",
+        (
+            "tests/kernels/test_delta_rule.py -k overflow",
+            "tests/kernels/test_deltaformer.py -k overflow",
+        ),
+    ),
+    Mutant(
+        "borders are read without their stride",
+        "kernels/assocmem_kernels/chunks.py",
+        ".to(torch.int64).contiguous()",
+        ".to(torch.int64)",
+        ("tests/kernels/test_scans.py -k stride",),
+    ),
+    Mutant(
+        "float16 gets gradients that it does not hold",
+        KERNEL,
+        "if dtype != torch.float16 or x.dtype == dtype:",
+        "if dtype:",
+        ("tests/kernels/test_linear_attention.py -k divisor",),
+    ),
+    Mutant(
+        "a tangent passes for none",
+        "src/assocmem/ops/backend.py",
+        "unpack_dual(x).tangent is not None or _followed(x)",
+        "_followed(x)",
+        ("tests/ops/test_deltaformer.py -k derivatives",),
+    ),
+    Mutant(
+        "what torch.func differentiates by passes for a plain tensor",
+        "src/assocmem/ops/backend.py",
+        "unpack_dual(x).tangent is not None or _followed(x)",
+        "unpack_dual(x).tangent is not None",
+        ("tests/ops/test_deltaformer.py -k derivatives",),
     ),
     Mutant(
         "one token is not corrected",
@@ -617,8 +662,8 @@ MUTANTS = (
     Mutant(
         "a NaN is not taken out of a chunk's product",
         DELTAFORMER_KERNEL,
-        "D = tl.where(lost == 0.0, D, 0.0).to(X.dtype)",
-        "D = D.to(X.dtype)",
+        "tl.where(lost == 0.0, D, 0.0).to(X.dtype)",
+        "D.to(X.dtype)",
         (DELTAFORMER_KERNEL_TEST,),
     ),
     Mutant(
@@ -1165,7 +1210,7 @@ MUTANTS = (
         CHANNEL_SCORES,
         "STRONG = tl.constexpr(40.0)",
         "STRONG = tl.constexpr(400.0)",
-        ("tests/kernels/test_scans.py -k factors",),
+        ("tests/kernels/test_scans.py -k factors", "tests/kernels/test_channel_scores.py"),
     ),
     Mutant(
         "a NaN among the decays passes for a small number",

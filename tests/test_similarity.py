@@ -243,6 +243,21 @@ def test_names():
             ValueError,
             r"k must have last size 3 like q, got shape \[2, 4\]",
         ),
+        (
+            lambda: similarity.linear([[1.0]], torch.zeros(2, 1)),  # pyright: ignore[reportArgumentType]
+            TypeError,
+            "q must be a torch.Tensor, got list",
+        ),
+        (
+            lambda: similarity.linear(torch.zeros(2, 1), torch.ones(2, 1).long()),
+            TypeError,
+            "k must be a tensor of floats, got torch.int64",
+        ),
+        (
+            lambda: RBF()(torch.zeros(2, 1), torch.zeros(2, 1).double()),
+            TypeError,
+            "k must be torch.float32 like q, got torch.float64",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):

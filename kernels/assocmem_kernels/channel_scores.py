@@ -34,9 +34,8 @@ def all_below(G, limit):
 
 @triton.jit
 def from_middle(g, row, ok, col, K: tl.constexpr):
-    """G, of which half of all that decays between two tokens of the chunk is subtracted."""
+    """G, of which half of all that decays in the chunk is subtracted."""
     x = load(g, row, ok, col, K).to(tl.float32)
-    x = tl.where((tl.arange(0, row.shape[0]) > 0)[:, None], x, 0.0)
     return tl.cumsum(x, 0) - 0.5 * tl.sum(x, 0)[None, :]
 
 
@@ -130,10 +129,10 @@ def channel_scores_backward_kernel(
         G = from_middle(g, row, ok, col, K)
         if all_below(G, STRONG):
             W = tl.where(r[:, None] >= r[None, :], load(dA, row, ok, r, C).to(tl.float32), 0.0)
-            Q, Kc = load(q, row, ok, col, K).to(tl.float32), load(k, row, ok, col, K).to(tl.float32)
-            γ, grown = tl.exp(G), tl.exp(-G)
-            dQ, dK = dot(W, Kc * grown) * γ, dot(tl.trans(W), Q * γ) * grown
+            Q, Kc = load(q, row, ok, col, K) * tl.exp(G), load(k, row, ok, col, K) * tl.exp(-G)
+            dQ, dK = dot(W, Kc), dot(tl.trans(W), Q)
             dG = tl.cumsum(Q * dQ - Kc * dK, 0, reverse=True)
+            dQ, dK = dQ * tl.exp(G), dK * tl.exp(-G)
         else:
             dQ, dK, dG = gradients_one_by_one(q, k, g, dA, start, stop, h, row, ok, col, H, K)
     store(dq, row, ok, col, K, load(dq, row, ok, col, K) + dQ)

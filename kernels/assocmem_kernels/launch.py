@@ -118,7 +118,7 @@ EXCEPTIONS = {
     ("sm_120", "forward_kernel", "float32"): (16, 16, 8, 3),
     ("sm_120", "states_kernel", "half"): (16, 32, 8, 2),
     ("sm_120", "backward_kernel", "half"): (16, 32, 8, 2),
-    ("sm_120", "delta_forward_kernel", "half"): (32, 32, 4, 1),
+    ("sm_120", "delta_forward_kernel", "half"): (32, 16, 4, 1),
     ("sm_120", "delta_forward_kernel", "half, head"): (32, 32, 4, 2),
     ("sm_120", "delta_forward_kernel", "half, channel"): (16, 16, 4, 2),
     ("sm_120", "delta_states_backward_kernel", "half"): (32, 32, 4, 2),

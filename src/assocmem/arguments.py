@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 
 def check_count(name: str, value: int, at_least: int = 1) -> None:
-    """Raise unless `value` is an integer of at least `at_least`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """Raise unless `value` is an integer, of Python or NumPy, of at least `at_least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     if value < at_least:
         raise ValueError(f"{name} must be at least {at_least}, got {value}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from assocmem.similarity.base import check_floats
+
 __all__ = ["energy", "update"]
 
 
@@ -26,6 +28,7 @@ def energy(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
         Energies `[...]`.
 
     Raises:
+        TypeError: when x or patterns is no tensor of floats, or their dtypes differ.
         ValueError: when patterns is not `[N, d]` with N ≥ 1 and the d of x, or beta not > 0.
 
     Example:
@@ -58,7 +61,7 @@ def update(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
         New states `[..., d]`.
 
     Raises:
-        ValueError: as `energy`.
+        TypeError, ValueError: as `energy`.
 
     Example:
         >>> import torch
@@ -73,6 +76,10 @@ def update(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
 
 def check(x: Tensor, patterns: Tensor, beta: float) -> None:
     """Raise unless states, patterns and β go together."""
+    check_floats("x", x)
+    check_floats("patterns", patterns)
+    if patterns.dtype != x.dtype:
+        raise TypeError(f"patterns must be {x.dtype} like x, got {patterns.dtype}")
     if patterns.ndim != 2 or len(patterns) == 0 or patterns.shape[1] != x.shape[-1]:
         raise ValueError(
             f"patterns must have shape [N, d] with N >= 1 and d = {x.shape[-1]} like x, "

@@ -9,6 +9,8 @@ matrix; otherwise the memory has to keep its pairs, as softmax attention keeps i
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -64,7 +66,7 @@ class AssociativeMemory:
         device: torch.device | str | None = None,
     ) -> None:
         for name, size in (("d_k", d_k), ("d_v", d_v)):
-            if not isinstance(size, int) or size < 1:
+            if not isinstance(size, Integral) or size < 1:
                 raise ValueError(f"{name} must be an integer >= 1, got {size!r}")
         if rule not in RULES:
             raise ValueError(f"rule must be one of {list(RULES)}, got {rule!r}")

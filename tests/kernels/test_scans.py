@@ -227,6 +227,26 @@ def test_a_decay_of_minus_infinity_clears_the_memory(name, gate):
     torch.testing.assert_close(o[:, 30:], after, rtol=1e-5, atol=1e-6)
 
 
+@every_operator
+def test_derivatives_that_the_kernels_do_not_have_are_refused(name):
+    tokens = [x.to(DEVICE) for x in OPERATORS[name].inputs(1, 3, 1, 4, 4, "head").tokens]
+
+    def read(v):
+        return OPERATORS[name].function(*tokens[:2], v, *tokens[3:], backend="triton")[0]
+
+    for derivative in (torch.func.jacfwd(read), torch.func.jacrev(read)):
+        with pytest.raises(RuntimeError, match="take backend='chunk'"):
+            derivative(tokens[2])
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="a GPU computes in bfloat16")
+@every_operator
+def test_the_interpreter_refuses_bfloat16(name):
+    tokens = [x.bfloat16() for x in OPERATORS[name].inputs(1, 3, 1, 4, 4, "none").tokens]
+    with pytest.raises(RuntimeError, match="interpreter does not compute in bfloat16"):
+        OPERATORS[name].function(*tokens, backend="triton")
+
+
 @pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter runs one program after the other")
 @every_operator
 @every_gate

@@ -177,6 +177,12 @@ def test_autocast_keeps_the_memory_in_float32(name):
 def test_bad_input_is_named(name):
     with pytest.raises(ValueError, match=r"n_heads must be at least 1, got 0"):
         LinearAttention(24, 0)
+    with pytest.raises(TypeError, match=r"d_model must be an integer, got float"):
+        LinearAttention(24.0, 2)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"d_key must be at least 1, got -1"):
+        LinearAttention(24, 2, d_key=-1)
+    with pytest.raises(ValueError, match=r"backend must be one of .*got 'cuda'"):
+        LinearAttention(24, 2, backend="cuda")
     with pytest.raises(ValueError, match=r"x must have shape .* d_model = 24, got \[2, 8, 23\]"):
         layer(name)(torch.zeros(2, 8, 23))
     mixer = layer(name)

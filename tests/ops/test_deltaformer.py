@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd.forward_ad import dual_level, make_dual
 
 from assocmem import ops
 from assocmem.ops import erase as erasing
@@ -343,6 +344,28 @@ def test_vmap_over_the_batch(form):
 
     got, expected = (with_gradients(f, leaves, torch.float32) for f in (batched, shared))
     assert worst(got, expected)[0] <= 1e-6
+
+
+def test_forward_mode_and_func_derivatives():
+    """The definition has them. Where there are none, 0 must not stand for them."""
+    q, k, v, beta, w = tensors(1, 6, 1, 4, 3)
+
+    def read(v, backend="recurrent"):
+        return deltaformer(q, k, v, beta, w, backend=backend)
+
+    read_all = torch.func.vmap(lambda v: read(v, "chunk"))
+    _, change = torch.func.jvp(read, (v,), (torch.ones_like(v),))
+    assert relative_error(change, read(torch.ones_like(v))) <= 1e-6  # o is linear in v
+    for derivative in (
+        lambda: torch.func.jvp(lambda v: read(v, "auto"), (v,), (v,)),
+        lambda: torch.func.grad(lambda v: read(v, "auto").sum())(v),
+        lambda: torch.func.vmap(torch.func.grad(lambda v: read(v, "chunk").sum()))(v[None]),
+        lambda: torch.func.grad(lambda v: read_all(v[None]).sum())(v),
+    ):
+        with pytest.raises(RuntimeError, match="take backend='recurrent'"):
+            derivative()
+    with dual_level(), pytest.raises(RuntimeError, match="backend='chunk' has the gradients of"):
+        read(make_dual(v, v), "chunk")
 
 
 def test_meta_tensors_give_shapes():

@@ -343,6 +343,26 @@ def test_vmap_over_the_batch(name, form, gate):
 
 
 @every_operator
+@every_form
+def test_forward_mode_and_func_derivatives(name, form):
+    """Both are those of the recurrence, in every form made of PyTorch's operations."""
+    op = OPERATORS[name]
+    tokens = op.inputs(1, 6, 1, 4, 3, "head").tokens
+
+    def read(v, backend=form):
+        return op.function(*tokens[:2], v, *tokens[3:], backend=backend)[0]
+
+    v, tangent = tokens[2], torch.ones_like(tokens[2])
+    _, change = torch.func.jvp(read, (v,), (tangent,))
+    assert relative_error(change, read(tangent, "recurrent")) <= 1e-6  # o is linear in v
+    got = torch.func.grad(lambda v: read(v).sum())(v)
+    leaf = v.clone().requires_grad_()
+    read(leaf, "recurrent").sum().backward()
+    assert leaf.grad is not None
+    assert relative_error(got, leaf.grad) <= 1e-6
+
+
+@every_operator
 def test_meta_tensors_give_shapes(name):
     op = OPERATORS[name]
     q = torch.empty(2**20, 130, 3, 16, device="meta")  # more than 2³² numbers

@@ -73,7 +73,7 @@ def accuracy_linear(N: int, d: int, d_v: int) -> float:
         accuracy = E_x Φ((1 + e)/s)^{N−1}                                (book, eq-decoding)
 
     Cosines have lighter tails than the Gaussians that stand for them here, and errors come in
-    clusters: the prediction is low, by up to 0.05 at d = 32, d_v = 64.
+    clusters: the prediction is low, by up to 0.06 at d = 32, d_v = 64.
 
     Args:
         N: stored pairs.

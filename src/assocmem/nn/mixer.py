@@ -9,7 +9,9 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from assocmem.arguments import check_counts
 from assocmem.nn.streaming import Streaming
+from assocmem.ops.backend import check_known
 
 
 def scan_on(group: dist.ProcessGroup | None, here: Callable, split: Callable) -> Callable:
@@ -68,8 +70,8 @@ class Mixer(Streaming):
     `[H·K, d_model]`, v_proj `[H·V, d_model]`, o_proj `[d_model, H·V]`.
 
     Raises:
-        ValueError: when n_heads is below 1, or d_model is no multiple of n_heads and a head's size
-            is not given.
+        TypeError, ValueError: when a size is no integer >= 1, the backend is unknown, or d_model is
+            no multiple of n_heads and a head's size is not given.
     """
 
     def __init__(
@@ -82,8 +84,8 @@ class Mixer(Streaming):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        if n_heads < 1:
-            raise ValueError(f"n_heads must be at least 1, got {n_heads}")
+        check_counts(d_model=d_model, n_heads=n_heads)
+        check_known(backend)
         if d_model % n_heads and (d_key is None or d_value is None):
             raise ValueError(
                 f"d_model must be a multiple of n_heads = {n_heads} unless d_key and d_value are "
@@ -93,6 +95,7 @@ class Mixer(Streaming):
         self.n_heads = n_heads
         self.d_key = d_model // n_heads if d_key is None else d_key
         self.d_value = d_model // n_heads if d_value is None else d_value
+        check_counts(d_key=self.d_key, d_value=self.d_value)
         self.backend = backend
         self.q_proj = nn.Linear(d_model, n_heads * self.d_key, bias=False)
         self.k_proj = nn.Linear(d_model, n_heads * self.d_key, bias=False)

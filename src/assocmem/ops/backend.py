@@ -6,6 +6,7 @@ import importlib.util
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 BACKENDS = ("auto", "recurrent", "chunk", "triton")
 
@@ -35,7 +36,7 @@ def choose(backend: str, q: Tensor) -> str:
         ValueError: when the backend is unknown.
         RuntimeError: when "triton" is asked for and cannot run, with the reason.
     """
-    _check_known(backend)
+    check_known(backend)
     if backend == "auto":
         return backend_for(q)
     # A slow device is a reason for "auto" to look elsewhere, not for refusing an explicit wish.
@@ -51,7 +52,7 @@ def choose_without_kernel(backend: str, reason: str) -> str:
         ValueError: when the backend is unknown.
         RuntimeError: when "triton" is asked for, with the reason why there is no kernel.
     """
-    _check_known(backend)
+    check_known(backend)
     if backend == "triton":
         raise RuntimeError(f"backend='triton' cannot run here: {reason}")
     return "chunk" if backend == "auto" else backend
@@ -69,7 +70,34 @@ def why_not_triton(q: Tensor) -> str | None:
     return None
 
 
-def _check_known(backend: str) -> None:
+def check_derivatives(form: str, other: str, *tensors: Tensor | None) -> None:
+    """Refuse derivatives that are not those of `backward`, which is all that an own operator knows.
+
+    Raises:
+        RuntimeError: when a tensor has a tangent (forward mode), or `torch.func` follows it.
+    """
+    if torch.compiler.is_compiling():
+        return
+    for x in tensors:
+        if x is not None and (unpack_dual(x).tangent is not None or _followed(x)):
+            raise RuntimeError(
+                f"the operator of backend={form!r} has the gradients of backward() only, and no "
+                f"forward-mode or torch.func derivatives: take backend={other!r}"
+            )
+
+
+def _followed(x: Tensor) -> bool:
+    """Whether grad, vjp or jvp of `torch.func` differentiates by x, at any level."""
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_gradtrackingtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+    return False
+
+
+def check_known(backend: str) -> None:
+    """Raise unless a backend has one of the names."""
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {list(BACKENDS)}, got {backend!r}")
 
@@ -83,6 +111,8 @@ def _cannot_run(q: Tensor) -> str | None:
         return f"the kernels hold K <= 128, and q has K = {q.shape[-1]}"
     if not q.is_cuda and not _interpreted():
         return f"q is on {q.device}, and Triton's interpreter is off (TRITON_INTERPRET=1)"
+    if not q.is_cuda and q.dtype == torch.bfloat16:
+        return "Triton's interpreter does not compute in bfloat16"
     return None
 
 

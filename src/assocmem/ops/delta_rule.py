@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from assocmem.ops import inputs
-from assocmem.ops.backend import choose
+from assocmem.ops.backend import check_derivatives, choose
 from assocmem.ops.chunks import (
     in_chunks,
     in_sequence,
@@ -129,7 +129,7 @@ def delta_rule(
         beta: step sizes β `[B, T, H]`: 0 writes nothing, 1 replaces what a key of length 1 recalls,
             2 mirrors it.
         g: natural log of the decay, `[B, T, H]` (one a head), `[B, T, H, K]` (one a channel) or
-            None (no decay); at most 0 in practice; -inf clears the memory.
+            None (no decay); at most 0 in practice; -inf clears the memory, of all but a NaN.
         scale: factor on the output, K ** -0.5 when None.
         initial_state: S before the first token, `[N, H, K, V]`, float32, or float64 for float64
             inputs; zero when None.
@@ -140,12 +140,14 @@ def delta_rule(
         backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton".
 
     Returns:
-        o `[B, T, H, V]` in v's dtype, and the final state or None.
+        o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on, and the
+            final state or None.
 
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or the backend is unknown.
-        RuntimeError: the backend that was asked for cannot run here.
+        RuntimeError: the backend that was asked for cannot run here, or it is "triton" under
+            forward-mode or `torch.func` derivatives.
 
     Example:
         >>> import torch
@@ -170,6 +172,7 @@ def delta_rule(
     S = inputs.empty_state(q, v.shape[-1], cu_seqlens) if initial_state is None else initial_state
     with inputs.without_autocast(q):  # the state stays in float32
         if backend == "triton":
+            check_derivatives("triton", "chunk", q, k, v, beta, g, initial_state)
             from assocmem_kernels.delta_rule import delta_rule as fused
 
             o, S = fused(q, k, v, beta, g, factor, S, cu_seqlens)

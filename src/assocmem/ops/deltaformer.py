@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from assocmem.ops import inputs
-from assocmem.ops.backend import choose
+from assocmem.ops.backend import check_derivatives, choose
 from assocmem.ops.chunks import CHUNK, heads_first, known_to_be_finite, wide, without_poison
 from assocmem.ops.delta_rule import solve
 from assocmem.ops.erase import check_erase, kernel, score_gradient, strip
@@ -208,6 +208,8 @@ def write_and_read(
     with inputs.without_autocast(q):
         past = (v[:, :0] if past is None else past).to(inputs.state_dtype(v))
         one = v.shape[1] == 1 < k.shape[1] and form != "recurrent"
+        if form != "recurrent" and not one:
+            check_derivatives(form, "recurrent", w, k, v, beta, past)
         if form == "triton" and not one:
             from assocmem_kernels.deltaformer import deltaformer as fused
 
@@ -261,13 +263,14 @@ def deltaformer(
             attention, and are differentiable once.
 
     Returns:
-        o `[B, T, H, V]` in v's dtype.
+        o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on.
 
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or the backend or κ₁ is
             unknown.
-        RuntimeError: the backend that was asked for cannot run here.
+        RuntimeError: the backend that was asked for cannot run here, or it is not "recurrent"
+            under forward-mode or `torch.func` derivatives.
 
     Example:
         >>> import torch

@@ -155,11 +155,10 @@ def _check_vectors(name: str, x: Tensor, q: Tensor, size: str) -> None:
     check_tensor(name, x)
     if x.ndim != 4:
         raise ValueError(f"{name} must have shape [B, T, H, {size}], got {list(x.shape)}")
-    if x.dtype != q.dtype or x.dtype not in DTYPES:
-        raise TypeError(
-            f"{name} must be float16, bfloat16, float32 or float64, the same as q "
-            f"({q.dtype}), got {x.dtype}"
-        )
+    if x.dtype not in DTYPES:
+        raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
+    if x.dtype != q.dtype:
+        raise TypeError(f"{name} must be {q.dtype}, the same as q is, got {x.dtype}")
     _check_device(name, x, q)
 
 

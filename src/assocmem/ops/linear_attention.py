@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from assocmem.ops import inputs
-from assocmem.ops.backend import choose
+from assocmem.ops.backend import check_derivatives, choose
 from assocmem.ops.chunks import (
     CHUNK,
     in_chunks,
@@ -91,7 +91,7 @@ def linear_attention(
         k: keys `[B, T, H, K]`.
         v: values `[B, T, H, V]`.
         g: natural log of the decay, `[B, T, H]` (one a head), `[B, T, H, K]` (one a channel) or
-            None (no decay); at most 0 in practice; -inf clears the memory.
+            None (no decay); at most 0 in practice; -inf clears the memory, of all but a NaN.
         scale: factor on the output, K ** -0.5 when None.
         initial_state: S before the first token, `[N, H, K, V]` (with normalize `[N, H, K, V + 1]`),
             float32, or float64 for float64 inputs; zero when None.
@@ -105,12 +105,14 @@ def linear_attention(
         backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton".
 
     Returns:
-        o `[B, T, H, V]` in v's dtype, and the final state or None.
+        o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on, and the
+            final state or None.
 
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or the backend is unknown.
-        RuntimeError: the backend that was asked for cannot run here.
+        RuntimeError: the backend that was asked for cannot run here, or it is "triton" under
+            forward-mode or `torch.func` derivatives.
 
     Example:
         >>> import torch
@@ -136,6 +138,7 @@ def linear_attention(
     x = torch.cat((v, torch.ones_like(v[..., :1])), -1) if normalize else v
     with inputs.without_autocast(q):  # the state stays in float32
         if backend == "triton":
+            check_derivatives("triton", "chunk", q, k, v, g, initial_state)
             from assocmem_kernels.linear_attention import linear_attention as fused
 
             # The divisor must not be rounded before it divides.

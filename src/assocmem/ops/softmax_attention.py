@@ -116,7 +116,7 @@ def softmax_attention(
             definition, differentiable twice).
 
     Returns:
-        o `[B, T, H, V]` in v's dtype.
+        o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on.
 
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.

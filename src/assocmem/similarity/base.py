@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 from torch import Tensor
 
@@ -33,8 +34,13 @@ class Similarity:
             Scores `[..., T, N]`.
 
         Raises:
+            TypeError: when q or k is no tensor of floats, or their dtypes differ.
             ValueError: when the last sizes of q and k differ.
         """
+        check_floats("q", q)
+        check_floats("k", k)
+        if q.dtype != k.dtype:
+            raise TypeError(f"k must be {q.dtype} like q, got {k.dtype}")
         if q.shape[-1] != k.shape[-1]:
             raise ValueError(
                 f"k must have last size {q.shape[-1]} like q, got shape {list(k.shape)}"
@@ -110,6 +116,14 @@ def temperature(tau: float | None, d: int) -> float:
     return math.sqrt(d) if tau is None else tau
 
 
+def check_floats(name: str, x: Tensor) -> None:
+    """Raise unless x is a tensor of floats."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name} must be a tensor of floats, got {x.dtype}")
+
+
 def check_positive_or_none(name: str, value: float | None) -> None:
     """Raise unless `value` is None or above 0."""
     if value is not None and not value > 0:
@@ -118,5 +132,5 @@ def check_positive_or_none(name: str, value: float | None) -> None:
 
 def check_integer(name: str, value: int) -> None:
     """Raise unless `value` is an integer of at least 1."""
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
