@@ -38,20 +38,18 @@ def test_what_chunks_round_away_does_not_add_up():
 
 
 @pytest.mark.parametrize(
-    ("gate", "T", "keys", "seed"),
-    [
-        ("head", 64, "alternating", 0),
-        ("head", 127, "alternating", 5),
-        ("channel", 127, "alternating", 1),
-    ],
+    ("gate", "seed"), [("head", 0), ("head", 6), ("channel", 7), ("channel", 11)]
 )
-def test_what_decays_near_1_round_away_does_not_add_up(gate, T, keys, seed):
-    """With decays, scores or their gradients in float32, or decays before a product, one is off."""
+def test_what_decays_near_1_round_away_does_not_add_up(gate, seed):
+    """With decays, scores or their gradients in float32, or decays before a product, one is off.
+
+    That costs a factor of 2, and shows with some seeds only. The CPU has a say in it, too.
+    """
     inputs = delta_inputs(
-        1, T, 1, 16, 16, gate, keys=keys, beta=(1.9, 2.0), strength=-8.0, seed=seed
+        1, 64, 1, 16, 16, gate, keys="alternating", beta=(1.9, 2.0), strength=-8.0, seed=seed
     )
     error, what = worst(run("delta", inputs, torch.float32), DELTA.expected(inputs))
-    assert error <= 2e-6, what
+    assert error <= (1.5e-6 if DEVICE == "cpu" else 2e-6), what
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # NumPy's
