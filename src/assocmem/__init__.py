@@ -3,6 +3,8 @@
 from assocmem import capacity, constructions, hopfield, nn, ops, rules, similarity, tasks, train
 from assocmem.memory import AssociativeMemory
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AssociativeMemory",
     "capacity",

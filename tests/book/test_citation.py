@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 
 import pytest
 import yaml
 
+import assocmem
 from tests.book.chapter import BOOK, ROOT
 
 ENTRY = re.compile(r"^```bibtex\n@(\w+)\{(\w+),\n(.*?)^\}\n```", re.DOTALL | re.MULTILINE)
@@ -52,8 +54,7 @@ def test_the_readme_cites_the_paper_in_the_same_words() -> None:
 
 
 def test_the_version_is_the_package_s() -> None:
-    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)
-    assert CFF["version"] == version
+    assert CFF["version"] == assocmem.__version__ == version("assocmem")
 
 
 @pytest.mark.parametrize(

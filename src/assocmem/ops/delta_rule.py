@@ -137,7 +137,8 @@ def delta_rule(
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
             from 0 to T; sequences do not see each other. A graph that `torch.compile` traces breaks
             where their lengths are read, but for "triton".
-        backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton".
+        backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton", which
+            in float16 overflows where a state or a product of q and k passes 65,504.
 
     Returns:
         o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on, and the

@@ -102,7 +102,8 @@ def linear_attention(
         normalize: divide o_t by scale · q_tᵀ z_t, with z_t the decayed sum of the keys so far. It
             is what the memory would return had every value been 1, and is kept as the last column
             of S. Meant for positive features: with others the divisor can be 0.
-        backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton".
+        backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton", which
+            in float16 overflows where a state or a product of q and k passes 65,504.
 
     Returns:
         o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on, and the
