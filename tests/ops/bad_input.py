@@ -30,5 +30,10 @@ BAD_FOR_ALL = {
         ValueError,
         r"cu_seqlens must be on cpu like q, got meta",
     ),
+    "scale is infinite": (
+        dict(scale=float("inf")),
+        ValueError,
+        r"scale must be finite, got inf",
+    ),
     "backend": (dict(backend="cuda"), ValueError, r"backend must be one of .*got 'cuda'"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from math import isfinite
 from numbers import Real
 
 import torch
@@ -89,9 +90,11 @@ def check_beta(beta: Tensor, q: Tensor) -> None:
 
 
 def check_scale(scale: float | None) -> None:
-    """Check that scale is None or a number."""
+    """Check that scale is None or a finite number."""
     if scale is not None and (isinstance(scale, bool) or not isinstance(scale, Real)):
         raise TypeError(f"scale must be a number or None, got {type(scale).__name__}")
+    if scale is not None and not isfinite(scale):
+        raise ValueError(f"scale must be finite, got {scale}")
 
 
 def check_cu_seqlens(cu_seqlens: Tensor | None, q: Tensor) -> None:
