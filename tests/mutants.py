@@ -528,7 +528,7 @@ MUTANTS = (
     Mutant(
         "float16 gets gradients that it does not hold",
         KERNEL,
-        "if dtype != torch.float16 or x.dtype == dtype:",
+        "if dtype != torch.float16 or x.dtype == dtype or not x.numel():",
         "if dtype:",
         ("tests/kernels/test_linear_attention.py -k divisor",),
     ),

@@ -255,7 +255,7 @@ def excess(x: Tensor, dtype: torch.dtype) -> Tensor | None:
 
     Such are the gradients of outputs that a normaliser divides.
     """
-    if dtype != torch.float16 or x.dtype == dtype:
+    if dtype != torch.float16 or x.dtype == dtype or not x.numel():
         return None
     largest = x.abs().amax() / 2.0**15
     return torch.where(largest.isfinite(), largest, 1.0).clamp(min=1.0).log2().ceil().exp2()

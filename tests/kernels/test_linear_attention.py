@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from assocmem import ops
 from tests.kernels.test_scans import BOUND, DEVICE
@@ -27,6 +28,14 @@ def test_normalize(gate, T):
     assert expected_S is not None
     assert relative_error(o.cpu(), expected) <= BOUND
     assert relative_error(S.cpu(), expected_S) <= BOUND
+
+
+def test_gradients_of_nothing():
+    k = torch.zeros(1, 0, 2, 4, dtype=torch.float16, device=DEVICE, requires_grad=True)
+    o, _ = ops.linear_attention(k, k, k, normalize=True, backend="triton")
+    o.sum().backward()
+    assert k.grad is not None
+    assert k.grad.shape == k.shape
 
 
 def test_gradients_of_a_small_divisor():
