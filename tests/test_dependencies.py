@@ -5,6 +5,7 @@ Known vulnerabilities are asked for by `make audit`, which needs the network.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -72,6 +73,16 @@ def test_the_library_imports_neither_triton_nor_the_compiler() -> None:
     code = f"import torch, assocmem, sys; print({late} & sys.modules.keys())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
+
+
+def test_a_gpu_is_measured_with_little_installed() -> None:
+    """The README names what `make gpu` needs, and what draws figures or checks is not in it."""
+    absent = ["matplotlib", "IPython", "scipy", "hypothesis", "yaml", "nbformat"]
+    tests = {f"tests.kernels.{x.stem}" for x in (ROOT / "tests/kernels").glob("test_*.py")}
+    needed = ["benchmarks.gpu", *sorted(tests - {"tests.kernels.test_ptx"})]
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(needed)}"
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
 
 
 def test_what_builds_the_book_is_pinned() -> None:
