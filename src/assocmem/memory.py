@@ -26,8 +26,8 @@ class AssociativeMemory:
     Args:
         d_k: size of a key and of a query.
         d_v: size of a value.
-        similarity: kernel function κ, by name ("linear", "polynomial", "exponential", "relu") or
-            as a `Similarity`.
+        similarity: kernel function κ, by its name in `similarity.SIMILARITIES` ("linear",
+            "polynomial", "exponential", "relu", …) or as a `Similarity`.
         rule: what a write adds under k. "hebbian": β v. "delta": β (v − read(k)), the part of v
             that the memory does not answer yet; with β = 1/κ(k, k) it overwrites.
         dtype: dtype of what is stored; float inputs are cast to it.

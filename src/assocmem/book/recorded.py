@@ -81,7 +81,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def store_gpu(result: dict[str, Any]) -> None:
-    """Write what `make gpu` has measured to `results/gpu_device.json`, without single samples."""
+    """Write what `make gpu` has measured to `results/gpu_<device>.json`, without single samples."""
     rows = [
         {name: _without_samples(x) if isinstance(x, dict) else x for name, x in row.items()}
         for row in result["rows"]

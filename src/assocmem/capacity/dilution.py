@@ -70,7 +70,9 @@ def softmax_error(weight: float, snr: float) -> float:
 def softmax_temperature(N: int, d: int, weight: float = 0.5) -> float:
     """The temperature at which the right one of N keys has that weight: `softmax_weight` inverted.
 
-    For ln N well below d it is the log-length law, β = d/τ ≈ ln(N p/(1 − p)) (book, eq-log-length).
+    For ln N well below d it is the log-length law (book, eq-log-length):
+
+        β = d/τ ≈ ln(N p/(1 − p)) + β²/(2d)
 
     Args:
         N: stored pairs, at least 2.

@@ -52,8 +52,7 @@ class DeltaFormer(Mixer):
     `[H·K, d_model]`, both without bias and with `nn.Linear`'s initialisation.
 
     Raises:
-        ValueError: when d_model is no multiple of n_heads and a head's size is not given, erase is
-            unknown, or K is odd with rotary.
+        TypeError, ValueError: as `Mixer`, or when erase is unknown, or K is odd with rotary.
 
     Example:
         >>> import torch

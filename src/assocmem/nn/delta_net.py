@@ -18,7 +18,8 @@ class DeltaState(NamedTuple):
 
     Args:
         S: the memory of every head, `[B, H, K, V]`, as `ops.delta_rule` hands it back.
-        recent: the short convolution's last inputs, `[B, conv_width - 1, H·(2K + V)]`.
+        recent: the short convolution's last inputs, `[B, conv_width - 1, H·(2K + V)]`; of
+            `DeltaProduct` with n corrections `[B, conv_width - 1, H·(K + n·(K + V))]`.
     """
 
     S: Tensor
@@ -53,7 +54,7 @@ class DeltaNet(Mixer):
     size V with ε = 10⁻⁵ that all heads share, initially 1.
 
     Raises:
-        ValueError: when d_model is no multiple of n_heads and a head's size is not given.
+        TypeError, ValueError: as `Mixer`, or when conv_width is below 1.
 
     Example:
         >>> import torch
@@ -108,7 +109,7 @@ class DeltaNet(Mixer):
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
 
         Raises:
-            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         S, recent = (None, None) if state is None else state
         # A filter a channel: one convolution of all channels is one of q, one of k and one of v.

@@ -31,7 +31,7 @@ class DeltaProduct(DeltaNet):
     beta_proj `[n·H, d_model]`, and conv over the channels of q and all of k and v.
 
     Raises:
-        ValueError: when n_corrections is below 1, or as for `DeltaNet`.
+        TypeError, ValueError: as `DeltaNet`, or when n_corrections is below 1.
 
     Example:
         >>> import torch
@@ -75,7 +75,7 @@ class DeltaProduct(DeltaNet):
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
 
         Raises:
-            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         S, recent = (None, None) if state is None else state
         projected = self.project(x)

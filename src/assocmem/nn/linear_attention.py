@@ -30,7 +30,7 @@ class LinearAttention(Mixer):
     Weights: `Mixer`'s projections.
 
     Raises:
-        ValueError: when d_model is no multiple of n_heads and a head's size is not given.
+        TypeError, ValueError: as `Mixer`.
 
     Example:
         >>> import torch
@@ -71,7 +71,7 @@ class LinearAttention(Mixer):
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
 
         Raises:
-            ValueError: when x is not `[B, T, d_model]`.
+            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         q, k, v = map(self.heads, self.project(x))
         scan = scan_on(group, ops.linear_attention, distributed.linear_attention)

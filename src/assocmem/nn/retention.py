@@ -29,7 +29,7 @@ class Retention(Mixer):
     bias; o_norm, an `nn.RMSNorm` of size V with ε = 10⁻⁵ that all heads share, initially 1.
 
     Raises:
-        ValueError: when d_model is no multiple of n_heads and a head's size is not given.
+        TypeError, ValueError: as `Mixer`.
 
     Example:
         >>> import torch
@@ -72,7 +72,7 @@ class Retention(Mixer):
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
 
         Raises:
-            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         q, k, v = map(self.heads, self.project(x))
         scan = scan_on(group, ops.linear_attention, distributed.linear_attention)

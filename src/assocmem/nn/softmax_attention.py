@@ -56,8 +56,7 @@ class SoftmaxAttention(Mixer):
     `nn.Linear`'s initialisation.
 
     Raises:
-        ValueError: when d_model is no multiple of n_heads and a head's size is not given, or K is
-            odd with rotary.
+        TypeError, ValueError: as `Mixer`, or when K is odd with rotary.
 
     Example:
         >>> import torch

@@ -13,7 +13,7 @@ class Streaming(nn.Module):
     """A module `forward(x, state=None, *, group=None) -> (y, state)`: pieces equal the whole.
 
     x is a sequence `[B, T, ...]`, and the state is all that later tokens need of it, a tensor or a
-    tuple of tensors; None stands for nothing so far. Gradients flow through it: detach it to stop
+    tuple of states; None stands for nothing so far. Gradients flow through it: detach it to stop
     them.
 
     With group, a `torch.distributed.ProcessGroup` (of a `DeviceMesh`, `mesh.get_group("sequence")`;

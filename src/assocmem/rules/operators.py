@@ -1,4 +1,4 @@
-"""Rules as sequence operators, in recurrent form: DeltaProduct, Longhorn, Titans and Mesa.
+"""Rules as sequence operators: DeltaProduct, Longhorn and, in recurrent form, Titans and Mesa.
 
 They take q, k, v as the operators of `assocmem.ops` do, and give back the output and the state. The
 first two are the delta rule with other keys or step sizes, and run as `ops.delta_rule` does.
@@ -49,6 +49,7 @@ def delta_product(
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or n = 0.
+        RuntimeError: as in `ops.delta_rule`.
 
     Example:
         >>> import torch
@@ -67,6 +68,8 @@ def delta_product(
                 f"k, got {list(x.shape)}"
             )
     inputs.check_tensor("q", q)
+    if q.ndim != 4:
+        raise ValueError(f"q must have shape [B, T, H, K], got {list(q.shape)}")
     n = k.shape[2]
     if g is not None:
         inputs.check_gate(g, q)
@@ -118,6 +121,7 @@ def longhorn(
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content.
+        RuntimeError: as in `ops.delta_rule`.
 
     Example:
         >>> import torch
