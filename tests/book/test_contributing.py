@@ -10,9 +10,9 @@ from tests.book.chapter import ROOT
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 PATH = re.compile(r"(?<![\w/.])((?:book|src|kernels|tests|benchmarks)/[\w/.]+[\w/])")
-FILES = [
-    p for room in ("src", "kernels", "tests", "benchmarks") for p in (ROOT / room).rglob("*.py")
-]
+ROOMS = ("src", "kernels", "tests", "benchmarks")
+FILES = [p for room in ROOMS for p in (ROOT / room).rglob("*.py")]
+FILES += (ROOT / "book").glob("*.ipynb")
 SOURCES = "".join(path.read_text() for path in FILES if path.name != Path(__file__).name)
 
 
