@@ -539,6 +539,8 @@ def test_operators_check_what_they_are_given():
     q, k, v, beta = inputs()
     with pytest.raises(ValueError, match="k must have shape"):
         rules.delta_product(q, k, v, beta)
+    with pytest.raises(ValueError, match=r"q must have shape \[B, T, H, K\]"):
+        rules.delta_product(q[0, 0, 0], k[:, :, None], v[:, :, None], beta[:, :, None])
     with pytest.raises(TypeError, match="beta must be a torch"):
         rules.delta_product(q, k[:, :, None], v[:, :, None], 1.0)
     with pytest.raises(ValueError, match="beta must have shape"):

@@ -1,9 +1,11 @@
-"""Checks of numbers that come as arguments: each says what was expected and what came."""
+"""Checks of arguments: each says what was expected and what came."""
 
 from __future__ import annotations
 
 import math
 from numbers import Integral
+
+from torch import Tensor
 
 
 def check_count(name: str, value: int, at_least: int = 1) -> None:
@@ -30,3 +32,16 @@ def check_fraction(name: str, value: float) -> None:
     """Raise unless `value` lies in [0, 1]."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
+
+
+def check_floats(**tensors: Tensor) -> None:
+    """Raise unless all are tensors of floats, in the dtype of the first."""
+    for name, x in tensors.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+        if not x.is_floating_point():
+            raise TypeError(f"{name} must be a tensor of floats, got {x.dtype}")
+    first, reference = next(iter(tensors.items()))
+    for name, x in tensors.items():
+        if x.dtype != reference.dtype:
+            raise TypeError(f"{name} must be {reference.dtype} like {first}, got {x.dtype}")

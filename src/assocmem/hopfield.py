@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assocmem.similarity.base import check_floats
+from assocmem.arguments import check_floats
 
 __all__ = ["energy", "update"]
 
@@ -76,10 +76,7 @@ def update(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
 
 def check(x: Tensor, patterns: Tensor, beta: float) -> None:
     """Raise unless states, patterns and β go together."""
-    check_floats("x", x)
-    check_floats("patterns", patterns)
-    if patterns.dtype != x.dtype:
-        raise TypeError(f"patterns must be {x.dtype} like x, got {patterns.dtype}")
+    check_floats(x=x, patterns=patterns)
     if patterns.ndim != 2 or len(patterns) == 0 or patterns.shape[1] != x.shape[-1]:
         raise ValueError(
             f"patterns must have shape [N, d] with N >= 1 and d = {x.shape[-1]} like x, "

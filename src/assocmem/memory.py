@@ -9,13 +9,12 @@ matrix; otherwise the memory has to keep its pairs, as softmax attention keeps i
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import torch
 from torch import Tensor
 
 from assocmem import similarity as kernel_functions
 from assocmem.similarity import Similarity
+from assocmem.similarity.base import check_integer
 
 RULES = ("hebbian", "delta")
 
@@ -66,8 +65,7 @@ class AssociativeMemory:
         device: torch.device | str | None = None,
     ) -> None:
         for name, size in (("d_k", d_k), ("d_v", d_v)):
-            if not isinstance(size, Integral) or size < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {size!r}")
+            check_integer(name, size)
         if rule not in RULES:
             raise ValueError(f"rule must be one of {list(RULES)}, got {rule!r}")
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.kernels.test_scans import DEVICE
 from tests.ops.reference import relative_error
 
 pytest.importorskip("triton", reason="triton is missing")
@@ -12,7 +13,6 @@ pytest.importorskip("triton", reason="triton is missing")
 from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
 from assocmem_kernels.chunks import chunk_table
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 T, K, STRONG = 16, 32, 3
 
 

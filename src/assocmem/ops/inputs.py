@@ -91,9 +91,11 @@ def check_beta(beta: Tensor, q: Tensor) -> None:
 
 def check_scale(scale: float | None) -> None:
     """Check that scale is None or a finite number."""
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, Real)):
+    if scale is None:
+        return
+    if isinstance(scale, bool) or not isinstance(scale, Real):
         raise TypeError(f"scale must be a number or None, got {type(scale).__name__}")
-    if scale is not None and not isfinite(scale):
+    if not isfinite(scale):
         raise ValueError(f"scale must be finite, got {scale}")
 
 

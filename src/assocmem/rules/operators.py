@@ -67,9 +67,7 @@ def delta_product(
                 f"{name} must have shape [B, T, n, H{', ·' * (rank - 4)}] with the same n >= 1 as "
                 f"k, got {list(x.shape)}"
             )
-    inputs.check_tensor("q", q)
-    if q.ndim != 4:
-        raise ValueError(f"q must have shape [B, T, H, K], got {list(q.shape)}")
+    inputs.check_like_q("q", q, q)
     n = k.shape[2]
     if g is not None:
         inputs.check_gate(g, q)

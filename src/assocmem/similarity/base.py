@@ -9,6 +9,8 @@ from numbers import Integral
 
 from torch import Tensor
 
+from assocmem.arguments import check_floats
+
 
 @dataclass(frozen=True)
 class Similarity:
@@ -37,10 +39,7 @@ class Similarity:
             TypeError: when q or k is no tensor of floats, or their dtypes differ.
             ValueError: when the last sizes of q and k differ.
         """
-        check_floats("q", q)
-        check_floats("k", k)
-        if q.dtype != k.dtype:
-            raise TypeError(f"k must be {q.dtype} like q, got {k.dtype}")
+        check_floats(q=q, k=k)
         if q.shape[-1] != k.shape[-1]:
             raise ValueError(
                 f"k must have last size {q.shape[-1]} like q, got shape {list(k.shape)}"
@@ -114,14 +113,6 @@ class Featured(Similarity):
 def temperature(tau: float | None, d: int) -> float:
     """τ, √d when None: the temperature of attention."""
     return math.sqrt(d) if tau is None else tau
-
-
-def check_floats(name: str, x: Tensor) -> None:
-    """Raise unless x is a tensor of floats."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"{name} must be a tensor of floats, got {x.dtype}")
 
 
 def check_positive_or_none(name: str, value: float | None) -> None:
