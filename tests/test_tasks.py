@@ -38,6 +38,21 @@ def test_an_answer_is_the_value_that_was_written_last(task, n_keys):
     assert drawn.values.unique().tolist() == list(range(n_keys, n_keys + VALUES))
 
 
+def test_a_seed_gives_the_same_task_whatever_the_default_dtype_is():
+    def every() -> list[torch.Tensor]:
+        trees = tasks.two_trees(3, n=8, generator=generator())
+        graphs = tasks.reachability(3, n=8, edge_probability=0.3, generator=generator())
+        return [recall().tokens, noisy().tokens, trees.adjacency, graphs.adjacency]
+
+    expected, before = every(), torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = every()
+    finally:
+        torch.set_default_dtype(before)
+    assert all(map(torch.equal, found, expected))
+
+
 def test_keys_are_distinct_in_recall_and_come_again_in_overwrite():
     assert all(len(row.unique()) == N for row in recall().keys)
     assert all(len(row.unique()) < N for row in overwrite().keys)

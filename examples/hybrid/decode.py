@@ -47,6 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--prompt", default="Three layers")
     parser.add_argument("--tokens", type=int, default=200)
     options = parser.parse_args(arguments)
+    if not options.prompt:
+        parser.error("--prompt must not be empty")
+    if options.tokens < 1:
+        parser.error(f"--tokens must be at least 1, got {options.tokens}")
     config, model, _ = load(options.folder)
     found, sizes = bytearray(), []
     for token, state in islice(decode(model, options.prompt.encode()), options.tokens):

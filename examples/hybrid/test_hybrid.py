@@ -63,6 +63,23 @@ def test_another_configuration_does_not_continue_a_run(unbroken):
         next(train(replace(SMALL, length=10**7), folder))
 
 
+def test_another_text_does_not_continue_a_run(tmp_path):
+    text = tmp_path / "text"
+    text.write_bytes(1000 * b"a")
+    config = replace(SMALL, text=str(text), steps=2, every=1)
+    list(islice(train(config, tmp_path), 1))
+    text.write_bytes(1000 * b"b")
+    with pytest.raises(ValueError, match=r"text is not what it was when .* was begun"):
+        next(train(config, tmp_path))
+
+
+@pytest.mark.parametrize("option", [["--prompt", ""], ["--tokens", "0"]])
+def test_decoding_needs_a_prompt_and_a_number_of_tokens(option, unbroken, capsys):
+    with pytest.raises(SystemExit):
+        decode.main([str(unbroken[1]), *option])
+    assert "must" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("mixers", train_hybrid.MIXERS)
 def test_decoding_is_the_whole_sequence_read_again_with_the_memory_that_is_stated(mixers):
     model = new_model(replace(SMALL, mixers=mixers))

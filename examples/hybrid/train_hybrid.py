@@ -12,6 +12,7 @@ function of the step alone.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -90,9 +91,12 @@ def train(config: Config, folder: Path) -> Iterator[float]:
     Yields the loss of every step of the run, those of an earlier call first.
 
     Raises:
-        ValueError: when the checkpoint is of another configuration, or the text is too short.
+        ValueError: when the checkpoint is of another configuration or text, or the text is too
+            short.
     """
-    data = torch.frombuffer(bytearray(Path(config.text).read_bytes()), dtype=torch.uint8).long()
+    text = Path(config.text).read_bytes()
+    digest = hashlib.sha256(text).hexdigest()
+    data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
     if len(data) <= config.length:
         raise ValueError(f"text must have more than {config.length} bytes, got {len(data)}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +107,8 @@ def train(config: Config, folder: Path) -> Iterator[float]:
         found, model, state = load(folder)
         if found != config:
             raise ValueError(f"the checkpoint in {folder} is of {found}, not of {config}")
+        if state["digest"] != digest:
+            raise ValueError(f"{config.text} is not what it was when {folder} was begun")
         optimizer = torch.optim.AdamW(model.parameters())
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
@@ -123,6 +129,7 @@ def train(config: Config, folder: Path) -> Iterator[float]:
         if len(losses) % config.every == 0 or len(losses) == config.steps:
             state = {
                 "config": asdict(config),
+                "digest": digest,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "generator": generator.get_state(),

@@ -34,6 +34,12 @@ def check_fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
 
 
+def check_finite(name: str, x: Tensor) -> None:
+    """Raise unless all numbers of a tensor are finite."""
+    if not x.isfinite().all():
+        raise ValueError(f"{name} must be finite, got {x[~x.isfinite()][0].item()}")
+
+
 def check_floats(**tensors: Tensor) -> None:
     """Raise unless all are tensors of floats, in the dtype of the first."""
     for name, x in tensors.items():

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from assocmem import nn
 from assocmem.nn import DeltaNet, DeltaProduct, GatedDeltaNet, KimiDeltaAttention, SoftplusDecay
 from assocmem.nn.delta_net import l2_normalize
 from tests.nn.reference import rms_norm, short_convolution, silu, split, unit
@@ -90,6 +91,8 @@ def test_delta_product(factor):
 def test_a_delta_product_has_a_correction_or_more():
     with pytest.raises(ValueError, match="n_corrections must be at least 1, got 0"):
         DeltaProduct(24, H, n_corrections=0)
+    with pytest.raises(TypeError, match="n_corrections must be an integer, got bool"):
+        DeltaProduct(24, H, n_corrections=True)
 
 
 @torch.no_grad()
@@ -120,10 +123,33 @@ def test_kimi_delta_attention():
     assert relative_error(layer(x)[0], expected) <= 1e-12
 
 
+@pytest.mark.parametrize("name", ["DeltaNet", "DeltaProduct", "DeltaFormer"])
+@torch.no_grad()
+def test_rounded_keys_do_not_let_a_memory_grow(name):
+    """In bfloat16 a key may be longer than 1; a β of 2 would then make S larger at every token."""
+    options = {"erase": "linear"} if name == "DeltaFormer" else {}
+    for seed in range(8):
+        torch.manual_seed(seed)
+        layer = getattr(nn, name)(64, 1, allow_negative_eigenvalues=True, **options)
+        x = torch.randn(1, 1, 64)
+        logit = layer.beta_proj(x)[0, 0, 0]
+        layer.beta_proj.weight.mul_(60 / logit)  # β is 2 in bfloat16
+        _, state = layer.bfloat16()(x.bfloat16().expand(1, 1000, 64))
+        assert state[-1 if name == "DeltaFormer" else 0].abs().max() <= 4
+
+
+def test_a_state_of_another_kind_is_named():
+    for Layer in (DeltaNet, DeltaProduct):
+        with pytest.raises(ValueError, match=r"state must be \(S, recent\), got int"):
+            Layer(24, H)(torch.zeros(2, 5, 24), 3)  # pyright: ignore[reportArgumentType]
+
+
 def test_keys_have_length_one():
     x = torch.randn(50, 16)
     torch.testing.assert_close(l2_normalize(x).norm(dim=-1), torch.ones(50))
     torch.testing.assert_close(l2_normalize(1000 * x), l2_normalize(x))
+    long = torch.full((1, 64), 50.0)  # the square of its length is infinite in float16
+    torch.testing.assert_close(l2_normalize(long.half()), torch.full((1, 64), 0.125).half())
 
 
 @pytest.mark.parametrize("Layer", [DeltaNet, GatedDeltaNet, KimiDeltaAttention])

@@ -124,6 +124,24 @@ def test_a_sparing_write_moves_the_others_least():
 
 
 @torch.no_grad()
+def test_inputs_that_excite_no_unit_are_spared_by_any_write():
+    with_them, without = memory("relu"), memory("relu")
+    x, y = inputs(D), inputs(D, seed=2)
+    with_them.write(x, y, spare=torch.zeros(4, D, dtype=torch.float64))
+    without.write(x, y)
+    assert torch.equal(with_them.down_proj.weight, without.down_proj.weight)
+
+
+@torch.no_grad()
+def test_half_precision_writes_what_double_precision_does():
+    x, y, others = inputs(D), inputs(D, seed=2), inputs(40, D, seed=3)
+    exact, half = memory("gelu"), memory("gelu").bfloat16()
+    exact.write(x, y, spare=others)
+    half.write(x.bfloat16(), y.bfloat16(), spare=others.bfloat16())
+    assert relative_error(half.down_proj.weight.double(), exact.down_proj.weight) <= 0.05
+
+
+@torch.no_grad()
 def test_only_values_change():
     layer, x, y = memory("swiglu"), inputs(D), inputs(D, seed=2)
     keys, gates = layer.up_proj.weight.clone(), layer.gate_proj.weight.clone()
@@ -144,7 +162,22 @@ def test_only_values_change():
         (
             lambda: memory("relu").write(inputs(D), inputs(D), spare=inputs(D)),
             ValueError,
-            r"spare must have shape \[N, d_model\] with N >= 1, got \[6\]",
+            r"spare must have shape \[N, d_model\] with N >= 1 .*, got \[6\]",
+        ),
+        (
+            lambda: memory("relu").write(inputs(D), inputs(D), spare=inputs(4, 3)),
+            ValueError,
+            r"spare must have shape .* d_model = 6, got \[4, 3\]",
+        ),
+        (
+            lambda: memory("relu").write(inputs(D), inputs(D).float()),
+            TypeError,
+            r"y must be torch\.float64 like x, got torch\.float32",
+        ),
+        (
+            lambda: memory("relu").write(inputs(D), inputs(D).log()),
+            ValueError,
+            "y must be finite, got nan",
         ),
         (
             lambda: memory("relu").write(inputs(D), inputs(D), ridge=0),

@@ -186,6 +186,10 @@ def test_bad_input_is_named(name):
     with pytest.raises(ValueError, match=r"x must have shape .* d_model = 24, got \[2, 8, 23\]"):
         layer(name)(torch.zeros(2, 8, 23))
     mixer = layer(name)
+    with pytest.raises(TypeError, match=r"x must be a torch\.Tensor, got list"):
+        mixer([1, 2])
+    with pytest.raises(TypeError, match=r"x must be a tensor of floats, got torch\.int64"):
+        mixer(tokens(2, 8).long())
     _, state = mixer(tokens(2, 8))
     with pytest.raises(ValueError, match="state must have"):
         mixer(tokens(3, 8), state)
@@ -202,6 +206,10 @@ def test_a_state_of_every_token_has_to_be_one_of_this_layer(name):
         mixer(x, state._replace(k=state.k.float()))
     with pytest.raises(ValueError, match=r"state must have k = torch\.float64"):
         mixer(x, state._replace(k=state.k[..., 1:]))
+    for part in (part for part in state._fields if getattr(state, part) is not None):
+        shorter = state._replace(**{part: getattr(state, part)[:, :5]})
+        with pytest.raises(ValueError, match=r"the same tokens in all its parts, got .*5"):
+            mixer(x, shorter)
 
 
 @pytest.mark.parametrize("name", MIXERS)

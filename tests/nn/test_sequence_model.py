@@ -13,10 +13,12 @@ from torch import Tensor
 from assocmem.nn import (
     Block,
     DeltaFormer,
+    DeltaProduct,
     GatedDeltaNet,
     GatedLinearAttention,
     KimiDeltaAttention,
     LinearAttention,
+    ProductKeyMemory,
     SequenceModel,
     SoftmaxAttention,
 )
@@ -60,7 +62,7 @@ def test_logits_are_the_blocks_one_after_the_other(tied_head):
     for block in net.blocks:
         x, _ = block(x)
     head = net.embedding.weight if tied_head else net.head.weight
-    assert (net.head.weight is net.embedding.weight) == tied_head
+    assert (net.head is None) == tied_head
     assert net.blocks[0].feed_forward.up_proj.weight.shape == (32, 24)
     assert logits.shape == (2, 20, 11)
     assert relative_error(logits, rms_norm(x) @ head.T) <= 1e-13
@@ -103,6 +105,28 @@ def test_embeddings_start_with_length_one():
 
 
 @torch.no_grad()
+def test_a_model_made_without_memory_gets_its_weights_later():
+    with torch.device("meta"):
+        net = SequenceModel(500, 64, 2, [DeltaProduct, KimiDeltaAttention, SoftmaxAttention])
+        net.blocks.append(ProductKeyMemory(64, 8, 2))
+    net.to_empty(device="cpu")
+    for x in net.parameters():
+        x.fill_(math.nan)
+    net.apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
+    assert [name for name, x in net.named_parameters() if not x.isfinite().all()] == []
+    assert abs(net.embedding.weight.square().sum(-1).mean() - 1) < 0.05
+
+
+def test_a_tied_head_stays_tied_when_weights_are_assigned():
+    with torch.device("meta"):
+        net = SequenceModel(11, 24, 3, HYBRID)
+    whole = model()
+    net.load_state_dict(whole.state_dict(), assign=True)
+    assert torch.equal(net(some_tokens(1, 5))[0], whole(some_tokens(1, 5))[0])
+    assert sum(x.numel() for x in net.parameters()) == sum(x.numel() for x in whole.parameters())
+
+
+@torch.no_grad()
 def test_torch_compile_takes_the_whole_graph():
     net, tokens = model().float(), some_tokens(2, 20)
     torch.compiler.reset()
@@ -141,5 +165,11 @@ def test_bad_input_is_named():
     net = model()
     with pytest.raises(ValueError, match=r"tokens must have shape \[B, T\], got \[5\]"):
         net(some_tokens(1, 5)[0])
+    with pytest.raises(TypeError, match=r"tokens must be .* int32 or int64, got torch\.float32"):
+        net(torch.zeros(1, 5))
+    with pytest.raises(TypeError, match=r"mixers must be a sequence, got .*GatedDeltaNet"):
+        SequenceModel(11, 24, 3, GatedDeltaNet)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="vocab_size must be at least 1, got 0"):
+        SequenceModel(0, 24, 3, [])
     with pytest.raises(ValueError, match="state must have one entry a block, 4, got 2"):
         net(some_tokens(1, 5), (None, None))

@@ -42,8 +42,12 @@ def test_initial_weights():
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="width must be at least 1, got 0"):
         ShortConvolution(6, 0)
+    with pytest.raises(TypeError, match="width must be an integer, got float"):
+        ShortConvolution(6, 2.0)  # pyright: ignore[reportArgumentType]
     conv = ShortConvolution(6)
     with pytest.raises(ValueError, match=r"x must have shape .* C = 6, got \[2, 4, 5\]"):
         conv(torch.zeros(2, 4, 5))
     with pytest.raises(ValueError, match=r"state must have shape .*\[2, 3, 6\], got \[2, 4, 6\]"):
         conv(torch.zeros(2, 4, 6), torch.zeros(2, 4, 6))
+    with pytest.raises(TypeError, match=r"state must be torch\.float32 like x, got .*bfloat16"):
+        conv(torch.zeros(2, 4, 6), torch.zeros(2, 3, 6).bfloat16())

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from assocmem.nn.delta_net import l2_normalize
+from assocmem.nn.delta_net import l2_normalize, stable
 from assocmem.nn.mixer import Mixer, checked_cache
 from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.deltaformer import write_and_read
@@ -125,6 +125,8 @@ class DeltaFormer(Mixer):
         if self.rotary:
             start = 0 if state is None else state.k.shape[1]
             q, w, k = rotate(q, start), rotate(w, start), rotate(k, start)
+        if self.erase != "softmax":
+            beta = stable(beta, k)
         if state is not None:
             k, past = torch.cat((state.k, k), 1), state.u
         o, u = write_and_read(q, w, k, v, beta, past, self.erase, scale, self.backend)

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem import distributed, ops
-from assocmem.nn.delta_net import DeltaNet, DeltaState, l2_normalize
+from assocmem.arguments import check_count
+from assocmem.nn.delta_net import DeltaNet, DeltaState, l2_normalize, parts_of, stable
 from assocmem.nn.mixer import scan_on
 from assocmem.nn.short_convolution import ShortConvolution
 
@@ -31,7 +32,7 @@ class DeltaProduct(DeltaNet):
     beta_proj `[n·H, d_model]`, and conv over the channels of q and all of k and v.
 
     Raises:
-        TypeError, ValueError: as `DeltaNet`, or when n_corrections is below 1.
+        TypeError, ValueError: as `DeltaNet`, or when n_corrections is no integer >= 1.
 
     Example:
         >>> import torch
@@ -47,8 +48,7 @@ class DeltaProduct(DeltaNet):
         **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(d_model, n_heads, conv_width=conv_width, **options)
-        if n_corrections < 1:
-            raise ValueError(f"n_corrections must be at least 1, got {n_corrections}")
+        check_count("n_corrections", n_corrections)
         self.n_corrections = n_corrections
         writes = n_corrections * n_heads
         self.k_proj = nn.Linear(d_model, writes * self.d_key, bias=False)
@@ -77,17 +77,17 @@ class DeltaProduct(DeltaNet):
         Raises:
             TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
-        S, recent = (None, None) if state is None else state
+        S, recent = parts_of(state)
         projected = self.project(x)
         qkv, recent = self.conv(torch.cat(projected, -1), recent, group=group)
         q, k, v = qkv.split([y.shape[-1] for y in projected], -1)
-        n = self.n_corrections
+        n, k = self.n_corrections, l2_normalize(self.in_turn(k))
         scan = scan_on(group, ops.delta_rule, distributed.delta_rule)
         o, S = scan(
             l2_normalize(self.heads(q)).repeat_interleave(n, 1),
-            l2_normalize(self.in_turn(k)),
+            k,
             self.in_turn(v),
-            self.in_turn(self.beta(x))[..., 0],
+            stable(self.in_turn(self.beta(x))[..., 0], k),
             scale=1.0,
             initial_state=S,
             output_final_state=True,

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem.arguments import check_count, check_positive
+from assocmem.arguments import check_count, check_finite, check_floats, check_positive
+from assocmem.ops.inputs import state_dtype
 
 
 def relu2(z: Tensor) -> Tensor:
@@ -39,11 +40,22 @@ KERNEL_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def check_tokens(x: Tensor, d_model: int) -> None:
-    """Raise unless x is `[..., d_model]`."""
+    """Raise unless x is a tensor of floats `[..., d_model]`."""
+    check_floats(x=x)
     if x.shape[-1:] != (d_model,):
         raise ValueError(
             f"x must have shape [..., d_model] with d_model = {d_model}, got {list(x.shape)}"
         )
+
+
+def least_harm(a: Tensor, B: Tensor, ridge: float) -> Tensor:
+    """C⁻¹ a, with C the mean of b bᵀ over the rows b of B, plus ridge times its mean eigenvalue."""
+    B = B.to(state_dtype(B))
+    C = B.mT @ B / len(B)
+    if not C.any():  # the spared inputs excite no unit: nothing harms them
+        return a
+    C.diagonal().add_(ridge * C.diagonal().mean())
+    return torch.linalg.solve(C, a.to(C)).to(a)
 
 
 class FeedForwardMemory(nn.Module):
@@ -132,25 +144,28 @@ class FeedForwardMemory(nn.Module):
             ridge: weight of the size of the change against that of the spared answers, > 0.
 
         Raises:
-            ValueError: when a shape is wrong, ridge is not > 0, or x excites no unit.
+            TypeError: when an argument is no tensor of floats, or differs from x in dtype.
+            ValueError: when a shape is wrong, a number is not finite, ridge is not > 0, or x
+                excites no unit.
         """
+        check_floats(x=x, y=y, **({} if spare is None else {"spare": spare}))
         for name, vector in (("x", x), ("y", y)):
             if vector.shape != (self.d_model,):
                 raise ValueError(
                     f"{name} must have shape [d_model] = [{self.d_model}], got {list(vector.shape)}"
                 )
+            check_finite(name, vector)
         check_positive("ridge", ridge)
         a = self.activations(x)
         u = a
         if spare is not None:
-            if spare.ndim != 2 or len(spare) == 0:
+            if spare.ndim != 2 or len(spare) == 0 or spare.shape[1] != self.d_model:
                 raise ValueError(
-                    f"spare must have shape [N, d_model] with N >= 1, got {list(spare.shape)}"
+                    f"spare must have shape [N, d_model] with N >= 1 and d_model = {self.d_model}, "
+                    f"got {list(spare.shape)}"
                 )
-            B = self.activations(spare)
-            C = B.mT @ B / len(B)
-            C.diagonal().add_(ridge * C.diagonal().mean())
-            u = torch.linalg.solve(C, a)
+            check_finite("spare", spare)
+            u = least_harm(a, self.activations(spare), ridge)
         if not a @ u > 0:
             raise ValueError("x must excite at least one unit, or nothing can be stored under it")
         self.down_proj.weight += torch.outer(y - self(x), u) / (a @ u)

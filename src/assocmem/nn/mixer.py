@@ -9,7 +9,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from assocmem.arguments import check_counts
+from assocmem.arguments import check_counts, check_floats
 from assocmem.nn.streaming import Streaming
 from assocmem.ops.backend import check_known
 
@@ -26,7 +26,8 @@ def checked_cache(state: Any, new: Any) -> Any:
     """A state that keeps something of every token, `[B, S, ...]` each, as it fits T new tokens.
 
     Raises:
-        ValueError: when it is another kind of state, or they differ in more than S and T.
+        ValueError: when it is another kind of state, its parts differ in S, or they differ from
+            the new ones in more than S and T.
     """
     names = new._fields
     if not isinstance(state, tuple) or len(state) != len(names):
@@ -34,6 +35,9 @@ def checked_cache(state: Any, new: Any) -> Any:
     for name, old, x in zip(names, state, new, strict=True):
         if not alike(old, x):
             raise ValueError(f"state must have {name} = {described(x)}, got {described(old)}")
+    kept = {name: x.shape[1] for name, x in zip(names, state, strict=True) if x is not None}
+    if len(set(kept.values())) > 1:
+        raise ValueError(f"state must keep the same tokens in all its parts, got S = {kept}")
     return type(new)(*state)
 
 
@@ -106,8 +110,9 @@ class Mixer(Streaming):
         """Queries and keys `[B, T, H·K]` and values `[B, T, H·V]` of tokens `[B, T, d_model]`.
 
         Raises:
-            ValueError: when x is not `[B, T, d_model]`.
+            TypeError, ValueError: when x is no tensor of floats, or not `[B, T, d_model]`.
         """
+        check_floats(x=x)
         if x.ndim != 3 or x.shape[-1] != self.d_model:
             raise ValueError(
                 f"x must have shape [B, T, d_model] with d_model = {self.d_model}, "

@@ -57,8 +57,14 @@ class ProductKeyMemory(nn.Module):
         self.top_k, self.n_keys, self.n_heads = top_k, n_keys, n_heads
         self.query_proj = nn.Linear(d_model, n_heads * d_key, bias=False)
         half = d_key // 2
-        self.sub_keys = nn.Parameter(torch.randn(n_heads, 2, n_keys, half) * half**-0.5)
-        self.values = nn.Parameter(torch.randn(n_keys**2, d_model) * d_model**-0.5)
+        self.sub_keys = nn.Parameter(torch.empty(n_heads, 2, n_keys, half))
+        self.values = nn.Parameter(torch.empty(n_keys**2, d_model))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw sub-keys and values, as when the memory is made."""
+        for vectors in (self.sub_keys, self.values):
+            nn.init.normal_(vectors, std=vectors.shape[-1] ** -0.5)
 
     def lookup(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The values that answer each token, and how much each counts, the largest first.

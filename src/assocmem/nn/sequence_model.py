@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from assocmem.arguments import check_counts
 from assocmem.nn.block import Block
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.streaming import Streaming
@@ -31,8 +34,13 @@ class SequenceModel(Streaming):
 
     Weights: those of the blocks; embedding `[vocab_size, d_model]`, Gaussian with standard
     deviation d_model ** -0.5, so of length about 1; norm, an `nn.RMSNorm` with ε = 10⁻⁵, initially
-    1; head `[vocab_size, d_model]` without bias, the embedding's matrix or one with `nn.Linear`'s
-    initialisation.
+    1; without tied_head head, `[vocab_size, d_model]` without bias, `nn.Linear`'s initialisation.
+    A model made on the device "meta" gets its weights by `to_empty`, then `reset_parameters` of all
+    modules that have it, the model's own last, as in the order of `Module.apply`.
+
+    Raises:
+        TypeError, ValueError: when a size is no integer >= 1, mixers is no sequence, or as the
+            mixers.
 
     Example:
         >>> import torch
@@ -55,15 +63,21 @@ class SequenceModel(Streaming):
         tied_head: bool = True,
     ) -> None:
         super().__init__()
+        check_counts(vocab_size=vocab_size, d_model=d_model, n_heads=n_heads)
+        if not isinstance(mixers, Sequence):
+            raise TypeError(f"mixers must be a sequence, got {mixers!r}")
         self.embedding = nn.Embedding(vocab_size, d_model)
-        # With 0.02, as in GPT-2, a model of d_model = 32 needs 200 steps or more where this needs
-        # 150 (recall of four pairs by two blocks, to a tenth or so of the loss of guessing).
-        nn.init.normal_(self.embedding.weight, std=d_model**-0.5)
+        self.reset_parameters()
         self.blocks = nn.ModuleList(Block(mixer(d_model, n_heads), d_hidden) for mixer in mixers)
         self.norm = nn.RMSNorm(d_model, eps=1e-5)
-        self.head = nn.Linear(d_model, vocab_size, bias=False)
-        if tied_head:
-            self.head.weight = self.embedding.weight
+        # A second name for the embedding's matrix would not survive `to_empty`, nor `assign=True`.
+        self.head = None if tied_head else nn.Linear(d_model, vocab_size, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw the embedding, as when the model is made."""
+        # With 0.02, as in GPT-2, a model of d_model = 32 needs 200 steps or more where this needs
+        # 150 (recall of four pairs by two blocks, to a tenth or so of the loss of guessing).
+        nn.init.normal_(self.embedding.weight, std=self.embedding.embedding_dim**-0.5)
 
     def forward(
         self,
@@ -86,8 +100,12 @@ class SequenceModel(Streaming):
             logits `[B, T, vocab_size]`, and the state after the last token.
 
         Raises:
+            TypeError: when tokens is no tensor of int32 or int64.
             ValueError: when tokens are not `[B, T]`, or the state is of another number of blocks.
         """
+        if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int32, torch.int64):
+            what = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise TypeError(f"tokens must be a tensor of int32 or int64, got {what}")
         if tokens.ndim != 2:
             raise ValueError(f"tokens must have shape [B, T], got {list(tokens.shape)}")
         if state is None:
@@ -100,4 +118,5 @@ class SequenceModel(Streaming):
         for block, before in zip(self.blocks, state, strict=True):
             x, new = block(x, before, group=group)
             after.append(new)
-        return self.head(self.norm(x)), tuple(after)
+        head = self.embedding if self.head is None else self.head
+        return F.linear(self.norm(x), head.weight), tuple(after)

@@ -7,6 +7,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from assocmem.arguments import check_counts, check_floats
 from assocmem.distributed import Piece
 from assocmem.nn.streaming import Streaming
 
@@ -25,7 +26,7 @@ class ShortConvolution(Streaming):
     ± width ** -0.5 as in `nn.Conv1d` with one filter a channel.
 
     Raises:
-        ValueError: when width is below 1.
+        TypeError, ValueError: when channels or width is no integer >= 1.
 
     Example:
         >>> import torch
@@ -39,9 +40,14 @@ class ShortConvolution(Streaming):
 
     def __init__(self, channels: int, width: int = 4) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
-        self.weight = nn.Parameter(torch.empty(width, channels).uniform_(-1, 1) * width**-0.5)
+        check_counts(channels=channels, width=width)
+        self.weight = nn.Parameter(torch.empty(width, channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights, as when the layer is made."""
+        bound = len(self.weight) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(
         self, x: Tensor, state: Tensor | None = None, *, group: dist.ProcessGroup | None = None
@@ -57,8 +63,10 @@ class ShortConvolution(Streaming):
             y `[B, T, C]`, and the last width - 1 tokens, for the next piece.
 
         Raises:
+            TypeError: when x is no tensor of floats, or the state is none of its dtype.
             ValueError: when x is not `[B, T, C]`, or the state not `[B, width - 1, C]`.
         """
+        check_floats(x=x, **({} if state is None else {"state": state}))
         width, C = self.weight.shape
         if x.ndim != 3 or x.shape[-1] != C:
             raise ValueError(f"x must have shape [B, T, C] with C = {C}, got {list(x.shape)}")

@@ -25,10 +25,16 @@ class SoftplusDecay(nn.Module):
 
     def __init__(self, n_heads: int, channels: int) -> None:
         super().__init__()
-        A = torch.empty(n_heads, 1).uniform_(1, 16)
-        dt = torch.empty(n_heads, channels).uniform_(math.log(1e-3), math.log(1e-1)).exp()
-        self.A_log = nn.Parameter(A.log())
-        self.dt_bias = nn.Parameter(dt + (-(-dt).expm1()).log())  # softplus of it is dt
+        self.A_log = nn.Parameter(torch.empty(n_heads, 1))
+        self.dt_bias = nn.Parameter(torch.empty(n_heads, channels))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the weights, as when the layer is made."""
+        self.A_log.uniform_(1, 16).log_()
+        dt = self.dt_bias.uniform_(math.log(1e-3), math.log(1e-1)).exp()
+        self.dt_bias.copy_(dt + (-(-dt).expm1()).log())  # softplus of it is dt
 
     def forward(self, a: Tensor) -> Tensor:
         """The log decays of a `[B, T, H, C]`, in the same shape."""

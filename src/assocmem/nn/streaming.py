@@ -21,7 +21,9 @@ class Streaming(nn.Module):
     its outputs. The pieces follow each other in the order of the ranks, and may differ in length.
     The state that goes in is the one before the first token of all; the one that comes out, after
     the last, is the same on every rank. All ranks of the group call the module, and all go
-    backward, with a loss of 0 if need be; the gradient of a weight is then the sum of theirs.
+    backward, with a loss of 0 if need be; the gradient of a weight is then the sum of theirs. The
+    pieces have to agree in all but their lengths: with TORCH_DISTRIBUTED_DEBUG=DETAIL in the
+    environment PyTorch compares what ranks exchange, and raises, instead of mixing numbers up.
     """
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from assocmem.arguments import check_count, check_fraction
+from assocmem.tasks.uniform import uniform
 
 
 class Reachability(NamedTuple):
@@ -62,7 +63,7 @@ def reachability(
     check_count("batch", batch)
     check_count("n", n, at_least=2)
     check_fraction("edge_probability", edge_probability)
-    adjacency = (torch.rand(batch, n, n, generator=generator) < edge_probability).tril(-1)
+    adjacency = (uniform(batch, n, n, generator=generator) < edge_probability).tril(-1)
     return Reachability(adjacency, reached(adjacency))
 
 
@@ -93,10 +94,10 @@ def two_trees(batch: int, n: int, generator: torch.Generator) -> Reachability:
     check_count("n", n, at_least=4)
     if n % 2:
         raise ValueError(f"n must be even, got {n}")
-    others = torch.rand(batch, n - 1, generator=generator).argsort(1) < n // 2 - 1
+    others = uniform(batch, n - 1, generator=generator).argsort(1) < n // 2 - 1
     first = torch.cat((torch.ones(batch, 1, dtype=torch.bool), others), 1)
     candidates = (first[:, :, None] == first[:, None, :]).tril(-1)
-    weights = torch.rand(batch, n, n, generator=generator).where(candidates, -1.0)
+    weights = uniform(batch, n, n, generator=generator).where(candidates, -1.0)
     parent = torch.zeros_like(candidates).scatter(2, weights.argmax(2, keepdim=True), True)
     adjacency = parent & candidates  # a root has no candidate
     return Reachability(adjacency, reached(adjacency))

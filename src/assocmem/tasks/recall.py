@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from assocmem.arguments import check_count, check_counts
+from assocmem.tasks.uniform import uniform
 
 IGNORE = -100  # the target of a position that asks nothing, as in torch's cross_entropy
 
@@ -78,7 +79,7 @@ def associative_recall(
     )
     if n_pairs > n_keys:
         raise ValueError(f"n_pairs must be at most n_keys = {n_keys}, got {n_pairs}")
-    keys = torch.rand(batch, n_keys, generator=generator).argsort(1)[:, :n_pairs]
+    keys = uniform(batch, n_keys, generator=generator).argsort(1)[:, :n_pairs]
     values = n_keys + torch.randint(n_values, (batch, n_pairs), generator=generator)
     asked = torch.randint(n_pairs, (batch, n_queries), generator=generator)
     return Recall(keys, values, keys.gather(1, asked), values.gather(1, asked))
@@ -171,7 +172,7 @@ def noisy_recall(
     recall = associative_recall(batch, n_pairs, n_queries, n_keys, n_values, generator)
     marked = n_keys + n_values + torch.randint(n_keys, (batch, n_noise), generator=generator)
     values = n_keys + torch.randint(n_values, (batch, n_noise), generator=generator)
-    order = torch.rand(batch, n_pairs + n_noise, generator=generator).argsort(1)
+    order = uniform(batch, n_pairs + n_noise, generator=generator).argsort(1)
     return recall._replace(
         keys=torch.cat((recall.keys, marked), 1).gather(1, order),
         values=torch.cat((recall.values, values), 1).gather(1, order),
