@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
+from numbers import Integral, Real
 
 from torch import Tensor
 
 
-def check_count(name: str, value: int, at_least: int = 1) -> None:
-    """Raise unless `value` is an integer, of Python or NumPy, of at least `at_least`."""
+def check_count(name: str, value: int, at_least: int = 1) -> int:
+    """Raise unless `value` is an integer, of Python or NumPy, of at least `at_least`.
+
+    Returns:
+        It as an integer of Python, which does not wrap.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     if value < at_least:
         raise ValueError(f"{name} must be at least {at_least}, got {value}")
+    return int(value)
 
 
 def check_counts(**counts: int) -> None:
@@ -22,14 +27,31 @@ def check_counts(**counts: int) -> None:
         check_count(name, value)
 
 
+def check_number(name: str, value: float) -> None:
+    """Raise unless `value` is a real number, of Python or NumPy."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
 def check_positive(name: str, value: float) -> None:
     """Raise unless `value` is a finite number above 0."""
+    check_number(name, value)
     if not (0 < value < math.inf):
         raise ValueError(f"{name} must be finite and > 0, got {value!r}")
 
 
+def check_above_zero(name: str, value: float) -> None:
+    """Raise unless `value` is a number above 0, and a finite one."""
+    check_number(name, value)
+    if not value > 0:
+        raise ValueError(f"{name} must be > 0, got {value!r}")
+    if value == math.inf:
+        raise ValueError(f"{name} must be finite, got {value!r}")
+
+
 def check_fraction(name: str, value: float) -> None:
     """Raise unless `value` lies in [0, 1]."""
+    check_number(name, value)
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
 

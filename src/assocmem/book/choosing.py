@@ -63,6 +63,7 @@ class Model(torch.nn.Module):
         small, larger = parameters(model(1).blocks), parameters(model(2).blocks)
         whole = model(1 + round((shape["parameters"] - small) / (larger - small)))
         self.embedding, self.blocks = whole.embedding, whole.blocks
+        assert whole.head is not None  # as it is not tied
         self.norm, self.head = whole.norm, whole.head
 
     def forward(self, tokens: Tensor) -> Tensor:
