@@ -10,13 +10,18 @@ Times are medians over CUDA events (`triton.testing.do_bench`, which clears the 
 call), a short forward pass is replayed as a graph as well. Inputs are random bfloat16, β and log
 decays float32. Beside each time stands the error against the chunk form in float64, for the last
 heads of the last sequence, and the floor, which no kernel can pass. fla is timed where its wheel
-`fla-core` is installed. What failed or found no time stays in the table, and says so.
+`fla-core` is installed. What failed or found no time stays in the table, and says so. Tests and
+first calls run side by side, in processes of their own; the rows one after the other, in a process
+that is replaced where a row has crashed it, hung, or left an error of CUDA behind.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import itertools
 import json
+import multiprocessing
 import os
 import re
 import statistics
@@ -25,9 +30,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from functools import partial
+from multiprocessing.connection import Connection
+from operator import itemgetter
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import torch
@@ -53,7 +62,13 @@ from benchmarks.processes import WORKERS, answer, run_tests, within
 
 RESULTS = Path(__file__).parent / "results"
 SLOW = 200  # milliseconds from which on one call is all that is timed
+CALLS = 5  # at least, below that
 SHORT = 1  # milliseconds below which the launches may take longer than the kernels
+PREPARED = 0.65  # of all the time is for tests and first calls
+PATIENCE = 120  # seconds after which a row is taken to hang
+CONTEXT: Any = multiprocessing.get_context("spawn")  # as CUDA does not survive a fork
+
+Todo = list[tuple[Case, str]]  # cases, and the implementations that compute them
 
 
 def samples(call: Callable[[], object]) -> list[float]:
@@ -67,7 +82,8 @@ def samples(call: Callable[[], object]) -> list[float]:
     once = start.elapsed_time(end)
     if once > SLOW:
         return [once]
-    return testing.do_bench(call, warmup=10, rep=60, return_mode="all")  # pyright: ignore
+    milliseconds = max(60, CALLS * once)
+    return testing.do_bench(call, warmup=10, rep=milliseconds, return_mode="all")  # pyright: ignore
 
 
 def replayed(call: Callable[[], object]) -> float:
@@ -97,28 +113,40 @@ def measure(
     expected: dict[str, Tensor] | None,
     floor: dict[str, float | None],
 ) -> dict[str, Any]:
-    """Errors, what a second call gives in other bits, and the time and memory of both passes.
+    """Time and memory of both passes, errors, and what a second call gives in other bits.
 
-    PyTorch's attention sums some of its gradients in no fixed order, DeltaFormer's reading too.
+    Where the backward pass fails, as fla's do that some versions of Triton compile wrongly, the
+    forward pass still counts. PyTorch's attention sums some of its gradients in no fixed order,
+    DeltaFormer's reading too.
     """
-    both = partial(forward_backward, form, x, do)
+    alone = partial(forward, form, x)
+    both: Callable[[], dict[str, Tensor]] = partial(forward_backward, form, x, do)
+    row: dict[str, Any] = {"forward": timed(alone, floor["forward"])}
+    try:
+        row["forward+backward"] = timed(both, floor["forward+backward"])
+    except Exception as error:
+        row["backward_failed"] = says(error)
+
+        def both() -> dict[str, Tensor]:
+            return {"o": alone()}
+
     got, again = both(), both()
-    row: dict[str, Any] = {
-        "errors": expected and {n: relative_error(got[n], y) for n, y in expected.items()},
-        "other_bits": [n for n, y in got.items() if not torch.equal(y, again[n])],
-    }
-    del got, again
-    for what, call in (("forward", partial(forward, form, x)), ("forward+backward", both)):
-        times, least = samples(call), floor[what]
-        middle = statistics.median(times)
-        row[what] = {
-            "ms": middle,
-            "floor_ms": least,
-            "over_floor": least and middle / least,
-            "peak_bytes": peak_bytes(call),
-            "samples": [float(f"{t:.4g}") for t in times],
-        }
+    row["errors"] = expected and {n: relative_error(y, expected[n]) for n, y in got.items()}
+    row["other_bits"] = [n for n, y in got.items() if not torch.equal(y, again[n])]
     return row
+
+
+def timed(call: Callable[[], object], floor: float | None) -> dict[str, Any]:
+    """Time and memory of a call, beside the least time that it could take."""
+    times = samples(call)
+    middle = statistics.median(times)
+    return {
+        "ms": middle,
+        "floor_ms": floor,
+        "over_floor": floor and middle / floor,
+        "peak_bytes": peak_bytes(call),
+        "samples": [float(f"{t:.4g}") for t in times],
+    }
 
 
 def says(error: Exception) -> str:
@@ -126,11 +154,16 @@ def says(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
 
 
+def todo(selected: list[Case]) -> Todo:
+    """All that is to be measured."""
+    return [(case, name) for case in selected for name in implementations(case)]
+
+
 def benchmark(
-    selected: list[Case], first: dict[str, dict[str, Any]], gpu: str, deadline: float
+    todo: Todo, first: dict[str, dict[str, Any]], gpu: str, deadline: float
 ) -> Iterator[dict[str, Any]]:
     """A row for each case and implementation: measured, failed or skipped, and why."""
-    for case in selected:
+    for case, group in itertools.groupby(todo, itemgetter(0)):
         x, do, expected, floor, problem = {}, torch.empty(0), None, {}, None
         if time.monotonic() < deadline:
             try:
@@ -139,7 +172,8 @@ def benchmark(
                 expected, floor = reference(case, x, do), floors(case, x, do, gpu)
             except Exception as error:
                 problem = {"failed": f"inputs or reference: {says(error)}"}
-        for name, form in implementations(case).items():
+        for _, name in group:
+            form = implementations(case)[name]
             start, begun = time.monotonic(), first.get(key(case, name), {"first_call_s": None})
             row = {**asdict(case), "implementation": name}
             if start >= deadline:
@@ -153,6 +187,46 @@ def benchmark(
                     row["failed"] = says(error)
                 yield {**row, "seconds": round(time.monotonic() - start, 2)}
         del x, do, expected
+
+
+def usable() -> bool:
+    """Whether no error of CUDA is left over, which would fail every later call."""
+    try:
+        torch.cuda.synchronize()
+    except Exception:
+        return False
+    return True
+
+
+def send_rows(pipe: Connection, *arguments: Any) -> None:
+    """Send the rows of `benchmark`, up to one that leaves the GPU unusable to this process."""
+    for row in benchmark(*arguments):
+        pipe.send(row)
+        if "failed" in row and not usable():
+            return
+
+
+def isolated(
+    todo: Todo, first: dict[str, dict[str, Any]], gpu: str, deadline: float
+) -> Iterator[dict[str, Any]]:
+    """The rows of `benchmark` from a process of its own, and from another where one is lost."""
+    while todo:
+        here, there = CONTEXT.Pipe(duplex=False)
+        arguments = (there, todo, first, gpu, deadline)
+        process = CONTEXT.Process(target=send_rows, args=arguments, daemon=True)
+        process.start()
+        there.close()
+        with suppress(EOFError):  # when the process has ended
+            while here.poll(PATIENCE):
+                row, todo = here.recv(), todo[1:]
+                yield row
+            process.kill()
+        process.join()
+        if process.exitcode != 0 and todo:
+            (case, name), *todo = todo
+            killed = process.exitcode == -SIGKILL
+            why = f"took more than {PATIENCE} s, or all memory" if killed else "crashed"
+            yield {**asdict(case), "implementation": name, "failed": f"its process {why}"}
 
 
 def replay(rows: list[dict[str, Any]], deadline: float) -> None:
@@ -172,36 +246,56 @@ def key(case: Case, name: str) -> str:
     return json.dumps([asdict(replace(case, B=1, T=1024)), name])
 
 
-def first_call(compiled: str) -> float:
+def first_call(compiled: str) -> dict[str, Any]:
     """Seconds of the first forward and backward pass of this process, for a `key`."""
     of_case, name = json.loads(compiled)
     case = Case(**of_case)
     x, do = inputs(case)
+    if name == "fla":
+        importlib.import_module("fla.ops")  # takes seconds, which are not the call's
+    form, row = implementations(case)[name], {}
     torch.cuda.synchronize()
     start = time.monotonic()
-    forward_backward(implementations(case)[name], x, do)
+    forward(form, x)
+    try:
+        forward_backward(form, x, do)
+    except Exception as error:
+        row["backward_failed"] = says(error)
     torch.cuda.synchronize()
-    return time.monotonic() - start
+    return {"first_call_s": time.monotonic() - start, **row}
 
 
-def first_calls(selected: list[Case], seconds: float, logs: Path) -> dict[str, dict[str, Any]]:
+def compiled_first(todo: Todo) -> list[str]:
+    """What is compiled, in the order in which it begins: all of the first shape, ours, fla's."""
+
+    def turn(one: tuple[Case, str]) -> tuple[bool, bool]:
+        case, name = one
+        start = todo[0][0]
+        return (case.H, case.D) != (start.H, start.D), name == "fla"
+
+    return list(dict.fromkeys(key(*one) for one in sorted(todo, key=turn)))
+
+
+def first_calls(todo: Todo, seconds: float, logs: Path) -> dict[str, dict[str, Any]]:
     """The first call of all that is to be compiled, each in a process of its own, side by side.
 
     What crashes or takes too long does so there, and its rows are not measured.
     """
     deadline = time.monotonic() + seconds
-    keys = list(dict.fromkeys(key(case, n) for case in selected for n in implementations(case)))
+    keys = compiled_first(todo)
 
     def one(numbered: tuple[int, str]) -> dict[str, Any]:
         log = logs / f"first_call_{numbered[0]}.log"
         command = [sys.executable, "-m", "benchmarks.gpu", "--first-call", numbered[1]]
-        # Which of its configurations is best fla must find out again when nothing else runs.
-        code = within(command, deadline - time.monotonic(), log, FLA_CACHE_RESULTS="0")
+        # Nothing is compiled yet; and which of its configurations is best fla must find out again
+        # when nothing else runs.
+        alone = {"TRITON_CACHE_DIR": str(logs), "FLA_CACHE_RESULTS": "0"}
+        code = within(command, deadline - time.monotonic(), log, **alone)
         if code is None:
             return {"skipped": f"its first call did not end within {seconds:.0f} s"}
         text = log.read_text().strip()
-        if code == 0 and (took := re.search(r"^first call: (\S+) s$", text, re.M)):
-            return {"first_call_s": float(took[1])}
+        if code == 0 and (took := re.search(r"^first call: (.*)$", text, re.M)):
+            return json.loads(took[1])
         return {"failed": f"first call: {text.rpartition(chr(10))[2][:300]}"}
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -223,11 +317,11 @@ def line(row: dict[str, Any]) -> str:
     name = f"{row['operator']:18}{row['gate']:8}{shape:16}{row['implementation']:9}"
     if "forward" not in row:
         return name + next(f"{why}: {row[why]}" for why in ("failed", "skipped") if why in row)
-    passes = (row["forward"], row["forward+backward"])
+    passes = (row[what] for what in ("forward", "forward+backward") if what in row)
     times = "  ".join(
         f"{x['ms']:9.3f} ms" + (f" ({x['over_floor']:5.1f}× floor)" if x["over_floor"] else "")
         for x in passes
-    )
+    ) + "".join(f"  backward: {row[why]}" for why in ("backward_failed",) if why in row)
     error = f"{max(row['errors'].values()):.1e}" if row["errors"] else "not known"
     return f"{name}{times}  error {error}  other bits: {', '.join(row['other_bits']) or 'none'}"
 
@@ -241,7 +335,7 @@ def main() -> None:
     parser.add_argument("--first-call", metavar="KEY", help="what this script calls itself with")
     arguments = parser.parse_args()
     if arguments.first_call:
-        print(f"first call: {first_call(arguments.first_call)} s")
+        print("first call:", json.dumps(first_call(arguments.first_call)))
         return
     if unknown := set(arguments.operators) - set(OPERATORS):
         parser.error(f"operators must be of {OPERATORS}, got {sorted(unknown)}")
@@ -266,18 +360,20 @@ def main() -> None:
         "rows": [],
     }  # fmt: skip
     print(json.dumps(result, indent=1), flush=True)
-    if not arguments.no_tests:
-        result["tests"] = run_tests(0.4 * arguments.seconds, path.with_suffix(".log"))
+    selected = todo([c for c in cases() if c.operator in (arguments.operators or OPERATORS)])
+    prepared = PREPARED * arguments.seconds
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cold,
+        ThreadPoolExecutor(1) as aside,
+    ):
+        log = path.with_suffix(".log")
+        tests = None if arguments.no_tests else aside.submit(run_tests, prepared, log)
+        first = first_calls(selected, prepared, Path(cold))
+        result["tests"] = tests and tests.result()
         print("tests:", json.dumps(result["tests"], indent=1), flush=True)
-    save(path, result)
-
-    selected = [c for c in cases() if c.operator in (arguments.operators or OPERATORS)]
-    with tempfile.TemporaryDirectory(
-        ignore_cleanup_errors=True
-    ) as cold:  # or an earlier run would have compiled already
+        save(path, result)
         os.environ["TRITON_CACHE_DIR"] = cold
-        first = first_calls(selected, 0.4 * (deadline - time.monotonic()), Path(cold))
-        for row in benchmark(selected, first, gpu, deadline):
+        for row in isolated(selected, first, gpu, deadline):
             result["rows"].append(row)
             print(line(row), flush=True)
             save(path, result)
@@ -285,7 +381,8 @@ def main() -> None:
     save(path, result)
     print(f"written: {path}")
     tests = result["tests"] or {"exit_code": 0}
-    failed = [r for r in result["rows"] if r["implementation"] == "assocmem" and "failed" in r]
+    ours = (row for row in result["rows"] if row["implementation"] == "assocmem")
+    failed = [row for row in ours if {"failed", "backward_failed"} & row.keys()]
     sys.exit(f"tests or {len(failed)} rows failed" if tests["exit_code"] != 0 or failed else 0)
 
 

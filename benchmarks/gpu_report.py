@@ -73,7 +73,7 @@ def ratios(rows: list[Row], what: str) -> Iterator[tuple[float, Row]]:
     there = sound(rows)
     for row in there.values():
         peer = there.get((*case(row), "fla"))
-        if row["implementation"] == "assocmem" and peer:
+        if row["implementation"] == "assocmem" and peer and what in row and what in peer:
             yield peer[what]["ms"] / row[what]["ms"], row
 
 
@@ -81,17 +81,22 @@ def cells(row: Row | None) -> list[str]:
     """Times, with how many times their floor they are; the largest error; memory; first call."""
     if row is None:
         return [""] * len(TOLD)
-    times = [row[what] for what in PASSES]
     errors, first = row["errors"], row["first_call_s"]
+    memory = max(row[what]["peak_bytes"] for what in PASSES if what in row)
     return [
-        *(
-            f"{t['ms']:.2f}" + (f" ({t['over_floor']:.1f}×)" if t["over_floor"] else "")
-            for t in times
-        ),
+        *(time_of(row.get(what)) for what in PASSES),
         f"{max(errors.values()):.1e}" if errors else "",
-        f"{times[-1]['peak_bytes'] / 1e6:.0f}",
+        f"{memory / 1e6:.0f}",
         "" if first is None else f"{first:.1f}",
     ]
+
+
+def time_of(measured: Row | None) -> str:
+    """Milliseconds of a pass, and how many times its floor they are; empty where it failed."""
+    if measured is None:
+        return ""
+    over = measured["over_floor"]
+    return f"{measured['ms']:.2f}" + (f" ({over:.1f}×)" if over else "")
 
 
 def table(rows: list[Row], at: tuple[int, ...]) -> str:
@@ -119,6 +124,7 @@ def summary(result: dict[str, Any]) -> str:
         f"commit {result['commit']}, `{result['command']}`",
         f"{len(measured)} rows measured, {sum('failed' in row for row in rows)} failed, "
         f"{sum('skipped' in row for row in rows)} skipped, {sum(map(wrong, measured))} wrong, "
+        f"{sum('backward_failed' in row for row in rows)} without a backward pass, "
         f"{sum(row['errors'] is None for row in measured)} without a reference, "
         f"{sum(bool(row['other_bits']) for row in measured)} not the same bits twice",
         f"tests: {tests['passed']} passed, {tests['failed'] + tests['error']} failed, "
@@ -148,7 +154,8 @@ def figure(result: dict[str, Any], path: Path, H: int = 32, D: int = 128) -> Non
     plt.rcParams.update(figures.STYLE)
     fig, (ax,) = figures.figure(height=3.8)
     there = sound(result["rows"])
-    swept = [r for r in there.values() if shape(r)[2:] == (H, D) and shape(r) != PUBLISHED]
+    both = [row for row in there.values() if "forward+backward" in row]
+    swept = [r for r in both if shape(r)[2:] == (H, D) and shape(r) != PUBLISHED]
     for name in dict.fromkeys((r["operator"], r["gate"], r["implementation"]) for r in swept):
         operator, gate, who = name
         points = sorted(

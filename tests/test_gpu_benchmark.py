@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import multiprocessing
+import os
 import sys
+import time
 from collections import Counter
 from functools import partial
 from types import SimpleNamespace
@@ -34,13 +38,15 @@ def forms(monkeypatch, **functions):
 
 
 def softmax_row(name: str = "torch", deadline: float = NEVER) -> dict:
-    rows = gpu.benchmark([Case("softmax_attention", "none", **TINY)], {}, "NVIDIA H200", deadline)
+    rows = gpu.benchmark(
+        gpu.todo([Case("softmax_attention", "none", **TINY)]), {}, "NVIDIA H200", deadline
+    )
     return next(row for row in rows if row["implementation"] == name)
 
 
 @pytest.mark.parametrize(("operator", "gate"), gpu_cases.VARIANTS)
 def test_every_operator_gives_a_row(on_cpu, operator, gate):
-    (row,) = gpu.benchmark([Case(operator, gate, **TINY)], {}, "NVIDIA H200", NEVER)
+    (row,) = gpu.benchmark(gpu.todo([Case(operator, gate, **TINY)]), {}, "NVIDIA H200", NEVER)
     assert "failed" not in row
     more = ["dbeta"] * operator.startswith("delta") + ["dg"] * (gate != "none")
     assert list(row["errors"]) == ["o", "dq", "dk", "dv", *more]
@@ -55,7 +61,7 @@ def test_every_operator_gives_a_row(on_cpu, operator, gate):
 
 
 def test_a_wrong_kernel_shows_its_error_and_a_race_its_bits(on_cpu, monkeypatch):
-    scaled = iter((1.0, *(1.01 for _ in range(10))))
+    scaled = itertools.cycle((1.0, 1.01))
     forms(
         monkeypatch,
         wrong=lambda q, k, v: gpu_cases.attention(q, k, v) * 1.01,
@@ -89,6 +95,50 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(on_cpu, monkeypatch):
     assert "failed" not in softmax_row("works")
 
 
+def without_gradients(q, k, v):
+    return gpu_cases.attention(q, k, v).detach()
+
+
+def test_a_forward_pass_counts_without_the_backward_pass(on_cpu, monkeypatch):
+    forms(monkeypatch, torch=without_gradients)
+    row = softmax_row()
+    assert "failed" not in row
+    assert row["forward"]["ms"] == 2.0
+    assert "forward+backward" not in row
+    assert list(row["errors"]) == ["o"]
+    assert row["errors"]["o"] <= 2e-3
+    assert "does not require grad" in row["backward_failed"]
+    assert "backward: RuntimeError" in gpu.line(row)
+
+
+def test_a_row_that_crashes_or_hangs_its_process_costs_no_other(monkeypatch):
+    """Each process goes on until a row ends it; each row says in which it was measured."""
+
+    def measured(todo, *_):
+        for case, name in todo:
+            if name == "crashes":
+                os._exit(3)
+            if name == "hangs":
+                time.sleep(60)
+            row = {"failed": "left an error behind"} if name == "fails" else {}
+            yield {**vars(case), "implementation": name, **row, "process": os.getpid()}
+
+    monkeypatch.setattr(gpu, "benchmark", measured)
+    monkeypatch.setattr(gpu, "CONTEXT", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(gpu, "PATIENCE", 2)
+    monkeypatch.setattr(gpu, "usable", lambda: False)
+    names = ["a", "b", "fails", "c", "crashes", "d", "hangs", "e"]
+    forms(monkeypatch, **dict.fromkeys(names))
+    todo = gpu.todo([Case("softmax_attention", "none", **TINY)])
+    rows = {row["implementation"]: row for row in gpu.isolated(todo, {}, "", NEVER)}
+    assert list(rows) == names
+    at = {name: row["process"] for name, row in rows.items() if "process" in row}
+    assert at["a"] == at["b"] == at["fails"] != os.getpid()
+    assert len({at["a"], at["c"], at["d"], at["e"]}) == 4
+    assert rows["crashes"]["failed"] == "its process crashed"
+    assert rows["hangs"]["failed"] == "its process took more than 2 s, or all memory"
+
+
 def test_a_reference_that_fails_is_a_row_for_each_implementation(on_cpu, monkeypatch):
     monkeypatch.setattr(gpu, "reference", lambda *_: 1 / 0)
     forms(monkeypatch, one=gpu_cases.attention, two=gpu_cases.attention)
@@ -103,7 +153,7 @@ def test_rows_beyond_the_budget_are_listed_as_skipped(on_cpu, monkeypatch):
     seconds = iter(range(100))
     monkeypatch.setattr(gpu.time, "monotonic", lambda: next(seconds))
     cases = [Case("softmax_attention", "none", **{**TINY, "B": B}) for B in (1, 2, 3)]
-    rows = list(gpu.benchmark(cases, {}, "NVIDIA H200", 3))
+    rows = list(gpu.benchmark(gpu.todo(cases), {}, "NVIDIA H200", 3))
     assert [row["B"] for row in rows] == [1, 2, 3]
     assert ["skipped" in row for row in rows] == [False, True, True]
     assert "no time was left" in gpu.line(rows[1])
@@ -112,10 +162,14 @@ def test_rows_beyond_the_budget_are_listed_as_skipped(on_cpu, monkeypatch):
 def test_what_did_not_compile_is_not_measured(on_cpu):
     case = Case("softmax_attention", "none", **TINY)
     for said in ({"skipped": "too long"}, {"failed": "crashed"}):
-        (row,) = gpu.benchmark([case], {gpu.key(case, "torch"): said}, "NVIDIA H200", NEVER)
+        (row,) = gpu.benchmark(
+            gpu.todo([case]), {gpu.key(case, "torch"): said}, "NVIDIA H200", NEVER
+        )
         assert said.items() <= row.items()
         assert "forward" not in row
-    (row,) = gpu.benchmark([case], {gpu.key(case, "torch"): {"first_call_s": 3.0}}, "", NEVER)
+    (row,) = gpu.benchmark(
+        gpu.todo([case]), {gpu.key(case, "torch"): {"first_call_s": 3.0}}, "", NEVER
+    )
     assert row["first_call_s"] == 3.0
     assert row["forward"]["floor_ms"] is row["forward"]["over_floor"] is None  # unknown device
 
@@ -123,11 +177,11 @@ def test_what_did_not_compile_is_not_measured(on_cpu):
 def test_first_calls(on_cpu, monkeypatch, tmp_path):
     cases = [Case("softmax_attention", "none", **{**TINY, "T": T}) for T in (16, 32)]
     (compiled,) = {gpu.key(case, "torch") for case in cases}  # whatever their length
-    crashed = gpu.first_calls(cases, 120.0, tmp_path)[compiled]  # it looks for a real GPU
+    crashed = gpu.first_calls(gpu.todo(cases), 120.0, tmp_path)[compiled]  # it looks for a real GPU
     assert torch.cuda.is_available() or "CUDA" in crashed["failed"]
 
     def within(command, seconds, log, code, **_):
-        log.write_text("a warning\nfirst call: 1.5 s\nwhat stopped it\n")
+        log.write_text('a warning\nfirst call: {"first_call_s": 1.5}\nwhat stopped it\n')
         return code
 
     expected = {
@@ -137,12 +191,27 @@ def test_first_calls(on_cpu, monkeypatch, tmp_path):
     }
     for code, row in expected.items():
         monkeypatch.setattr(gpu, "within", partial(within, code=code))
-        assert gpu.first_calls(cases, 9.0, tmp_path) == {compiled: row}
+        assert gpu.first_calls(gpu.todo(cases), 9.0, tmp_path) == {compiled: row}
 
 
 def test_a_first_call_is_timed(on_cpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    assert gpu.first_call(gpu.key(Case("softmax_attention", "none", **TINY), "torch")) > 0
+    compiled = gpu.key(Case("softmax_attention", "none", **TINY), "torch")
+    assert gpu.first_call(compiled)["first_call_s"] > 0
+    forms(monkeypatch, torch=without_gradients)
+    row = gpu.first_call(compiled)
+    assert row["first_call_s"] > 0
+    assert "does not require grad" in row["backward_failed"]
+
+
+def test_what_counts_most_is_compiled_first(monkeypatch):
+    forms(monkeypatch, assocmem=None, fla=None)
+    order = gpu.compiled_first(gpu.todo(list(gpu_cases.cases())))
+    assert len(set(order)) == len(order)
+    cases, names = zip(*map(json.loads, order), strict=True)
+    assert [(x["H"], x["D"]) for x in cases[:16]] == 16 * [(32, 128)]
+    rest = names[16:]
+    assert rest == ("assocmem",) * (len(rest) // 2) + ("fla",) * (len(rest) // 2)
 
 
 def test_the_grid():
@@ -212,6 +281,7 @@ def test_the_command(on_cpu, monkeypatch, tmp_path, fails):
     chosen = [Case("linear_attention", "none", **TINY), Case("softmax_attention", "none", **TINY)]
     monkeypatch.setattr(gpu, "cases", lambda: chosen)
     monkeypatch.setattr(gpu, "first_calls", lambda *_: {})
+    monkeypatch.setattr(gpu, "isolated", gpu.benchmark)
     monkeypatch.setattr(gpu, "replayed", lambda call: 0.5)
     monkeypatch.setattr(gpu, "SHORT", 3)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

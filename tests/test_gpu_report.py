@@ -66,13 +66,25 @@ def test_fla_is_compared_only_where_both_are_measured_and_right():
     says = gpu_report.summary({**WHERE, "rows": rows})
     assert "fla takes 4.00× our time (geometric mean of 2 rows), at least 2.00×" in says
     assert (
-        "8 rows measured, 1 failed, 1 skipped, 1 wrong, 0 without a reference, "
+        "8 rows measured, 1 failed, 1 skipped, 1 wrong, 0 without a backward pass, "
+        "0 without a reference, "
         "0 not the same bits twice"
     ) in says
     assert "tests: not run" in says
     says = gpu_report.summary({**WHERE, "rows": [row(other_bits=["dq"])]})
     assert "forward: not compared with fla" in says
     assert "1 not the same bits twice" in says
+
+
+def test_a_forward_pass_alone_is_compared_with_another():
+    alone = row(who="fla", ms=2.0, backward_failed="refused")
+    del alone["forward+backward"]
+    says = gpu_report.summary({**WHERE, "rows": [row(), alone]})
+    assert "forward: fla takes 2.00× our time (geometric mean of 1 rows)" in says
+    assert "forward+backward: not compared with fla" in says
+    assert "1 without a backward pass" in says
+    cells = gpu_report.table([row(), alone], (8, 4096, 32, 128)).splitlines()[-1].split(" | ")
+    assert cells[2:6] == ["1.00 (2.0×)", "2.00 (2.0×)", "3.00 (2.0×)", ""]
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

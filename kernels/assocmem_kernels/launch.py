@@ -6,11 +6,13 @@ checked against the shared memory and registers of its architecture.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 
 import torch
+import triton
 from torch import Tensor
 
 
@@ -140,6 +142,17 @@ EXCEPTIONS = {
     ("gfx942", "key_gradient_kernel", "half"): (64, 64, 4, 2),
     ("gfx942", "key_gradient_kernel", "float32"): (32, 32, 4, 2),
 }
+# Before 3.7.1 Triton leaves out the fence between pipelined copies into shared memory and tensor
+# cores that read it by themselves (its pull request 10537), where nothing else is stored between
+# the two, as in these kernels. What is not pipelined has it.
+UNFENCED = (
+    "forward_kernel",
+    "states_kernel",
+    "recall_kernel",
+    "collect_kernel",
+    "erase_key_gradient_kernel",
+    "key_gradient_kernel",
+)
 # Turing's tensor cores are out of Triton's reach: small tiles on ordinary cores.
 TURING = (16, 16, 8, 1)
 
@@ -156,6 +169,18 @@ def config(kernel: str, arch: str, dtype: torch.dtype, gate: int) -> Config:
     if arch == "sm_75":
         return Config(*TURING)
     base = "float32" if dtype == torch.float32 else "half"
+    listed = _listed(kernel, arch, base, gate)
+    if kernel in UNFENCED and arch in ("sm_90", "sm_100") and base == "half" and not fenced():
+        return replace(listed, num_stages=1)
+    return listed
+
+
+def fenced() -> bool:
+    """Whether Triton puts a fence after pipelined copies."""
+    return tuple(int(x) for x in re.findall(r"\d+", triton.__version__)[:3]) >= (3, 7, 1)
+
+
+def _listed(kernel: str, arch: str, base: str, gate: int) -> Config:
     kinds = ((base,), (f"{base}, head", base), (f"{base}, channel",))[gate]
     for kind in kinds:
         if (arch, kernel, kind) in EXCEPTIONS:

@@ -10,7 +10,6 @@ from collections import Counter
 
 import pytest
 import torch
-from packaging.version import Version
 
 triton = pytest.importorskip("triton", reason="triton is missing")
 if triton.knobs.runtime.interpret:
@@ -31,10 +30,6 @@ from tests.ops.test_deltaformer import definition, with_gradients  # noqa: E402
 from tests.ops.test_deltaformer import worst as worst_of_deltaformer  # noqa: E402
 
 BOUND = 1e-6
-WITH_FENCES = pytest.mark.skipif(
-    Version(triton.__version__) < Version("3.7.1"),
-    reason="earlier versions of Triton have no fence between a copy and wgmma (their PR 10537)",
-)
 
 
 def emulate(
@@ -84,9 +79,7 @@ def test_scans_in_bfloat16_are_as_exact_as_torch(name, gate, monkeypatch):
     assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 36, 1, 32, 16, gate), torch.bfloat16)
 
 
-@pytest.mark.parametrize(
-    ("name", "gate"), [pytest.param("linear", "none", marks=WITH_FENCES), ("delta", "head")]
-)
+@pytest.mark.parametrize(("name", "gate"), [("linear", "none"), ("delta", "head")])
 def test_scans_by_warp_groups_are_as_exact_as_torch(name, gate, monkeypatch, instructions):
     emulate(monkeypatch, architecture=90)
     assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 36, 1, 128, 128, gate), torch.bfloat16)
@@ -106,7 +99,6 @@ def test_deltaformer(erase, order, monkeypatch):
     assert error <= 2 * BOUND, what
 
 
-@WITH_FENCES
 def test_deltaformer_by_warp_groups(monkeypatch, instructions):
     emulate(monkeypatch, architecture=90)
     deltaformer.assert_as_exact_as_torch("softmax", torch.bfloat16, 36, 128, 64)
