@@ -5,6 +5,7 @@ Nobody edits what it writes: to change a notebook here, change the one in book/.
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
@@ -116,6 +117,7 @@ def write(folder: Path, texts: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     written = notebooks()
     write(ROOT / "colab", written)
     print(f"colab/: {len(written)} notebooks")

@@ -11,6 +11,7 @@ folder that has no source of the library. It downloads torch, and so is no part 
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -113,4 +114,6 @@ def main(versions: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("versions", nargs="*", help=f"of torch; {', '.join(VERSIONS)}")
+    sys.exit(main(parser.parse_args().versions))

@@ -15,6 +15,7 @@ the tree: that, a fork imports from its copy.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import re
@@ -200,6 +201,9 @@ def main(words: list[str]) -> int:
         for m in MUTANTS
         if not words or any(word in " ".join((m.what, m.file, *m.guards)) for word in words)
     ]
+    if not chosen:
+        print(f"no mutant has any of the words {words} in its name, file or guards")
+        return 1
     guards = sorted({guard for mutant in chosen for guard in mutant.guards})
     print(f"{len(chosen)} mutants, {len(guards)} guards; first, all guards on the sound tree")
     files()  # once, and not in every fork
@@ -216,8 +220,10 @@ def main(words: list[str]) -> int:
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text("\n".join((*HEAD, *map(str, table), "", summary, "")))
     print(f"{summary}\n{REPORT}")
-    return 0 if chosen and counts["killed"] == len(table) else 1
+    return 0 if counts["killed"] == len(table) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("words", nargs="*", help="in a mutant's name, file or guards; all mutants")
+    sys.exit(main(parser.parse_args().words))

@@ -99,10 +99,18 @@ def test_what_builds_the_book_is_pinned() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=str)
 def test_a_workflow_may_do_no_more_than_it_has_to(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text())
-    may = {"contents": "read"}
-    if path.stem == "pages":  # what publishing a site asks for
-        may |= {"pages": "write", "id-token": "write"}
-    assert workflow["permissions"] == may
-    assert not any("permissions" in job for job in workflow["jobs"].values())
+    assert workflow["permissions"] == {"contents": "read"}
+    publishing = {"pages": "write", "id-token": "write"}  # what a site asks for
+    for name, job in workflow["jobs"].items():
+        if (path.stem, name) == ("pages", "publish"):
+            assert job["permissions"] == publishing
+            assert [step["uses"].partition("@")[0] for step in job["steps"]] == [
+                "actions/deploy-pages"  # and nothing that was installed
+            ]
+        elif (path.stem, name) == ("ci", "pages"):  # the most that the workflow may hand on
+            assert job["permissions"] == {"contents": "read", **publishing}
+            assert job["needs"] == "test"
+        else:
+            assert "permissions" not in job
     assert "pull_request_target" not in workflow[True]  # YAML reads the word `on` as true
     assert "secrets." not in path.read_text()

@@ -26,6 +26,9 @@ OTHER_PAGES = [name for name in (*DOCUMENTS, *GENERATED) if name not in NAMES]
 AXE = {"resultTypes": ["violations"], "preload": False}
 CONTRAST = AXE | {"runOnly": ["color-contrast"]}
 THE_REST = AXE | {"rules": {"color-contrast": {"enabled": False}}}
+SCROLLS = AXE | {"runOnly": ["scrollable-region-focusable"]}
+VISIBLE = """all => all.filter(a => a.checkVisibility({visibilityProperty: true}))
+                       .map(a => a.outerHTML)"""
 THEME = "document.documentElement.dataset.theme"
 STILL = "*, ::before, ::after { transition: none !important; }"  # or colours would be on their way
 # Of texts that look alike in both themes three are left: axe takes long for every single one.
@@ -159,6 +162,8 @@ def is_clean(visit: Visit) -> None:
     page.set_viewport_size(TELEPHONE)  # pyright: ignore[reportArgumentType]
     page.wait_for_timeout(300)
     assert not too_wide(page)
+    assert found(page, SCROLLS) == []
+    assert page.locator(".bd-sidebar-secondary a").evaluate_all(VISIBLE) == []
     page.set_viewport_size(DESKTOP)  # pyright: ignore[reportArgumentType]
     assert visit.complaints == []
 

@@ -8,6 +8,7 @@ of the book, have the outputs that are committed there: nbval compares the two.
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -23,6 +24,7 @@ from tests.book.chapter import CHAPTERS, ROOT, Chapter
 from tests.book.test_address import REPOSITORY
 from tests.wheel import wheel
 
+MARK = "prepared"  # a file in the folder
 WHERE = """
 import sys
 import assocmem, assocmem_kernels
@@ -75,13 +77,23 @@ def prepare(chapter: Chapter, library: Path, folder: Path) -> None:
     nbformat.write(notebook, place)
 
 
-def main(folder: Path) -> None:
+def empty(folder: Path) -> None:
+    """Make the folder, or remove what an earlier call has put there, and nothing else."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        sys.exit(f"{folder} holds what this command has not written; name a folder of its own")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    (folder / MARK).touch()
+
+
+def main(folder: Path) -> None:
+    empty(folder)
     library = wheel(folder)
     for chapter in CHAPTERS:
         prepare(chapter, library, folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="where; what an earlier call left there goes")
+    main(parser.parse_args().folder.resolve())
