@@ -719,9 +719,37 @@ MUTANTS = (
     Mutant(
         "keys are not normalised",
         "src/assocmem/nn/delta_net.py",
-        "            l2_normalize(k),",
-        "            k,",
+        "q, k = l2_normalize(q), l2_normalize(k)",
+        "q = l2_normalize(q)",
         (DELTA_LAYERS,),
+    ),
+    Mutant(
+        "a key that rounding has made longer lets a memory grow",
+        "src/assocmem/nn/delta_net.py",
+        "return torch.minimum(beta.to(exact), 2 / exact.square().sum(-1))",
+        "return beta",
+        (DELTA_LAYERS,),
+    ),
+    Mutant(
+        "a cache may have lost tokens of one of its parts",
+        "src/assocmem/nn/mixer.py",
+        "if len(set(kept.values())) > 1:",
+        "if False:",
+        ("tests/nn/test_mixers.py",),
+    ),
+    Mutant(
+        "a task depends on the default dtype",
+        "src/assocmem/tasks/uniform.py",
+        "generator=generator, dtype=torch.float32)",
+        "generator=generator)",
+        ("tests/test_tasks.py",),
+    ),
+    Mutant(
+        "copies are pipelined where their fence is missing",
+        "kernels/assocmem_kernels/launch.py",
+        "return replace(listed, num_stages=1)",
+        "return listed",
+        ("tests/kernels/test_resources.py -k fence",),
     ),
     Mutant(
         "a decay above 1",
@@ -762,8 +790,8 @@ MUTANTS = (
     Mutant(
         "a sparing edit moves the others most",
         FEED_FORWARD,
-        "u = torch.linalg.solve(C, a)",
-        "u = C @ a",
+        "return torch.linalg.solve(C, a.to(C)).to(a)",
+        "return (C @ a.to(C)).to(a)",
         (FEED_FORWARD_TEST, CHAPTER_4, CHAPTER_8),
     ),
     Mutant(
@@ -1081,8 +1109,8 @@ MUTANTS = (
     Mutant(
         "the model's head reads what is not normalised",
         "src/assocmem/nn/sequence_model.py",
-        "self.head(self.norm(x))",
-        "self.head(x)",
+        "F.linear(self.norm(x), head.weight)",
+        "F.linear(x, head.weight)",
         ("tests/nn/test_sequence_model.py",),
     ),
     Mutant(

@@ -33,7 +33,8 @@ class DeltaFormer(Mixer):
 
     y = W_o o, with o the heads' outputs of `ops.deltaformer` on W_q x, W_k x and W_v x, with
     β = σ(W_β x). With the kernel functions "linear" and "relu", which have no scale of their own,
-    keys and erase keys are L2-normalised, x / √(‖x‖² + 10⁻⁶), and the scale of the reading is 1.
+    keys and erase keys are L2-normalised, x / √(‖x‖² + 10⁻⁶), the scale of the reading is 1, and β
+    at most 2/‖k‖², where rounding has made a key longer than 1.
 
     Args:
         d_model: size of the tokens.

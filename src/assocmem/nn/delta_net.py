@@ -62,7 +62,8 @@ class DeltaNet(Mixer):
     q, k = L2-normalised conv(W_q x), conv(W_k x), v = conv(W_v x), β = σ(W_β x), with conv the
     `ShortConvolution` with SiLU; y = W_o RMSNorm(o), with o the heads' outputs of `ops.delta_rule`
     with scale 1: keys and queries have length 1, so what was stored comes back as long as it was.
-    (L2-normalised: x / √(‖x‖² + 10⁻⁶), which is shorter for x as short as 10⁻³.)
+    (L2-normalised: x / √(‖x‖² + 10⁻⁶), which is shorter for x as short as 10⁻³. Where rounding has
+    made a key longer than 1, β is at most 2/‖k‖², so that the memory cannot grow by itself.)
 
     Args:
         d_model: size of the tokens.
