@@ -186,22 +186,22 @@ MUTANTS = (
     Mutant(
         "a wrong temperature in the exponential's SNR",
         EXPONENTIAL_FORMS,
-        "return 2 * d * (1 - tau) / tau**2",
+        "return 2 * d * (1 - tau) / tau / tau",
         "return 2 * d * (1 - tau) / tau",
         ("tests/test_capacity.py", CHAPTER_2, CHAPTER_3),
     ),
     Mutant(
         "the sphere's exponential forgets its own signal",
         EXPONENTIAL_FORMS,
-        "return log_0f1(d / 2, d / tau) - 2 * d / tau",
-        "return log_0f1(d / 2, d / tau) - d / tau",
+        "return damped_log_0f1(d / 2, inverse_temperature(d, tau))",
+        "return damped_log_0f1(d / 2, inverse_temperature(d, tau)) + d / tau",
         ("tests/test_capacity.py", CHAPTER_2, CHAPTER_3),
     ),
     Mutant(
         "the series of the Bessel function has half the exponent",
         EXPONENTIAL_FORMS,
-        "2 * n * math.log(beta)",
-        "n * math.log(beta)",
+        "(beta**2 / (n * (nu + n)))",
+        "(beta / (n * (nu + n)))",
         ("tests/test_capacity.py", CHAPTER_2, CHAPTER_8),
     ),
     Mutant(
@@ -221,8 +221,8 @@ MUTANTS = (
     Mutant(
         "the normaliser sees keys twice as sharp",
         DILUTION,
-        "beta - log_0f1(d / 2, beta / 2)",
-        "beta - log_0f1(d / 2, beta)",
+        "return -damped_log_0f1(d / 2, beta / 2)",
+        "return -damped_log_0f1(d / 2, beta) - beta",
         ("tests/test_capacity.py", CHAPTER_3),
     ),
     Mutant(
@@ -1008,8 +1008,8 @@ MUTANTS = (
     Mutant(
         "the newest pair counts twice in softmax attention",
         ATTENTION_RULES,
-        "return score / Z",
-        "return 2 * score / (Z + score)",
+        "return torch.exp(score - log_Z)",
+        "return 2 / (1 + torch.exp(log_Z - score))",
         (RULES_TEST, CHAPTER_5),
     ),
     Mutant(

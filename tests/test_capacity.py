@@ -1,7 +1,10 @@
 """Capacity: every closed form against an independent computation, and the measurement itself."""
 
 import math
+from fractions import Fraction
 
+import mpmath
+import numpy as np
 import pytest
 import scipy.integrate
 import scipy.special
@@ -9,7 +12,7 @@ import scipy.stats
 import torch
 
 from assocmem import capacity, similarity
-from assocmem.capacity.exponential_forms import log_0f1
+from assocmem.capacity.exponential_forms import damped_log_0f1, log_0f1
 from assocmem.similarity import GELU, RBF, Exponential, Polynomial, ReLU, Round, SiLU, SoLU, Taylor
 
 
@@ -85,6 +88,70 @@ def test_a_tiny_noise_is_not_lost_to_rounding():
     keys[1, 0] = 1e-12
     values = torch.ones(2, 1, dtype=torch.float64)
     assert capacity.noise_to_signal(keys, values)[0].item() == pytest.approx(1e-24, rel=1e-12)
+
+
+class Faint(similarity.DotProduct):
+    """The dot product times 1e-30."""
+
+    def profile(self, z: torch.Tensor, d: int) -> torch.Tensor:
+        return 1e-30 * z
+
+
+def test_scores_whose_squares_are_no_floats():
+    keys, values = 8 * capacity.cone(5, 64, 0.8, generator()), capacity.sphere(5, 8, generator(1))
+    for kappa in (Exponential(1.0), Faint()):  # e^64, and 1e-28
+        expected = capacity.noise_to_signal(keys, values, kappa)
+        got = capacity.noise_to_signal(keys.float(), values.float(), kappa)
+        torch.testing.assert_close(got.double(), expected, rtol=1e-3, atol=0)
+        snr = capacity.retrieval_snr(keys.float(), values.float(), kappa).item()
+        assert snr == pytest.approx(1 / expected.mean().item(), rel=1e-3, abs=0)
+    # c = e^−64 against scores of e^−51: the ratio of powers is a float. Against e^51 it is none.
+    faint = capacity.noise_to_signal(keys.float(), values.float(), Exponential(1.0), -keys.float())
+    expected = capacity.noise_to_signal(keys, values, Exponential(1.0), -keys)
+    torch.testing.assert_close(faint.double(), expected, rtol=1e-3, atol=0)
+    keys[::2] *= -1
+    ratios = capacity.noise_to_signal(keys.float(), values.float(), Exponential(1.0), -keys.float())
+    assert (ratios == math.inf).all()
+
+
+def test_without_a_signal_the_ratio_is_infinite_and_the_gradient_is_not():
+    keys, values = pairs(5, 4, 3)
+    keys[1], values[3] = 0, 0
+    keys.requires_grad_()
+    ratios = capacity.noise_to_signal(keys, values)
+    assert ratios.isinf().tolist() == [False, True, False, True, False]
+    (gradient,) = torch.autograd.grad(ratios[ratios.isfinite()].sum(), keys)
+    assert gradient.isfinite().all()
+
+
+def test_a_score_that_is_no_float():
+    keys, values = pairs(5, 4, 3)
+    queries = keys.clone()
+    queries[2] *= 1000  # against other keys e^{−∞}, or e^∞
+    ratios = capacity.noise_to_signal(keys, values, Exponential(1.0), queries)
+    assert ratios.isnan().tolist() == [False, False, True, False, False]
+    with pytest.raises(ValueError, match=r"similarity must have scores that are finite"):
+        capacity.monte_carlo(5, 64, Exponential(0.05))
+
+
+class FromTheTop(similarity.DotProduct):
+    """exp((z − d)/τ), which is the exponential up to a constant, and 1 for a key of norm √d."""
+
+    def profile(self, z: torch.Tensor, d: int) -> torch.Tensor:
+        return torch.exp((z - d) / 0.15)
+
+
+def test_monte_carlo_of_scores_whose_squares_are_no_floats():
+    drawn = capacity.monte_carlo(65, 64, Exponential(0.15), draws=50)
+    expected = capacity.monte_carlo(65, 64, FromTheTop(), draws=50)
+    assert drawn.mean == pytest.approx(expected.mean, rel=1e-9, abs=0)
+    assert drawn.median == pytest.approx(expected.median, rel=1e-9, abs=0)
+
+
+def test_monte_carlo_without_noise_and_without_signal():
+    assert capacity.MonteCarlo(0.0, 0.0, 0.0, (0.0, 0.0)).snr == math.inf
+    silent = capacity.monte_carlo(5, 8, Round(1000.0), draws=10)
+    assert (silent.mean, silent.standard_error, silent.snr) == (math.inf, math.inf, 0.0)
 
 
 def test_a_nan_reaches_only_the_items_that_depend_on_it():
@@ -275,6 +342,35 @@ def test_rbf_form_against_one_dimension_at_a_time(sigma):
     assert 1 / capacity.snr_rbf(7, d, sigma) == pytest.approx(expected, rel=1e-9)
 
 
+def test_products_that_leave_the_range_of_a_float_on_their_way():
+    exact = math.prod(Fraction(2000, 2 * m + 1) for m in range(2718)) / 64
+    assert 0 < exact < 10**300
+    assert capacity.snr_polynomial(65, 2000, 2718) == pytest.approx(float(exact), rel=1e-11)
+    assert capacity.snr_polynomial(65, 4000, 2001, "gaussian-random") == 0.0
+
+
+@pytest.mark.parametrize("keys", ["gaussian", "sphere"])
+def test_taylor_form_of_high_degree_is_that_of_the_exponential(keys):
+    expected = capacity.snr_exponential(65, 64, keys=keys)
+    for degree in (150, 300):
+        got = capacity.snr_taylor(65, 64, degree, keys=keys)
+        assert got == pytest.approx(expected, rel=1e-12)
+    assert capacity.snr_taylor(65, 64, 150, 1e200, keys) == pytest.approx(1 / 64)  # κ = 1
+    highest = capacity.snr_polynomial(65, 64, 150, keys)  # the only term that counts
+    got = capacity.snr_taylor(65, 64, 150, 1e-160, keys)
+    assert got == pytest.approx(highest, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("keys", ["gaussian", "gaussian-random", "sphere"])
+def test_exponential_forms_at_temperatures_whose_squares_are_no_floats(keys):
+    cold = math.inf if keys == "sphere" else 0.0
+    for form in (capacity.snr_exponential, capacity.snr_solu):
+        assert form(65, 64, 1e-200, keys) == cold
+    assert capacity.snr_exponential(65, 64, 1e200, keys) == pytest.approx(1 / 64)  # κ = 1
+    linear = capacity.snr_linear(65, 64, keys)
+    assert capacity.snr_solu(65, 64, 1e200, keys) == pytest.approx(linear)
+
+
 @pytest.mark.parametrize("d", [2, 3, 8, 16, 32, 257])
 def test_rounding_form_against_the_incomplete_beta_function(d):
     expected = 6 * (1 - scipy.special.betainc(0.5, (d - 1) / 2, 0.25))
@@ -293,6 +389,12 @@ def test_quadrature_against_closed_forms():
     gelu = float(GELU().profile(torch.tensor(16.0, dtype=torch.float64), 16))
     expected = 39 * (1 / 3 + 1 / (2 * math.pi * math.sqrt(3))) / gelu**2
     assert 1 / capacity.snr_by_quadrature(N, d, GELU()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_quadrature_in_as_many_dimensions_as_it_allows():
+    for d in (10**6, 10**8):
+        got = capacity.snr_by_quadrature(65, d, similarity.linear, "sphere")
+        assert got == pytest.approx(d / 64, rel=1e-6)
 
 
 # --- mean and typical value ---
@@ -331,6 +433,12 @@ def test_typical_snr_is_the_median_of_one_key():
     assert 1 / linear == pytest.approx(median + quiet, rel=4e-3)
 
 
+def test_typical_snr_without_typical_noise():
+    # 63 of 64 cosines and more lie below ½ and round to 0.
+    assert capacity.snr_typical(65, 64, Round(64.0), "sphere") == math.inf
+    assert 0 < capacity.snr_by_quadrature(65, 64, Round(64.0), "sphere") < math.inf
+
+
 def test_freezing_on_the_sphere_is_where_the_saddle_meets_the_largest_cosine():
     N, d = 5000, 24
     tau = capacity.freezing_temperature(N, d, "sphere")
@@ -339,6 +447,8 @@ def test_freezing_on_the_sphere_is_where_the_saddle_meets_the_largest_cosine():
     assert 2 * d / tau == pytest.approx(d * largest / (1 - largest**2))
     wide = capacity.freezing_temperature(N, 10**6, "sphere")
     assert wide == pytest.approx(capacity.freezing_temperature(N, 10**6), rel=1e-4)
+    wide = capacity.freezing_temperature(2, 10**18, "sphere")
+    assert wide == pytest.approx(capacity.freezing_temperature(2, 10**18), rel=1e-12)
 
 
 def test_median_range_holds_the_median_at_its_level():
@@ -399,6 +509,26 @@ def test_softmax_temperature_inverts_the_weight(weight):
         assert capacity.softmax_weight(N, d, tau) == pytest.approx(weight, rel=1e-9)
 
 
+@pytest.mark.parametrize("N", [10, 10**6, 10**40])
+def test_softmax_temperature_in_a_plane(N):
+    beta = 2 / capacity.softmax_temperature(N, 2)
+    log_mean = -math.log(2 * math.pi * beta) / 2  # of e^{β (cos θ − 1)}, for large β
+    if beta < 1e6:
+        log_mean = math.log(scipy.special.ive(0, beta))
+    assert log_mean == pytest.approx(-math.log(N - 1), rel=1e-6)
+
+
+def test_softmax_at_its_extremes():
+    for tau in (1e-12, 1e-14, 1e-200):
+        assert capacity.softmax_weight(10, 64, tau) == 1.0
+    tau = capacity.softmax_temperature(10**308, 64)
+    assert capacity.softmax_weight(10**308, 64, tau) == pytest.approx(0.5, rel=1e-9)
+    with pytest.raises(ValueError, match=r"N must be smaller for d = 2, so that d/tau is a float"):
+        capacity.softmax_temperature(10**308, 2)
+    with pytest.raises(ValueError, match=r"tau must be such that d/tau is a float, got 1e-308"):
+        capacity.softmax_weight(10, 64, 1e-308)
+
+
 def test_log_length_law():
     # For d without bound a random key has weight e^{−β}, and half the weight needs β = ln(N − 1).
     beta = 10**7 / capacity.softmax_temperature(1001, 10**7)
@@ -423,6 +553,21 @@ def test_hypergeometric_series_for_large_arguments(beta):
     # d = 3: E e^{2β cos θ} = sinh(2β)/(2β), and sinh(x) = e^x/2 to the last bit.
     expected = 2 * beta - math.log(4 * beta)
     assert log_0f1(1.5, beta) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("b", [0.5, 1.0, 1.5, 29.9, 30.1, 200.0, 399.0, 403.0, 3000.0])
+@pytest.mark.parametrize("beta", [1.0, 150.0, 199.0, 201.0, 1e3])
+def test_hypergeometric_series_on_both_sides_of_its_asymptotics(b, beta):
+    with mpmath.workdps(50):
+        expected = mpmath.log(mpmath.hyp0f1(b, mpmath.mpf(beta) ** 2)) - 2 * beta
+    assert damped_log_0f1(b, beta) == pytest.approx(float(expected), rel=2e-14, abs=4e-14)
+
+
+def test_hypergeometric_series_far_out():
+    # d = 3: e^{−2β} sinh(2β)/(2β), without the 2β.
+    assert damped_log_0f1(1.5, 1e300) == pytest.approx(-math.log(4e300), rel=1e-14)
+    # Large b: Σ_n (β²/b)^n/n!, up to β⁴/2b³.
+    assert log_0f1(5e11, 1e6) == pytest.approx(2.0, abs=1e-8)
 
 
 def test_exponential_at_its_extremes():
@@ -487,6 +632,14 @@ def test_decay_form_is_a_sum_over_ages(N, age, decay):
     noise = sum(decay ** (2 * a) for a in range(N) if a != age)
     expected = 8 * decay ** (2 * age) / noise
     assert capacity.snr_decay(age, 8, decay, N) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("decay", [1e-9, 1e-8, 1e-3, 1 - 1e-12])
+def test_decay_form_of_the_newest_item_does_not_cancel(decay):
+    # The noise is that of the items before: γ² + γ⁴ + … = γ²/(1 − γ²).
+    squared = Fraction(decay) ** 2
+    expected = float(8 * (1 - squared) / squared)
+    assert capacity.snr_decay(0, 8, decay) == pytest.approx(expected, rel=1e-12)
 
 
 def test_decay_form_for_ever():
@@ -562,6 +715,21 @@ def test_decoding_against_its_prediction(N, d, d_v):
     assert measured.mean().item() == pytest.approx(capacity.accuracy_linear(N, d, d_v), abs=0.055)
 
 
+def test_decoding_counts_beyond_what_half_precision_can(monkeypatch):
+    monkeypatch.setattr("assocmem.capacity.decoding.BLOCK", 512)  # one item at a time
+    I = torch.eye(512, dtype=torch.bfloat16)
+    accuracy = capacity.nearest_value_accuracy(I, I)
+    assert accuracy == 1.0
+    assert accuracy.dtype == torch.bfloat16
+
+
+def test_decoding_refuses_a_value_without_an_angle():
+    keys, values = pairs(5, 4, 3)
+    values[3] = 0
+    with pytest.raises(ValueError, match="values must not be 0, which has no angle"):
+        capacity.nearest_value_accuracy(keys, values)
+
+
 def test_decoding_has_nothing_to_confuse_with_one_pair():
     assert 1.0 - 1e-12 <= capacity.accuracy_linear(1, 8, 8) <= 1.0
 
@@ -626,11 +794,88 @@ def test_decoding_has_nothing_to_confuse_with_one_pair():
         (lambda: capacity.monte_carlo(1, 8), ValueError, "N must be at least 2, got 1"),
         (lambda: capacity.monte_carlo(8, 8, keys="x"), ValueError, "keys must be one of"),
         (lambda: capacity.monte_carlo(8, 8, "x"), ValueError, "similarity must be one of"),
+        (
+            lambda: capacity.snr_exponential(8, 8, torch.ones(2)),  # pyright: ignore
+            TypeError,
+            "tau must be a number, got Tensor",
+        ),
+        (lambda: capacity.snr_exponential(8, 8, True), TypeError, "tau must be a number, got bool"),
+        (
+            lambda: capacity.snr_cone(8, 8, "a"),  # pyright: ignore
+            TypeError,
+            "key_cosine must be a number, got str",
+        ),
+        (
+            lambda: capacity.softmax_error("a", 1.0),  # pyright: ignore
+            TypeError,
+            "weight must be a number, got str",
+        ),
+        (
+            lambda: capacity.softmax_error(0.5, "a"),  # pyright: ignore
+            TypeError,
+            "snr must be a number, got str",
+        ),
+        (
+            lambda: capacity.softmax_temperature(8, 8, "a"),  # pyright: ignore
+            TypeError,
+            "weight must be a number, got str",
+        ),
+        (lambda: capacity.snr_rbf(8, 8, 1e-200), ValueError, "sigma must lie between 1e-150 and"),
+        (lambda: capacity.snr_rbf(8, 8, 1e200), ValueError, "sigma must lie between 1e-150 and"),
+        (
+            lambda: capacity.snr_by_quadrature(65, 64, Polynomial(200)),
+            ValueError,
+            "similarity must be finite in float64 up to z = 304",
+        ),
+        (
+            lambda: capacity.snr_by_quadrature(65, 64, Round(1000.0)),
+            ValueError,
+            "similarity must be finite .* and not 0 at z = d = 64",
+        ),
+        (
+            lambda: capacity.snr_typical(65, 64, Round(1000.0), "sphere"),
+            ValueError,
+            "similarity must be finite .* and not 0 at z = d = 64",
+        ),
+        (
+            lambda: capacity.snr_typical(65, 10**8 + 1, ReLU(), "sphere"),
+            ValueError,
+            "d must be at most 100000000 on the sphere",
+        ),
+        (
+            lambda: capacity.retrieval_snr(torch.ones(3, 0), torch.ones(3, 2)),
+            ValueError,
+            r"keys must have shape \[N, d\] with d >= 1, got \[3, 0\]",
+        ),
+        *(
+            (call, TypeError, "generator must be a torch.Generator, got NoneType")
+            for call in (
+                lambda: capacity.sphere(3, 4, None),  # pyright: ignore
+                lambda: capacity.cone(3, 4, 0.5, None),  # pyright: ignore
+                lambda: capacity.tight_frame(4, 3, None),  # pyright: ignore
+            )
+        ),
     ],
 )
 def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_integers_of_numpy_do_not_wrap():
+    for form in (
+        capacity.snr_linear,
+        capacity.snr_taylor,
+        capacity.snr_exponential,
+        capacity.snr_round,
+        lambda N, d: capacity.snr_cone(N, d, 0.3, 0.2),
+        lambda N, d: capacity.snr_decay(N, d, 0.99999),
+        lambda N, d: capacity.accuracy_linear(N, d, d),
+        lambda N, d: capacity.softmax_weight(N, d, 9.0),
+        lambda N, d: capacity.freezing_temperature(N, d, "sphere"),
+        lambda N, d: capacity.snr_typical(N, d, ReLU()),
+    ):
+        assert form(np.int32(70_000), np.int32(70_000)) == form(70_000, 70_000)
 
 
 def test_equal_seeds_give_equal_draws():

@@ -116,6 +116,13 @@ def test_keys_that_are_too_similar_fail():
     assert (read[:, -1] == drawn.states[:, -1]).double().mean() < 0.5
 
 
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0), (0, 0)])
+def test_no_swaps_of_similar_keys(shape):
+    pairs = torch.zeros(*shape, 2, dtype=torch.int64)
+    read = constructions.swaps_of_similar_keys(pairs, torch.eye(3).double())
+    assert read.shape == (*shape, 3)
+
+
 def test_a_cache_that_is_rewritten_stays_short():
     keys = constructions.unbiased_bases(4)[:16]
     drawn = tasks.swaps(2, 400, 16, generator())
@@ -157,6 +164,16 @@ def test_u_counts_paths():
         A[0, t, s] = True
     assert constructions.reachability(A)[0].tolist() == [1, 1, 1, 2, 2]
     assert constructions.reachability(A, erase="mean")[0].tolist() == [1, 1, 1, 1, 1]
+
+
+def test_more_paths_than_a_float_holds():
+    everything = torch.ones(1, 1100, 1100).tril(-1).bool()
+    u = constructions.reachability(everything)[0]
+    assert u[:1025].isfinite().all()
+    assert (u[1025:] == torch.inf).all()
+    everything[0, -1] = False  # 0 · inf paths
+    with pytest.raises(ValueError, match="adjacency must have fewer paths"):
+        constructions.reachability(everything)
 
 
 def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
@@ -224,6 +241,16 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
             lambda: constructions.reachability(torch.zeros(1, 3, 3)),
             TypeError,
             "adjacency must be a bool or float64 tensor, got torch.float32",
+        ),
+        (
+            lambda: constructions.reachability(torch.zeros(1, 3, 3) > 0, beta=float("nan")),
+            ValueError,
+            "beta must be finite, got nan",
+        ),
+        (
+            lambda: constructions.reachability(torch.zeros(1, 3, 3) > 0, beta="-1"),  # pyright: ignore
+            TypeError,
+            "beta must be a number, got str",
         ),
         (
             lambda: constructions.reachability(torch.zeros(1, 3, 3) > 0, erase="softmax"),

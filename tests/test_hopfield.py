@@ -69,5 +69,14 @@ def test_bad_input_is_named(function):
         function([0.0], patterns(), 1.0)
     with pytest.raises(TypeError, match=r"patterns must be torch.float32 like x, got .*float64"):
         function(patterns().float(), patterns(), 1.0)
-    with pytest.raises(ValueError, match=r"beta must be > 0, got 0\.0"):
+    with pytest.raises(ValueError, match=r"beta must be finite and > 0, got 0\.0"):
         function(patterns(), patterns(), 0.0)
+    with pytest.raises(ValueError, match=r"beta must be finite and > 0, got inf"):
+        function(patterns(), patterns(), math.inf)
+    for beta in ("a", True, torch.ones(2)):
+        with pytest.raises(TypeError, match=r"beta must be a number, got"):
+            function(patterns(), patterns(), beta)
+    with pytest.raises(ValueError, match=r"patterns must be on cpu like x, got meta"):
+        function(patterns(), patterns().to("meta"), 1.0)
+    with pytest.raises(ValueError, match=r"x must have shape \[..., d\], got \[\]"):
+        function(patterns()[0, 0], patterns(), 1.0)

@@ -298,6 +298,28 @@ OK = torch.zeros(5)
             r"k must have shape \[d_k\] = \[5\], got \[2, 5\]",
         ),
         (lambda: memory().forget(OK), ValueError, "k must have κ"),
+        (
+            lambda: memory("exponential").forget(torch.full((5,), 30.0)),
+            ValueError,
+            r"k must have κ\(k, k\) that is finite in torch.float64, got inf",
+        ),
+        (
+            lambda: memory().write(OK, torch.zeros(3), beta=torch.tensor(1j)),
+            TypeError,
+            "beta must be a tensor of real numbers, got torch.complex64",
+        ),
+        (
+            lambda: memory().write(OK, torch.zeros(3), beta=1j),
+            TypeError,
+            "beta must be a number or a tensor, got complex",
+        ),
+        (
+            lambda: memory().write(OK, torch.zeros(3), decay=True),
+            TypeError,
+            "decay must be a number or a tensor, got bool",
+        ),
+        (lambda: memory(normalize=2), TypeError, "normalize must be a bool, got int"),
+        (lambda: AssociativeMemory(True, 3), ValueError, "d_k must be an integer >= 1, got True"),
     ],
 )
 def test_bad_input_is_named(call, error, message):

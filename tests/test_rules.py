@@ -252,6 +252,32 @@ def test_attention_is_what_the_operator_computes():
         torch.testing.assert_close(ours, o, rtol=EXACT, atol=EXACT)
 
 
+@pytest.mark.parametrize("name", ["softmax_attention", "fox"])
+def test_attention_reads_scores_that_are_no_floats(name):
+    k = torch.tensor([[10.0, 0.0], [9.9, 1.0], [10.1, 0.0]])  # qᵀk up to 101: e^101 in float32
+    v, q = torch.eye(3), torch.tensor([10.0, 0.0])
+    state = RULES[name].empty(Write(k[0], v[0]))
+    for k_t, v_t in zip(k, v, strict=True):
+        write = Write(k_t, v_t, decay=0.5, q=q)
+        assert RULES[name].residual(state, write) < 1e-6
+        state = RULES[name].step(state, write)
+    faded = torch.tensor([0.25, 0.5, 1.0]).log() if name == "fox" else torch.zeros(3)
+    torch.testing.assert_close(state.o, torch.softmax(k @ q + faded, 0))
+
+
+def test_deltaformer_writes_a_key_twice():
+    """The scores of its keys have no inverse then, but features all the same."""
+    rule = RULES["deltaformer"]
+    first, second, third = writes("deltaformer")[:3]
+    state = rule.empty(first)
+    for write in (first, replace(second, k=first.k), third, first):
+        assert rule.residual(state, write) < EXACT
+        assert math.isfinite(rule.departure(state, write))
+        state = rule.step(state, write)
+    S, gram = rule.memory(state), torch.exp(state.k @ state.k.T)
+    torch.testing.assert_close(S.T @ S, state.u.T @ gram @ state.u, rtol=EXACT, atol=EXACT)
+
+
 def test_deltaformer_is_a_delta_rule_on_features():
     """The features of T keys, from the eigenvectors of their scores: φ_iᵀφ_j = exp(k_iᵀk_j)."""
     all_writes = writes("deltaformer")
@@ -361,6 +387,16 @@ def test_the_limit_is_where_a_factor_reaches_one(name):
             for x in (1 - 1e-6, 1 + 1e-6)
         ]
         assert at[0].abs().max() < 1 < at[1].abs().max()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_key_of_zeros_and_a_decay_of_zero_have_a_limit(name):
+    rule, state, write = RULES[name], states(name)[2], writes(name)[2]
+    nothing = replace(write, k=torch.zeros_like(write.k))
+    assert rule.limit(state, nothing) == (2.0 if name == "deltaformer" else math.inf)
+    forgets = replace(write, decay=torch.zeros_like(write.decay))
+    limit = rule.limit(state, forgets)
+    assert limit == math.inf if name in ("gated_deltanet", "kda") else limit > 0
 
 
 def test_released_models_depart_from_their_objectives():
@@ -507,6 +543,31 @@ def test_mesa():
     torch.testing.assert_close(H[0, 0], states("mesanet")[-1].H, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("backend", ["recurrent", "chunk"])
+def test_longhorn_of_long_keys_in_half_precision(dtype, backend):
+    """Keys of 64 times 33: ‖k‖² is beyond float16, and δ‖k‖² has to be 1 to a part in 1e5."""
+    k = torch.full((1, 1, 1, 64), 33.0, dtype=dtype)
+    v, beta = torch.ones(1, 1, 1, 2, dtype=dtype), torch.ones(1, 1, 1, dtype=dtype)
+    o, S = rules.longhorn(k, k, v, beta, scale=1.0, backend=backend)
+    torch.testing.assert_close(o, v)
+    start = torch.randn(1, 1, 64, 2, generator=torch.Generator().manual_seed(0))
+    _, S = rules.longhorn(k, k, 0 * v, beta, initial_state=start, backend=backend)
+    read = (k[0, 0, 0].float() @ S[0, 0]).abs().max()
+    assert read < 1e-3 * (k[0, 0, 0].float() @ start[0, 0]).abs().max()
+
+
+def test_longhorn_refuses_a_negative_step_where_it_may_look():
+    q, k, v, beta = inputs()
+    beta[1, 3, 0] = -0.5
+    with pytest.raises(ValueError, match=r"beta must be at least 0, got a minimum of -0\.5"):
+        rules.longhorn(q, k, v, beta)
+    several = [torch.stack((x, x)) for x in (q, k, v, beta)]
+    o = torch.func.vmap(lambda *x: rules.longhorn(*x, backend="recurrent")[0])(*several)
+    compiled = torch.compile(rules.longhorn, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(q, k, v, beta, backend="recurrent")[0], o[0])
+
+
 def inputs(n=None):
     """Two sequences of two heads, T tokens, as the operators take them."""
     pairs = () if n is None else (n,)
@@ -539,6 +600,15 @@ def test_operators_check_what_they_are_given():
     q, k, v, beta = inputs()
     with pytest.raises(ValueError, match="k must have shape"):
         rules.delta_product(q, k, v, beta)
+    several = [torch.stack((x, x), 2) for x in (k, v, beta)]
+    for name, i, shape in (
+        ("k", 0, r"\[B, T, n, H, K\] = \[2, 12, n, 2, 6\] like q, .* got \[2, 11, 2, 2, "),
+        ("v", 1, r"\[B, T, n, H, V\] = \[2, 12, 2, 2, V\] like k, got \[2, 11, 2, 2, "),
+        ("beta", 2, r"\[B, T, n, H\] = \[2, 12, 2, 2\] like k, got \[2, 11, 2, 2\]"),
+    ):
+        wrong = [x[:, 1:] if j == i else x for j, x in enumerate(several)]
+        with pytest.raises(ValueError, match=f"{name} must have shape {shape}"):
+            rules.delta_product(q, *wrong)
     with pytest.raises(ValueError, match=r"q must have shape \[B, T, H, K\]"):
         rules.delta_product(q[0, 0, 0], k[:, :, None], v[:, :, None], beta[:, :, None])
     with pytest.raises(TypeError, match="beta must be a torch"):
@@ -553,6 +623,9 @@ def test_operators_check_what_they_are_given():
         rules.mesa(q, k, v, torch.ones(K))
     with pytest.raises(ValueError, match="ridge must be positive"):
         rules.mesa(q, k, v, torch.zeros(2, K))
+    single = [x.float() for x in (q, k, v)]
+    with pytest.raises(ValueError, match=r"ridge must be positive in torch\.float32"):
+        rules.mesa(*single, torch.full((2, K), 1e-60, dtype=torch.float64))
     with pytest.raises(TypeError, match=r"ridge must be a floating-point tensor, got torch\.bool"):
         rules.mesa(q, k, v, torch.ones(2, K).bool())
     for no_pair in (torch.zeros(2, 2, K, V), ()):

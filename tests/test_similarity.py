@@ -171,6 +171,71 @@ def test_the_rbf_of_near_keys_is_exact_in_half_precision(dtype):
     assert (got.diagonal() == 1).all()
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e4])
+def test_the_rbf_of_keys_far_from_the_origin(offset):
+    x, y = (torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    x, y = x + offset, y + offset  # what float32 holds of them
+    expected = (-torch.cdist(x.double(), y.double()).square() / 2 / 9).exp()
+    torch.testing.assert_close(RBF(3.0)(x, y).double(), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_key_that_is_not_finite_reaches_its_own_rbf_alone(bad):
+    k = vectors(4, 6)
+    k[2, 0] = bad
+    got, expected = RBF()(vectors(3, 6, seed=1), k), RBF()(vectors(3, 6, seed=1), vectors(4, 6))
+    kept = torch.tensor([0, 1, 3])
+    torch.testing.assert_close(got[:, kept], expected[:, kept])
+
+
+def test_the_rbf_without_keys_has_a_gradient():
+    q = vectors(3, 6).requires_grad_()
+    (RBF()(q, vectors(0, 6)) @ vectors(0, 2)).sum().backward()
+    assert q.grad is not None
+    assert not q.grad.any()
+
+
+@pytest.mark.parametrize("sigma", [1e-150, 1e-25, 1e25, 1e150])
+def test_the_rbf_of_any_width_is_one_where_query_and_key_agree(sigma):
+    x = vectors(5, 6).float()
+    expected = torch.eye(5) if sigma < 1 else torch.ones(5, 5)
+    assert torch.equal(RBF(sigma)(x, x), expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "x"), [(torch.float32, -20.0), (torch.float32, -80.0), (torch.bfloat16, -8.0)]
+)
+def test_the_tail_of_elu_plus_one_is_an_exponential(dtype, x):
+    tail = similarity.elu_plus_one(torch.tensor([x], dtype=dtype))
+    torch.testing.assert_close(tail, torch.tensor([math.exp(x)], dtype=dtype), rtol=1e-2, atol=0)
+
+
+def test_elu_plus_one_is_smooth_and_takes_what_is_not_finite():
+    x = torch.tensor([-3.0, -1e-6, 0.0, 1e-6, 2.0], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(similarity.elu_plus_one(x).sum(), x)
+    torch.testing.assert_close(gradient, x.detach().clamp_max(0).exp(), rtol=1e-15, atol=0)
+    x = torch.tensor([-1.3, 0.7], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(similarity.elu_plus_one, x)
+    x = torch.tensor([-math.inf, math.inf, math.nan])
+    assert str(similarity.elu_plus_one(x).tolist()) == "[0.0, inf, nan]"
+
+
+def test_features_of_a_high_degree():
+    x = torch.tensor([[0.7]], dtype=torch.float64)
+    phi = Taylor(180, 1.0).features(x)
+    assert phi.shape == (1, 181)
+    assert (phi @ phi.mT).item() == pytest.approx(math.exp(0.49), rel=1e-14)
+
+
+def test_random_features_keep_nothing_of_their_first_caller():
+    x, kappa = vectors(2, 6), PositiveRandomFeatures(11, seed=12345)
+    with torch.inference_mode(), torch.device("meta"):
+        kappa.features(x)
+    x.requires_grad_()
+    kappa.features(x).sum().backward()
+    assert x.grad is not None
+
+
 def test_positive_random_features_are_unbiased_with_the_variance_of_the_book():
     q, k = 0.3 * vectors(1, 6), 0.3 * vectors(1, 6, seed=1)
     estimates = torch.stack(
@@ -220,22 +285,55 @@ def test_names():
         (lambda: Polynomial(0), ValueError, "degree must be an integer >= 1, got 0"),
         (lambda: Polynomial(1.5), ValueError, "degree must be an integer >= 1, got 1.5"),  # pyright: ignore[reportArgumentType]
         (lambda: Taylor(0), ValueError, "degree must be an integer >= 1, got 0"),
-        (lambda: Taylor(2, 0.0), ValueError, "tau must be > 0, got 0.0"),
-        (lambda: SoLU(-1.0), ValueError, "tau must be > 0, got -1.0"),
-        (lambda: GELU(0.0), ValueError, "tau must be > 0, got 0.0"),
-        (lambda: SiLU(0.0), ValueError, "tau must be > 0, got 0.0"),
-        (lambda: Round(0.0), ValueError, "tau must be > 0, got 0.0"),
-        (lambda: RBF(0.0), ValueError, "sigma must be > 0, got 0.0"),
+        (lambda: Taylor(2, 0.0), ValueError, "tau must be finite and > 0, got 0.0"),
+        (lambda: SoLU(-1.0), ValueError, "tau must be finite and > 0, got -1.0"),
+        (lambda: GELU(0.0), ValueError, "tau must be finite and > 0, got 0.0"),
+        (lambda: SiLU(0.0), ValueError, "tau must be finite and > 0, got 0.0"),
+        (lambda: Round(0.0), ValueError, "tau must be finite and > 0, got 0.0"),
+        (lambda: RBF(0.0), ValueError, "sigma must be finite and > 0, got 0.0"),
         (lambda: DPFP(0), ValueError, "nu must be an integer >= 1, got 0"),
         (lambda: PositiveRandomFeatures(0), ValueError, "m must be an integer >= 1, got 0"),
         (
             lambda: PositiveRandomFeatures(4, 0.0),
             ValueError,
-            "tau must be > 0, got 0.0",
+            "tau must be finite and > 0, got 0.0",
         ),
         (lambda: ReLU(0), ValueError, "power must be an integer >= 1, got 0"),
-        (lambda: Exponential(0.0), ValueError, "tau must be > 0, got 0.0"),
-        (lambda: Exponential(float("nan")), ValueError, "tau must be > 0, got nan"),
+        (lambda: Exponential(0.0), ValueError, "tau must be finite and > 0, got 0.0"),
+        (lambda: Exponential(float("nan")), ValueError, "tau must be finite and > 0, got nan"),
+        (lambda: Exponential(math.inf), ValueError, "tau must be finite and > 0, got inf"),
+        (lambda: Exponential("a"), TypeError, "tau must be a number, got str"),  # pyright: ignore[reportArgumentType]
+        (lambda: Exponential(torch.ones(2)), TypeError, "tau must be a number, got Tensor"),  # pyright: ignore[reportArgumentType]
+        (lambda: Exponential(True), TypeError, "tau must be a number, got bool"),
+        (lambda: Round(None), TypeError, "tau must be a number, got NoneType"),  # pyright: ignore[reportArgumentType]
+        (lambda: Polynomial(True), ValueError, "degree must be an integer >= 1, got True"),
+        (lambda: RBF(1e-200), ValueError, "sigma must lie between 1e-150 and 1e150"),
+        (lambda: RBF(1e200), ValueError, "sigma must lie between 1e-150 and 1e150"),
+        (
+            lambda: similarity.linear(torch.zeros(3), torch.zeros(2, 3)),
+            ValueError,
+            r"q must have shape \[..., T, d\] with d >= 1, got \[3\]",
+        ),
+        (
+            lambda: similarity.linear(torch.zeros(2, 3), torch.zeros(3)),
+            ValueError,
+            r"k must have shape \[..., N, d\] with d >= 1, got \[3\]",
+        ),
+        (
+            lambda: similarity.linear(torch.zeros(2, 0), torch.zeros(3, 0)),
+            ValueError,
+            r"q must have shape \[..., T, d\] with d >= 1, got \[2, 0\]",
+        ),
+        (
+            lambda: similarity.linear(torch.zeros(4, 2, 3), torch.zeros(5, 2, 3)),
+            ValueError,
+            r"k must have leading sizes that broadcast with \[4\] of q, got shape \[5, 2, 3\]",
+        ),
+        (
+            lambda: similarity.linear(torch.zeros(2, 3), torch.zeros(2, 3, device="meta")),
+            ValueError,
+            "k must be on cpu like q, got meta",
+        ),
         (lambda: similarity.get("cosine"), ValueError, "similarity must be one of .*'cosine'"),
         (lambda: similarity.get(3), TypeError, "must be a name or a Similarity, got int"),  # pyright: ignore[reportArgumentType]
         (

@@ -28,7 +28,9 @@ def check_counts(**counts: int) -> None:
 
 
 def check_number(name: str, value: float) -> None:
-    """Raise unless `value` is a real number, of Python or NumPy."""
+    """Raise unless `value` is a real number, of Python or NumPy, or a tensor of one float."""
+    if isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point():
+        return
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
 
@@ -38,15 +40,6 @@ def check_positive(name: str, value: float) -> None:
     check_number(name, value)
     if not (0 < value < math.inf):
         raise ValueError(f"{name} must be finite and > 0, got {value!r}")
-
-
-def check_above_zero(name: str, value: float) -> None:
-    """Raise unless `value` is a number above 0, and a finite one."""
-    check_number(name, value)
-    if not value > 0:
-        raise ValueError(f"{name} must be > 0, got {value!r}")
-    if value == math.inf:
-        raise ValueError(f"{name} must be finite, got {value!r}")
 
 
 def check_fraction(name: str, value: float) -> None:

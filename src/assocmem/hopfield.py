@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_floats
+from assocmem.arguments import check_floats, check_positive
 
 __all__ = ["energy", "update"]
 
@@ -22,14 +22,16 @@ def energy(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
     Args:
         x: states `[..., d]`.
         patterns: stored patterns k_i `[N, d]`.
-        beta: inverse temperature β > 0.
+        beta: inverse temperature β > 0; β k_iᵀx must be within the range of the dtype.
 
     Returns:
         Energies `[...]`.
 
     Raises:
-        TypeError: when x or patterns is no tensor of floats, or their dtypes differ.
-        ValueError: when patterns is not `[N, d]` with N ≥ 1 and the d of x, or beta not > 0.
+        TypeError: when x or patterns is no tensor of floats, their dtypes differ, or beta is no
+            number.
+        ValueError: when patterns is not `[N, d]` with N ≥ 1 and the d and device of x, or beta
+            not finite and > 0.
 
     Example:
         >>> import torch
@@ -77,10 +79,13 @@ def update(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
 def check(x: Tensor, patterns: Tensor, beta: float) -> None:
     """Raise unless states, patterns and β go together."""
     check_floats(x=x, patterns=patterns)
+    if x.ndim == 0:
+        raise ValueError("x must have shape [..., d], got []")
     if patterns.ndim != 2 or len(patterns) == 0 or patterns.shape[1] != x.shape[-1]:
         raise ValueError(
             f"patterns must have shape [N, d] with N >= 1 and d = {x.shape[-1]} like x, "
             f"got {list(patterns.shape)}"
         )
-    if not beta > 0:
-        raise ValueError(f"beta must be > 0, got {beta!r}")
+    if patterns.device != x.device:
+        raise ValueError(f"patterns must be on {x.device} like x, got {patterns.device}")
+    check_positive("beta", beta)

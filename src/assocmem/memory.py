@@ -9,6 +9,8 @@ matrix; otherwise the memory has to keep its pairs, as softmax attention keeps i
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -32,11 +34,14 @@ class AssociativeMemory:
         dtype: dtype of what is stored; float inputs are cast to it.
         normalize: divide every reading by Σ_i κ(q, k_i). The divisor is the memory of the constant
             value 1, a last column beside the values; with the exponential kernel function and the
-            Hebbian rule the reading is then softmax attention.
+            Hebbian rule the reading is then softmax attention. Kernel functions are summed as they
+            are, without the shift that softmax takes: exp(qᵀk/τ) must be finite in dtype, with
+            qᵀk/τ < 88 in float32 and < 709 in float64.
         device: where the memory lives.
 
     Raises:
-        TypeError: dtype is no floating dtype, or similarity neither a name nor a `Similarity`.
+        TypeError: dtype is no floating dtype, similarity neither a name nor a `Similarity`, or
+            normalize no bool.
         ValueError: a size is below 1, or the rule or the name of the kernel function is unknown.
 
     Example:
@@ -70,6 +75,8 @@ class AssociativeMemory:
             raise ValueError(f"rule must be one of {list(RULES)}, got {rule!r}")
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise TypeError(f"dtype must be a floating dtype, got {dtype!r}")
+        if not isinstance(normalize, bool):
+            raise TypeError(f"normalize must be a bool, got {type(normalize).__name__}")
         self.d_k, self.d_v, self.rule, self.normalize = d_k, d_v, rule, normalize
         self.similarity = kernel_functions.get(similarity)
         self._phi = self.similarity.feature_map
@@ -100,7 +107,7 @@ class AssociativeMemory:
             decay: factor on all that was stored before, a number or `[N]`.
 
         Raises:
-            TypeError: an argument is no tensor of floats (or, for beta and decay, no number).
+            TypeError: an argument is no tensor of floats (or, for beta and decay, not real).
             ValueError: a shape is wrong.
         """
         k, v = self._rows("k", k, self.d_k), self._rows("v", v, self.d_v)
@@ -124,7 +131,8 @@ class AssociativeMemory:
             q: query `[d_k]` or queries `[T, d_k]`.
 
         Returns:
-            `[d_v]` or `[T, d_v]`; NaN where the divisor is 0, as it is before the first write.
+            `[d_v]` or `[T, d_v]`; NaN where the divisor is 0, as it is before the first write, or
+            beyond the range of the dtype.
 
         Raises:
             TypeError: q is no tensor of floats.
@@ -149,7 +157,7 @@ class AssociativeMemory:
 
         Raises:
             TypeError: k is no tensor of floats.
-            ValueError: k has the wrong shape, or κ(k, k) = 0.
+            ValueError: k has the wrong shape, or κ(k, k) is 0 or not finite.
         """
         rows = self._rows("k", k, self.d_k)
         if k.ndim != 1:
@@ -157,6 +165,10 @@ class AssociativeMemory:
         norm = self.similarity(rows, rows)
         if norm == 0:
             raise ValueError("k must have κ(k, k) ≠ 0, got 0: nothing can be stored under it")
+        if not norm.isfinite():
+            raise ValueError(
+                f"k must have κ(k, k) that is finite in {norm.dtype}, got {norm.item()}"
+            )
         u = -self._recall(rows) / norm
         if self.normalize:
             u = torch.cat((u[:, :-1], torch.zeros_like(u[:, -1:])), -1)
@@ -187,8 +199,10 @@ class AssociativeMemory:
 
     def _each(self, name: str, x: float | Tensor, n: int) -> Tensor:
         """A number for all n pairs, or one each, as `[n]`."""
-        if not isinstance(x, Tensor | int | float):
+        if isinstance(x, bool) or not isinstance(x, Tensor | Real):
             raise TypeError(f"{name} must be a number or a tensor, got {type(x).__name__}")
+        if isinstance(x, Tensor) and (x.is_complex() or x.dtype == torch.bool):
+            raise TypeError(f"{name} must be a tensor of real numbers, got {x.dtype}")
         x = torch.as_tensor(x, dtype=self._empty.dtype, device=self._empty.device)
         if x.shape not in ((), (n,)):
             raise ValueError(f"{name} must be a number or have shape [{n}], got {list(x.shape)}")

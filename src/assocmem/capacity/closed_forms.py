@@ -19,10 +19,12 @@ SNR is 0; a value beyond the range of a float is inf.
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import numpy as np
 
 from assocmem.arguments import check_count, check_fraction, check_positive
+from assocmem.capacity.exponential_forms import checked, log_sum_exp, snr
 from assocmem.capacity.inputs import check_keys
 
 
@@ -69,15 +71,19 @@ def snr_polynomial(N: int, d: int, degree: int = 2, keys: str = "gaussian") -> f
         >>> round(capacity.snr_polynomial(N=65, d=64, degree=2), 2)
         21.33
     """
-    for name, count in (("N", N), ("d", d), ("degree", degree)):
-        check_count(name, count)
+    N, d, degree = check_count("N", N), check_count("d", d), check_count("degree", degree)
     check_keys(keys)
     shift = {
         "gaussian": lambda m: 0,
         "gaussian-random": lambda m: -2 * m - 2,
         "sphere": lambda m: 2 * m,
     }
-    gain = math.prod(max(0, d + shift[keys](m)) / (2 * m + 1) for m in range(degree))
+    # The factors fall. Taken from the end that leads back to 1, their product leaves the range of a
+    # float only where the whole does.
+    factors = deque(max(0, d + shift[keys](m)) / (2 * m + 1) for m in range(degree))
+    gain = 1.0
+    while factors:
+        gain *= factors.pop() if gain > 1 else factors.popleft()
     return math.inf if N == 1 else gain / (N - 1)
 
 
@@ -132,21 +138,25 @@ def snr_taylor(
         >>> round(capacity.snr_taylor(N=65, d=64), 2)
         7.0
     """
-    for name, count in (("N", N), ("d", d), ("degree", degree)):
-        check_count(name, count)
+    degree = check_count("degree", degree)
     check_keys(keys, ("gaussian", "sphere"))
-    if tau is None:
-        tau = math.sqrt(d)
-    check_positive("tau", tau)
-    step = 2 if keys == "sphere" else 0
-    noise = 0.0
-    for p in range(degree + 1):
-        for r in range(p % 2, degree + 1, 2):
-            n = (p + r) // 2
-            moment = math.prod((2 * m + 1) * d * d / (d + step * m) for m in range(n))
-            noise += moment / (math.factorial(p) * math.factorial(r) * tau ** (2 * n))
-    signal = sum((d / tau) ** p / math.factorial(p) for p in range(degree + 1))
-    return math.inf if N == 1 else signal**2 / ((N - 1) * noise)
+    N, d, tau = checked(N, d, tau, keys)
+    # In logarithms, as factorials and powers of τ are soon beyond the range of a float.
+    log_u, step = math.log(d) - math.log(tau), 2 if keys == "sphere" else 0
+    log_moments = [0.0]  # of z/τ: ln E (z/τ)^{2n}
+    for m in range(degree):
+        factor = math.log(2 * m + 1) - math.log(d + step * m)
+        log_moments.append(log_moments[-1] + factor + 2 * log_u)
+    log_factorial = [math.lgamma(p + 1) for p in range(degree + 1)]
+    log_noise = log_sum_exp(
+        [
+            log_moments[(p + r) // 2] - log_factorial[p] - log_factorial[r]
+            for p in range(degree + 1)
+            for r in range(p % 2, degree + 1, 2)
+        ]
+    )
+    log_signal = log_sum_exp([p * log_u - log_factorial[p] for p in range(degree + 1)])
+    return snr(N, log_noise - 2 * log_signal)
 
 
 def snr_round(N: int, d: int) -> float:
@@ -168,8 +178,7 @@ def snr_round(N: int, d: int) -> float:
         >>> capacity.snr_round(N=65, d=64) > 100
         True
     """
-    check_count("N", N)
-    check_count("d", d, at_least=2)
+    N, d = check_count("N", N), check_count("d", d, at_least=2)
     # θ has density sin^{d−2} θ; by Gauss and Legendre on [0, π/3] and on [π/3, π/2].
     x, weight = np.polynomial.legendre.leggauss(200)
     near = weight @ np.sin(np.pi / 6 * (1 + x)) ** (d - 2) * np.pi / 6
@@ -200,13 +209,12 @@ def snr_cone(N: int, d: int, key_cosine: float, value_cosine: float = 0.0) -> fl
         >>> round(capacity.snr_cone(N=65, d=64, key_cosine=0.5), 4)
         0.0615
     """
-    check_count("N", N)
-    check_count("d", d, at_least=2)
+    N, d = check_count("N", N), check_count("d", d, at_least=2)
     check_fraction("key_cosine", key_cosine)
     check_fraction("value_cosine", value_cosine)
-    rho = key_cosine
+    rho, nu = float(key_cosine), float(value_cosine)
     noise = (N - 1) * (rho**2 + (1 - rho) ** 2 / (d - 1))
-    noise += (N - 1) * (N - 2) * rho**2 * value_cosine
+    noise += (N - 1) * (N - 2) * rho**2 * nu
     return math.inf if noise == 0 else 1 / noise
 
 
@@ -216,7 +224,9 @@ def snr_decay(age: int, d: int, decay: float, N: int | None = None) -> float:
     After S ← γ S + v kᵀ an item of age a has amplitude γ^a, and all N items together the power
     N_eff = Σ_a γ^{2a} = (1 − γ^{2N})/(1 − γ²), so that
 
-        SNR(a) = d γ^{2a} / (N_eff − γ^{2a}).
+        SNR(a) = d γ^{2a} / (N_eff − γ^{2a}),
+
+    where the noise is summed over the newer items and the older ones, without a difference.
 
     Args:
         age: a, in steps since the item was written; 0 is the newest.
@@ -232,18 +242,19 @@ def snr_decay(age: int, d: int, decay: float, N: int | None = None) -> float:
         >>> round(capacity.snr_decay(age=10, d=64, decay=0.9), 3)
         1.513
     """
-    check_count("age", age, at_least=0)
-    check_count("d", d)
+    age, d = check_count("age", age, at_least=0), check_count("d", d)
     check_fraction("decay", decay)
     check_positive("decay", decay)
-    if N is not None:
-        check_count("N", N, at_least=age + 1)
+    decay = float(decay)
+    if N is None and decay == 1:
+        raise ValueError("N must be given when decay is 1: the noise grows without bound")
+    older = math.inf if N is None else check_count("N", N, at_least=age + 1) - age - 1
+    noise = faded_power(age, decay) + decay ** (2 * age + 2) * faded_power(older, decay)
+    return math.inf if noise == 0 else d * decay ** (2 * age) / noise
+
+
+def faded_power(n: float, decay: float) -> float:
+    """Σ_{a<n} γ^{2a} = (1 − γ^{2n})/(1 − γ²), for n items or without end."""
     if decay == 1:
-        if N is None:
-            raise ValueError("N must be given when decay is 1: the noise grows without bound")
-        effective = float(N)
-    else:
-        effective = (1 - (decay ** (2 * N) if N is not None else 0.0)) / (1 - decay**2)
-    signal = decay ** (2 * age)
-    noise = effective - signal
-    return math.inf if noise <= 0 else d * signal / noise
+        return n
+    return math.expm1(2 * n * math.log(decay)) / math.expm1(2 * math.log(decay))

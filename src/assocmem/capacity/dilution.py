@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 
-from assocmem.arguments import check_count, check_positive
-from assocmem.capacity.exponential_forms import log_0f1
+from assocmem.arguments import check_count, check_number, check_positive
+from assocmem.capacity.exponential_forms import damped_log_0f1, inverse_temperature
 
 
 def softmax_weight(N: int, d: int, tau: float) -> float:
@@ -35,9 +35,9 @@ def softmax_weight(N: int, d: int, tau: float) -> float:
         >>> [round(weight, 3) for weight in weights]  # a longer context dilutes it
         [0.995, 0.645]
     """
-    check_count("N", N)
+    N, d = check_count("N", N), check_count("d", d)
     check_positive("tau", tau)
-    return 1 / (1 + (N - 1) / gain(d, d / tau))
+    return 1 / (1 + (N - 1) * math.exp(-log_gain(d, inverse_temperature(d, tau))))
 
 
 def softmax_error(weight: float, snr: float) -> float:
@@ -52,7 +52,7 @@ def softmax_error(weight: float, snr: float) -> float:
         snr: the retrieval SNR of the same memory.
 
     Raises:
-        ValueError: when an argument is not > 0, or weight is above 1.
+        TypeError, ValueError: when an argument is no number or not > 0, or weight is above 1.
 
     Example:
         >>> from assocmem import capacity
@@ -62,6 +62,7 @@ def softmax_error(weight: float, snr: float) -> float:
     check_positive("weight", weight)
     if weight > 1:
         raise ValueError(f"weight must be at most 1, got {weight!r}")
+    check_number("snr", snr)
     if not snr > 0:
         raise ValueError(f"snr must be > 0, got {snr!r}")
     return (1 - weight) ** 2 + weight**2 / snr
@@ -80,7 +81,8 @@ def softmax_temperature(N: int, d: int, weight: float = 0.5) -> float:
         weight: p, above 1/N and below 1.
 
     Raises:
-        TypeError, ValueError: when N or d is no integer or too small, or weight out of range.
+        TypeError, ValueError: when N or d is no integer or too small, weight is out of range, or N
+            so large that d/τ is beyond the range of a float (from 1e154 on, for d = 2).
 
     Example:
         >>> from assocmem import capacity
@@ -88,21 +90,22 @@ def softmax_temperature(N: int, d: int, weight: float = 0.5) -> float:
         >>> round(capacity.softmax_weight(1024, 64, tau), 6)
         0.5
     """
-    check_count("N", N, at_least=2)
-    check_count("d", d, at_least=2)
+    N, d = check_count("N", N, at_least=2), check_count("d", d, at_least=2)
+    check_number("weight", weight)
     if not 1 / N < weight < 1:
         raise ValueError(f"weight must lie between 1/N = {1 / N:.3g} and 1, got {weight!r}")
-    wanted = (N - 1) * weight / (1 - weight)
+    wanted = math.log(N - 1) + math.log(weight) - math.log1p(-weight)
     low, high = 0.0, 1.0
-    while gain(d, high) < wanted:
+    while log_gain(d, high) < wanted:
         high *= 2
+    if high == math.inf:  # the gain there is NaN
+        raise ValueError(f"N must be smaller for d = {d}, so that d/tau is a float, got {N}")
     for _ in range(60):  # bisection: the gain grows with β
         middle = (low + high) / 2
-        low, high = (middle, high) if gain(d, middle) < wanted else (low, middle)
+        low, high = (middle, high) if log_gain(d, middle) < wanted else (low, middle)
     return d / high
 
 
-def gain(d: int, beta: float) -> float:
-    """e^β / E e^{β cos θ}: how much more weight the key has than a random one."""
-    check_count("d", d)
-    return math.exp(min(beta - log_0f1(d / 2, beta / 2), 700.0))
+def log_gain(d: int, beta: float) -> float:
+    """ln of e^β / E e^{β cos θ}: how much more weight the key has than a random one."""
+    return -damped_log_0f1(d / 2, beta / 2)

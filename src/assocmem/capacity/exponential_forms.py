@@ -13,6 +13,7 @@ import torch
 
 from assocmem.arguments import check_count, check_positive
 from assocmem.capacity.inputs import check_keys
+from assocmem.similarity.exponentials import check_width
 
 
 def snr_exponential(N: int, d: int, tau: float | None = None, keys: str = "gaussian") -> float:
@@ -39,7 +40,7 @@ def snr_exponential(N: int, d: int, tau: float | None = None, keys: str = "gauss
         >>> round(capacity.snr_exponential(N=65, d=64), 1)
         18790.7
     """
-    tau = checked(N, d, tau, keys)
+    N, d, tau = checked(N, d, tau, keys)
     return snr(N, log_noise(d, tau, keys))
 
 
@@ -65,19 +66,18 @@ def snr_solu(N: int, d: int, tau: float | None = None, keys: str = "gaussian") -
         >>> round(capacity.snr_solu(N=65, d=64), 1)
         240520.9
     """
-    tau = checked(N, d, tau, keys)
+    N, d, tau = checked(N, d, tau, keys)
     if keys == "sphere":
-        beta = d / tau
-        near = math.log(1 / d) + log_0f1(d / 2 + 1, beta)
-        far = math.log(4 * beta**2 / (d * (d + 2))) + log_0f1(d / 2 + 2, beta)
-        top = max(near, far)
-        return snr(N, top + math.log(math.exp(near - top) + math.exp(far - top)) - 2 * beta)
+        beta = inverse_temperature(d, tau)
+        near = damped_log_0f1(d / 2 + 1, beta) - math.log(d)
+        far = damped_log_0f1(d / 2 + 2, beta) - math.log(d) - math.log(d + 2)
+        return snr(N, log_sum_exp([near, far + 2 * math.log(2 * beta)]))
     if keys == "gaussian":
-        factor = 1 / d + 4 / tau**2
+        factor = 1 / d + 4 / tau / tau
     elif d <= 2:
         factor = math.inf
     else:
-        factor = (1 - 4 * (1 - tau) / tau**2) / (d - 2) + 4 / tau**2
+        factor = (1 - 4 * (1 - tau) / tau / tau) / (d - 2) + 4 / tau / tau
     noise = log_noise(d, tau, keys)
     return snr(N, noise if noise == math.inf else noise + math.log(factor))
 
@@ -91,12 +91,12 @@ def snr_rbf(N: int, d: int, sigma: float | None = None, keys: str = "gaussian") 
     Args:
         N: stored pairs.
         d: size of a key.
-        sigma: width σ, in units of ‖q − k‖.
+        sigma: width σ, in units of ‖q − k‖, from 1e-150 to 1e150.
         keys: "gaussian", "gaussian-random" or "sphere".
 
     Raises:
-        TypeError, ValueError: when N or d is no integer >= 1, sigma is not finite and > 0, or
-            keys is unknown.
+        TypeError, ValueError: when N or d is no integer >= 1, sigma is out of range, or keys is
+            unknown.
 
     Example:
         >>> from assocmem import capacity
@@ -105,7 +105,8 @@ def snr_rbf(N: int, d: int, sigma: float | None = None, keys: str = "gaussian") 
     """
     if sigma is not None:
         check_positive("sigma", sigma)
-    variance = checked(N, d, None if sigma is None else sigma**2, keys)
+        check_width(sigma)
+    N, d, variance = checked(N, d, None if sigma is None else sigma**2, keys)
     if keys == "sphere":
         return snr(N, log_noise(d, variance, keys))
     if keys == "gaussian":
@@ -137,33 +138,44 @@ def freezing_temperature(N: int, d: int, keys: str = "gaussian") -> float:
         >>> round(capacity.freezing_temperature(N=1000, d=64), 2)  # softmax's is 8
         4.3
     """
-    check_count("N", N, at_least=2)
-    check_count("d", d)
+    N, d = check_count("N", N, at_least=2), check_count("d", d)
     check_keys(keys, ("gaussian", "sphere"))
     if keys == "gaussian":
         return math.sqrt(2 * d / math.log(N))
-    beyond = N ** (-2 / d)  # 1 − t²
-    return 2 * beyond / math.sqrt(1 - beyond)
+    exponent = -2 * math.log(N) / d  # of 1 − t²
+    return 2 * math.exp(exponent) / math.sqrt(-math.expm1(exponent))
 
 
-def checked(N: int, d: int, tau: float | None, keys: str) -> float:
-    """τ, √d when None, after all arguments have been checked."""
-    check_count("N", N)
-    check_count("d", d)
+def checked(N: int, d: int, tau: float | None, keys: str) -> tuple[int, int, float]:
+    """N, d and τ, √d when None, as numbers of Python, after all arguments have been checked."""
+    N, d = check_count("N", N), check_count("d", d)
     check_keys(keys)
     if tau is None:
         tau = math.sqrt(d)
     check_positive("tau", tau)
-    return tau
+    return N, d, float(tau)
+
+
+def inverse_temperature(d: int, tau: float) -> float:
+    """β = d/τ.
+
+    Raises:
+        ValueError: when τ is so small that β is beyond the range of a float.
+    """
+    beta = d / tau
+    if beta == math.inf:
+        raise ValueError(f"tau must be such that d/tau is a float, got {tau!r} for d = {d}")
+    return beta
 
 
 def log_noise(d: int, tau: float, keys: str) -> float:
     """ln of E κ²/c² for κ = exp(qᵀk/τ)."""
+    # Twice over τ: τ² could be beyond the range of a float.
     if keys == "gaussian":
-        return 2 * d * (1 - tau) / tau**2
+        return 2 * d * (1 - tau) / tau / tau
     if keys == "sphere":
-        return log_0f1(d / 2, d / tau) - 2 * d / tau
-    inside = 1 - 4 * (1 - tau) / tau**2
+        return damped_log_0f1(d / 2, inverse_temperature(d, tau))
+    inside = 1 - 4 * (1 - tau) / tau / tau
     return -d / 2 * math.log(inside) if inside > 0 else math.inf
 
 
@@ -175,22 +187,53 @@ def snr(N: int, log_noise: float) -> float:
     return math.exp(exponent) if exponent < 709 else math.inf
 
 
-def log_0f1(b: float, beta: float) -> float:
-    """ln ₀F₁(; b; β²) = ln Σ_n β^{2n} / (n! (b)_n), for b > 0 and β > 0.
+def log_sum_exp(x: list[float]) -> float:
+    """ln Σ_i e^{x_i}."""
+    top = max(x)
+    return top + math.log(math.fsum(math.exp(y - top) for y in x))
 
-    All terms are positive and log-concave in n, so that nothing cancels, and the sum is its
-    largest term and those within a few widths of it, however large β is. With b = d/2 this is
-    Γ(b) β^{1−b} I_{b−1}(2β), the Bessel form, without its overflow.
+
+def log_0f1(b: float, beta: float) -> float:
+    """ln ₀F₁(; b; β²) = ln Σ_n β^{2n} / (n! (b)_n), for b > 0 and β > 0."""
+    return damped_log_0f1(b, beta) + 2 * beta
+
+
+def damped_log_0f1(b: float, beta: float) -> float:
+    """ln of e^{−2β} ₀F₁(; b; β²), for b > 0 and β > 0: ln E e^{2β(cos θ − 1)} where b = d/2.
+
+    It is summed where e^{2β} is far from the range of a float, and all terms are positive. Beyond,
+    ₀F₁ = Γ(b) β^{1−b} I_ν(2β), ν = b − 1, with Debye's expansion of the Bessel function, which is
+    uniform in ν, and Stirling's of Γ. With s = √(ν² + 4β²) that is
+
+        s − b − 2β − ν ln((s + ν)/2b) − ½ ln(s/b) + R(b) + Σ_k D_k(ν²/s²)/s^k
+
+    after all that is large and cancels has been cancelled by hand.
     """
-    # Neighbouring terms are equal where β² = n(b + n − 1); the curvature there gives the width.
-    peak = (math.sqrt((b - 1) ** 2 + 4 * beta**2) - (b - 1)) / 2
-    width = 12 * math.sqrt(peak) + 60
-    n = torch.arange(max(0, math.floor(peak - width)), math.ceil(peak + width), dtype=torch.float64)
-    b_tensor = torch.tensor(b, dtype=torch.float64)
-    terms = (
-        2 * n * math.log(beta)
-        - torch.lgamma(n + 1)
-        - torch.lgamma(n + b_tensor)
-        + torch.lgamma(b_tensor)
-    )
-    return terms.logsumexp(0).item()
+    nu = b - 1
+    s = math.hypot(nu, 2 * beta)
+    if s < 400:
+        n = torch.arange(1, 500, dtype=torch.float64)
+        return (beta**2 / (n * (nu + n))).cumprod(0).sum().log1p().item() - 2 * beta
+    # s − b − 2β and s − b as quotients, s² − (b + 2β)² and s² − b² over the sums.
+    total = s + b + 2 * beta
+    damped = 1 / total - (1 + 2 * beta) * (2 * b / total)
+    rise = 2 * beta * (2 * beta / (s + b)) - (2 * b - 1) / (s + b)
+    bulk = damped - nu * math.log1p((rise - 1) / (2 * b)) - math.log1p(rise / b) / 2
+    return bulk + stirling_remainder(b) + debye_remainder((nu / s) ** 2, s)
+
+
+def stirling_remainder(b: float) -> float:
+    """R(b) = ln Γ(b) − [(b − ½) ln b − b + ½ ln 2π], by its series where it is small."""
+    if b < 30:
+        return math.lgamma(b) - (b - 0.5) * math.log(b) + b - math.log(2 * math.pi) / 2
+    x = (1 / b) ** 2
+    return (1 / 12 - x * (1 / 360 - x * (1 / 1260 - x / 1680))) / b
+
+
+def debye_remainder(y: float, s: float) -> float:
+    """Σ_k D_k(y)/s^k, ln of Debye's series in y = ν²/s², to an error of 1e-14 where s ≥ 400."""
+    first = (3 - 5 * y) / 24
+    second = (1 - y) * (1 - 5 * y) / 16
+    third = (375 - y * (4779 - y * (9945 - 5525 * y))) / 5760
+    fourth = (1 - y) * (13 - y * (271 - y * (791 - 565 * y))) / 128
+    return (first + (second + (third + fourth / s) / s) / s) / s

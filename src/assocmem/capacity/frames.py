@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from assocmem.arguments import check_count
+from assocmem.capacity.vectors import check_generator
 
 
 def welch_bound(N: int, m: int) -> float:
@@ -54,7 +55,8 @@ def tight_frame(N: int, m: int, generator: torch.Generator) -> Tensor:
         `[N, m]`, float64.
 
     Raises:
-        TypeError, ValueError: when m is no integer >= 1, or N none >= m.
+        TypeError, ValueError: when m is no integer >= 1, N none >= m, or generator is no
+            `torch.Generator`.
 
     Example:
         >>> import torch
@@ -65,6 +67,7 @@ def tight_frame(N: int, m: int, generator: torch.Generator) -> Tensor:
     """
     check_count("m", m)
     check_count("N", N, at_least=m)
+    check_generator(generator)
     random = torch.randn(N, m, generator=generator, dtype=torch.float64)
     F = torch.linalg.qr(random).Q * math.sqrt(N / m)
     power = F.square().sum(1)

@@ -27,8 +27,8 @@ def check_pairs(keys: Tensor, values: Tensor, queries: Tensor | None) -> Tensor:
             raise TypeError(f"{name} must be floating point and of keys' dtype, got {x.dtype}")
         if x.device != keys.device:
             raise ValueError(f"{name} must be on {keys.device} like keys, got {x.device}")
-    if keys.ndim != 2:
-        raise ValueError(f"keys must have shape [N, d], got {list(keys.shape)}")
+    if keys.ndim != 2 or keys.shape[1] == 0:
+        raise ValueError(f"keys must have shape [N, d] with d >= 1, got {list(keys.shape)}")
     if values.ndim != 2 or values.shape[0] != keys.shape[0]:
         raise ValueError(
             f"values must have shape [N, d_v] with N = {keys.shape[0]} like keys, "

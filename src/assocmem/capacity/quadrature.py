@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 
 from assocmem.arguments import check_count
+from assocmem.capacity.exponential_forms import snr
 from assocmem.capacity.inputs import check_keys
 from assocmem.similarity import DotProduct
 
 NODES = 40_000
 REACH = 38.0  # standard deviations: the density is down to 1e-313 there
+# Where cos θ varies by 1/√d, a step of π/NODES in θ still leaves an error below 1e-13.
+LARGEST_SPHERE = 10**8
+NOTHING = -1e300  # for ln 0, so that no difference is inf − inf
 
 
 def snr_by_quadrature(N: int, d: int, similarity: DotProduct, keys: str = "gaussian") -> float:
@@ -30,16 +34,17 @@ def snr_by_quadrature(N: int, d: int, similarity: DotProduct, keys: str = "gauss
 
     Args:
         N: stored pairs.
-        d: size of a key, at least 2.
-        similarity: κ; f must be finite in float64 on [−38√d, 38√d] or, for "sphere", [−d, d].
+        d: size of a key, at least 2; for "sphere" at most 10⁸.
+        similarity: κ; f must be finite in float64 on [−38√d, 38√d] or, for "sphere", [−d, d], and
+            f(d) not 0.
         keys: "gaussian" or "sphere".
 
     Returns:
         The SNR; inf when N = 1.
 
     Raises:
-        TypeError, ValueError: when N or d is no integer or too small, similarity is no function
-            of the dot product, or keys is unknown.
+        TypeError, ValueError: when N or d is no integer or out of range, similarity is no function
+            of the dot product or out of range, or keys is unknown.
 
     Example:
         >>> from assocmem import capacity, similarity
@@ -47,8 +52,7 @@ def snr_by_quadrature(N: int, d: int, similarity: DotProduct, keys: str = "gauss
         2.0
     """
     log_p, log_w = log_probability_and_noise(N, d, similarity, keys)
-    noise = torch.logsumexp(log_p + log_w, 0).exp().item() * (N - 1)
-    return 1 / noise if noise > 0 else math.inf
+    return snr(int(N), torch.logsumexp(log_p + log_w, 0).item())
 
 
 def snr_typical(N: int, d: int, similarity: DotProduct, keys: str = "gaussian") -> float:
@@ -64,7 +68,7 @@ def snr_typical(N: int, d: int, similarity: DotProduct, keys: str = "gaussian") 
 
     Args:
         N: stored pairs.
-        d: size of a key, at least 2.
+        d: size of a key, as in `snr_by_quadrature`.
         similarity: κ, as in `snr_by_quadrature`.
         keys: "gaussian" or "sphere".
 
@@ -93,7 +97,7 @@ def snr_typical(N: int, d: int, similarity: DotProduct, keys: str = "gaussian") 
     share = ((log_target - between[0]) / (between[1] - between[0])).clamp(0, 1)
     loudest = torch.lerp(log_w[after - 1], log_w[after], share)
     rest = torch.logsumexp((log_p + log_w)[after:], 0) + math.log(N - 1)
-    return math.exp(min(-torch.logaddexp(loudest, rest).item(), 709.0))
+    return snr(2, torch.logaddexp(loudest, rest).item())  # of all N − 1 keys together
 
 
 def log_probability_and_noise(
@@ -101,8 +105,10 @@ def log_probability_and_noise(
 ) -> tuple[Tensor, Tensor]:
     """ln of the probability of each node z, and ln f(z)²/f(d)² there."""
     check_count("N", N)
-    check_count("d", d, at_least=2)
+    d = check_count("d", d, at_least=2)
     check_keys(keys, ("gaussian", "sphere"))
+    if keys == "sphere" and d > LARGEST_SPHERE:
+        raise ValueError(f"d must be at most {LARGEST_SPHERE} on the sphere, got {d}")
     if not isinstance(similarity, DotProduct):
         raise TypeError(
             f"similarity must be a function of the dot product, got {type(similarity).__name__}"
@@ -114,6 +120,12 @@ def log_probability_and_noise(
     else:
         z, log_p = d * (math.pi * middle).cos(), (d - 2) * (math.pi * middle).sin().log()
     signal = similarity.profile(torch.tensor(float(d), dtype=torch.float64), d)
+    f = similarity.profile(z, d)
+    if signal == 0 or not (f.isfinite().all() and signal.isfinite()):
+        raise ValueError(
+            f"similarity must be finite in float64 up to z = {z.abs().max().item():.4g} and not 0 "
+            f"at z = d = {d}, got {f.abs().max().item()} and {signal.item()}"
+        )
     # abs before log: f² would overflow where f does not.
-    log_w = 2 * (similarity.profile(z, d).abs().log() - signal.abs().log())
-    return log_p - log_p.logsumexp(0), log_w
+    log_w = 2 * (f.abs().log() - signal.abs().log())
+    return log_p - log_p.logsumexp(0), log_w.clamp_min(NOTHING)

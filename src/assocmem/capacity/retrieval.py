@@ -15,7 +15,7 @@ from torch import Tensor
 from assocmem import similarity as kernel_functions
 from assocmem.arguments import check_count
 from assocmem.capacity.inputs import check_keys, check_pairs
-from assocmem.capacity.vectors import sphere, unit
+from assocmem.capacity.vectors import check_generator, sphere, unit
 from assocmem.similarity import Similarity
 
 BLOCK = 2**22  # scores held at a time: 32 MiB in float64, whatever N is
@@ -32,7 +32,8 @@ def noise_to_signal(
         ‖r_i‖² / (c_i² ‖v_i‖²),    c_i = κ(q_i, k_i),    r_i = Σ_{j≠i} κ(q_i, k_j) v_j
 
     This is what the retrieval SNR of arXiv:2505.19488 (§2.1) averages. The scores must be finite
-    in the dtype of the keys: exp(z/τ) needs z/τ < 709 in float64, < 88 in float32.
+    in the dtype of the keys: exp(z/τ) needs z/τ < 709 in float64, < 88 in float32. A ratio beyond
+    the range of the dtype is inf, or 0.
 
     Args:
         keys: stored keys `[N, d]`.
@@ -41,7 +42,8 @@ def noise_to_signal(
         queries: the query `[N, d]` that asks for each item; the keys themselves when None.
 
     Returns:
-        `[N]`, differentiable; inf for an item whose signal is 0.
+        `[N]`, differentiable; inf for an item whose signal is 0, NaN for one with a score that is
+        not finite.
 
     Raises:
         TypeError: when an argument is no floating-point tensor, or dtypes differ.
@@ -59,14 +61,26 @@ def noise_to_signal(
     rows = max(1, BLOCK // len(keys))
     ratios = []
     for start in range(0, len(keys), rows):
-        scores = kappa(queries[start : start + rows], keys)
+        scores = relative(kappa(queries[start : start + rows], keys))
         c = scores.diagonal(offset=start)
         # The item's own score is taken out before the sum: o − c v would lose a small r to
         # rounding, and with it every SNR above 1e15.
         r = scores.diagonal_scatter(torch.zeros_like(c), offset=start) @ values
-        v = values[start : start + rows]
-        ratios.append(r.square().sum(-1) / (c.square() * v.square().sum(-1)))
+        ratios.append(power_ratio(r, c * values[start : start + rows].norm(dim=-1)))
     return torch.cat(ratios)
+
+
+def relative(scores: Tensor) -> Tensor:
+    """Scores over the largest of their query in size: no ratio changes, and squares are floats."""
+    largest = scores.detach().abs().amax(-1, keepdim=True)
+    return scores / largest.clamp_min(torch.finfo(scores.dtype).tiny)
+
+
+def power_ratio(noise: Tensor, signal: Tensor) -> Tensor:
+    """‖noise‖²/signal² of noise `[..., d_v]` and signal `[...]`; inf where the signal is 0."""
+    silent = signal == 0
+    ratio = noise / signal.masked_fill(silent, 1.0).unsqueeze(-1)
+    return ratio.square().sum(-1).masked_fill(silent, math.inf)
 
 
 def retrieval_snr(
@@ -92,8 +106,7 @@ def retrieval_snr(
         The SNR, a differentiable scalar; inf when N = 1.
 
     Raises:
-        TypeError: when an argument is no floating-point tensor, or dtypes differ.
-        ValueError: when shapes or devices differ, or N = 0.
+        TypeError, ValueError: as `noise_to_signal`.
 
     Example:
         >>> import torch
@@ -122,8 +135,8 @@ class MonteCarlo:
 
     @property
     def snr(self) -> float:
-        """The SNR, 1 / mean."""
-        return 1 / self.mean
+        """The SNR, 1 / mean; inf where there is no noise."""
+        return math.inf if self.mean == 0 else 1 / self.mean
 
 
 def monte_carlo(
@@ -154,7 +167,8 @@ def monte_carlo(
             give equal numbers.
 
     Raises:
-        TypeError, ValueError: when a size is no integer or too small, or a name is unknown.
+        TypeError, ValueError: when a size is no integer or too small, a name is unknown, generator
+            is no `torch.Generator`, or a score is not finite.
 
     Example:
         >>> from assocmem import capacity
@@ -162,11 +176,12 @@ def monte_carlo(
         >>> abs(measured.mean - 1) < 4 * measured.standard_error  # noise over signal is (N − 1)/d
         True
     """
-    for name, count, least in (("N", N, 2), ("d", d, 1), ("d_v", d_v, 1), ("draws", draws, 2)):
-        check_count(name, count, least)
+    N, d, d_v = check_count("N", N, 2), check_count("d", d), check_count("d_v", d_v)
+    draws = check_count("draws", draws, 2)
     check_keys(keys)
     kappa = kernel_functions.get(similarity)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    check_generator(generator)
     batch = max(1, BLOCK // (N * (d + d_v)))
     ratios = torch.cat(
         [
@@ -174,11 +189,12 @@ def monte_carlo(
             for done in range(0, draws, batch)
         ]
     )
-    error = ratios.std() / draws**0.5
+    spread = ratios.std().item() if ratios.isfinite().all() else math.inf
     ordered, aside = ratios.sort().values.tolist(), math.ceil(3.5 * draws**0.5 / 2)
     low, high = max(0, draws // 2 - aside), min(draws - 1, draws // 2 + aside)
     median = ratios.median().item()
-    return MonteCarlo(ratios.mean().item(), error.item(), median, (ordered[low], ordered[high]))
+    error = spread / draws**0.5
+    return MonteCarlo(ratios.mean().item(), error, median, (ordered[low], ordered[high]))
 
 
 def one_reading_each(
@@ -198,5 +214,8 @@ def one_reading_each(
         k[:, 0] = d**0.5 * unit(k[:, 0])
     v = sphere(memories * N, d_v, generator).view(memories, N, d_v)
     scores = kappa(k[:, :1], k)
+    if not scores.isfinite().all():
+        raise ValueError("similarity must have scores that are finite in float64 for these keys")
+    scores = relative(scores)
     r = (scores[..., 1:] @ v[:, 1:]).squeeze(1)
-    return r.square().sum(-1) / scores[:, 0, 0].square()
+    return power_ratio(r, scores[:, 0, 0])

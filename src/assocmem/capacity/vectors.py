@@ -23,7 +23,8 @@ def sphere(
         Unit vectors `[N, d]`.
 
     Raises:
-        TypeError, ValueError: when N < 0 or d < 1, or they are no integers.
+        TypeError, ValueError: when N < 0 or d < 1, they are no integers, or generator is no
+            `torch.Generator`.
 
     Example:
         >>> import torch
@@ -34,6 +35,7 @@ def sphere(
     """
     check_count("N", N, at_least=0)
     check_count("d", d)
+    check_generator(generator)
     return unit(torch.randn(N, d, generator=generator, dtype=dtype))
 
 
@@ -56,7 +58,8 @@ def cone(
         Unit vectors `[N, d]`.
 
     Raises:
-        TypeError, ValueError: when N, d or cosine is out of range.
+        TypeError, ValueError: when N, d or cosine is out of range, or generator is no
+            `torch.Generator`.
 
     Example:
         >>> import torch
@@ -70,10 +73,18 @@ def cone(
     check_count("N", N, at_least=0)
     check_count("d", d, at_least=2)
     check_fraction("cosine", cosine)
+    check_generator(generator)
     u = sphere(1, d, generator, dtype)
     w = torch.randn(N, d, generator=generator, dtype=dtype)
     w = unit(w - (w @ u.T) * u)
     return cosine**0.5 * u + (1 - cosine) ** 0.5 * w
+
+
+def check_generator(generator: torch.Generator) -> None:
+    """Raise unless the source of randomness is one: with None, torch would draw from its own."""
+    if not isinstance(generator, torch.Generator):
+        kind = type(generator).__name__
+        raise TypeError(f"generator must be a torch.Generator, got {kind}")
 
 
 def unit(x: Tensor) -> Tensor:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+from assocmem.arguments import check_number
 
 ERASES = ("linear", "mean")
 
@@ -19,21 +23,25 @@ def reachability(adjacency: Tensor, beta: float = -1.0, erase: str = "linear") -
     With β = −1, u_t is the number of paths from node 0 to node t: above 0 exactly where a path
     leads, and as large as the paths are many. With erase "mean" the sum is the mean over the
     predecessors, what a sharp softmax would take: u_t is the probability that a walk backwards from
-    t, along random edges, ends at node 0. It stays in [0, 1], and is above 0 in the same places.
+    t, along random edges, ends at node 0. It stays in [0, 1], and is above 0 in the same places as
+    long as float64 holds it: below 5e-324 it is 0, as after 1,075 nodes on the only path that each
+    have another predecessor.
     With β = +1 paths of odd and even length cancel, and a node that is reached can read 0.
 
     Args:
         adjacency: whether an edge leads from node s to node t, `[B, n, n]` at [b, t, s], bool or
             float64 (weights); strictly lower triangular.
-        beta: −1 adds paths up, +1 alternates their signs.
+        beta: −1 adds paths up, +1 alternates their signs; any finite number.
         erase: "linear" or "mean".
 
     Returns:
-        u `[B, n]`, float64.
+        u `[B, n]`, float64; inf beyond 1.8e308 paths.
 
     Raises:
-        TypeError: adjacency is neither a bool nor a float64 tensor.
-        ValueError: its shape is wrong, it is not strictly lower triangular, or erase is unknown.
+        TypeError: adjacency is neither a bool nor a float64 tensor, or beta no number.
+        ValueError: its shape is wrong, it is not strictly lower triangular, beta is not finite,
+            erase is unknown, or u is NaN, where paths beyond the range of float64 cancel or do not
+            count.
 
     Example:
         >>> import torch
@@ -54,10 +62,16 @@ def reachability(adjacency: Tensor, beta: float = -1.0, erase: str = "linear") -
         raise ValueError("adjacency must be strictly lower triangular: edges go to later nodes")
     if erase not in ERASES:
         raise ValueError(f"erase must be one of {list(ERASES)}, got {erase!r}")
+    check_number("beta", beta)
+    if not math.isfinite(beta):
+        raise ValueError(f"beta must be finite, got {beta!r}")
     A = adjacency.double()
     if erase == "mean":
         total = A.sum(-1, keepdim=True)
         A = A / total.where(total != 0, 1.0)
     v = torch.zeros_like(A[..., :1])
     v[:, :1] = 1.0
-    return torch.linalg.solve_triangular(beta * A, v, upper=False, unitriangular=True)[..., 0]
+    u = torch.linalg.solve_triangular(beta * A, v, upper=False, unitriangular=True)[..., 0]
+    if u.isnan().any():
+        raise ValueError("adjacency must have fewer paths: u is beyond the range of float64, NaN")
+    return u

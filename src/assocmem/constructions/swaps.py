@@ -119,10 +119,12 @@ def swaps_of_similar_keys(
     κ = similarity.get(kernel_function, "kernel_function")
     if rewrite_every is None:
         rewrite_every = max(1, pairs.shape[1])
-    check_count("rewrite_every", rewrite_every)
+    rewrite_every = check_count("rewrite_every", rewrite_every)
+    if pairs.numel() == 0:
+        return keys.new_zeros(*pairs.shape[:2], len(keys))
     held = torch.arange(len(keys), dtype=keys.dtype, device=keys.device).expand(len(pairs), -1)
-    contents = [held[:, None, :][:, :0]]
-    for some in pairs.split(rewrite_every, 1) if pairs.shape[1] else ():
+    contents = []
+    for some in pairs.split(rewrite_every, 1):
         contents.append(
             torch.stack([_in_cache(p, keys, κ, h) for p, h in zip(some, held, strict=True)])
         )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from assocmem.ops.inputs import known
+
 CHUNK = 64  # on CPU 32 to 128 are equally fast, and larger tiles leave the cache
 GROUP = 256  # tokens whose products are taken together: few calls, and all operands in the cache
 
@@ -60,14 +62,7 @@ def wide(x: Tensor) -> Tensor:
 
 def known_to_be_finite(*tensors: Tensor) -> bool:
     """Whether no number is NaN or infinite; False where numbers must not be looked at."""
-    if torch.compiler.is_compiling() or any(x.is_meta for x in tensors):
-        return False
-    if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
-        return False
-    try:
-        return all(bool(x.detach().sum().isfinite()) for x in tensors)
-    except RuntimeError:  # under vmap nothing may branch on a value
-        return False
+    return known(lambda: all(bool(x.detach().sum().isfinite()) for x in tensors), *tensors)
 
 
 def without_poison(X: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
 from numbers import Real
@@ -87,6 +88,18 @@ def check_head_gate(g: Tensor | None, q: Tensor) -> None:
 def check_beta(beta: Tensor, q: Tensor) -> None:
     """Check the step sizes beta `[B, T, H]`."""
     check_per_head("beta", beta, q)
+
+
+def known(answer: Callable[[], bool], *tensors: Tensor) -> bool:
+    """What a look at the numbers of tensors answers; False where they must not be looked at."""
+    if torch.compiler.is_compiling() or any(x.is_meta for x in tensors):
+        return False
+    if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
+    try:
+        return answer()
+    except RuntimeError:  # under vmap nothing may branch on a value
+        return False
 
 
 def check_scale(scale: float | None) -> None:

@@ -6,6 +6,7 @@ keys so far span matter, and those are as many as there are keys: `span` finds t
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -16,34 +17,36 @@ from assocmem.rules.rule import Formulas, Rule, Write, as_vector
 
 
 class Reading(NamedTuple):
-    """What a query reads, o `[V]`, and the sum Z of the weights of what it has read."""
+    """What a query reads, o `[V]`, and ln Z of the sum Z of the weights of what it has read."""
 
     o: Tensor
-    Z: Tensor
+    log_Z: Tensor
 
 
 def weight(state: Reading, write: Write) -> tuple[Tensor, Tensor]:
-    """κ(q, k) and the new Z = γ Z + κ(q, k).
+    """ln κ(q, k) = qᵀk, and ln of the new Z = γ Z + κ(q, k): both may be too large for a float.
 
     Raises:
         ValueError: when the write has no query.
     """
     if write.q is None:
         raise ValueError("write must have a query q [K] for a rule of attention, got None")
-    score = torch.exp(write.q @ write.k)
-    return score, write.decay * state.Z + score
+    score = write.q @ write.k
+    decay = torch.as_tensor(write.decay, dtype=score.dtype, device=score.device)
+    return score, torch.logaddexp(state.log_Z + decay.log(), score)
 
 
 def share(state: Reading, write: Write) -> Tensor:
     """p = κ(q, k)/Z: the weight that softmax gives to the newest pair."""
-    score, Z = weight(state, write)
-    return score / Z
+    score, log_Z = weight(state, write)
+    return torch.exp(score - log_Z)
 
 
 def average(state: Reading, write: Write) -> Reading:
     """o ← o + p (v − o) (book, chapter 5, eq-softmax-step)."""
-    score, Z = weight(state, write)
-    return Reading(state.o + score / Z * (write.v - state.o), Z)
+    score, log_Z = weight(state, write)
+    p = torch.exp(score - log_Z)
+    return Reading(state.o + p * (write.v - state.o), log_Z)
 
 
 def reading_rule(name: str, source: str, newest: str, note: str, *gates: str) -> Rule:
@@ -63,7 +66,7 @@ def reading_rule(name: str, source: str, newest: str, note: str, *gates: str) ->
             r"$1 - p$",
             r"any: $p \le 1$",
         ),
-        empty=lambda write: Reading(torch.zeros_like(write.v), write.v.new_zeros(())),
+        empty=lambda write: Reading(torch.zeros_like(write.v), write.v.new_tensor(-math.inf)),
         memory=lambda state: state.o,
         faded=lambda state, _: state.o,
         note=note,
@@ -98,8 +101,18 @@ def empty_cache(write: Write) -> Cache:
 
 
 def span(k: Tensor) -> Tensor:
-    """Features `[t, t]` of t keys with φ_iᵀφ_j = exp(k_iᵀk_j); a new key adds one feature."""
-    return torch.linalg.cholesky(torch.exp(k @ k.mT))
+    """Features `[t, t]` of t keys with φ_iᵀφ_j = exp(k_iᵀk_j); a new key adds one feature.
+
+    This is Cholesky's factor. The feature of a key that was there before is 0.
+    """
+    scores = torch.exp(k @ k.mT)
+    rounding = 4 * len(k) * torch.finfo(k.dtype).eps
+    phi = torch.zeros_like(scores)
+    for i in range(len(k)):
+        rest = scores[i:, i] - phi[i:] @ phi[i]
+        if rest[0] > rounding * scores[i, i]:
+            phi[i:, i] = rest / rest[0].sqrt()
+    return phi
 
 
 def recalled(state: Cache, write: Write) -> Tensor:

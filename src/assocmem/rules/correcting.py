@@ -52,14 +52,14 @@ def factor(_: Any, write: Write) -> Tensor:
     return as_vector(write.decay * (1 - write.beta * power(write)), write)
 
 
-def largest(write: Write) -> float:
+def largest(write: Write) -> Tensor:
     """The decay of the channel that fades the least."""
-    return as_vector(write.decay, write).max().item()
+    return as_vector(write.decay, write).max()
 
 
 def factor_limit(_: Any, write: Write) -> float:
-    """|γ (1 − β‖k‖²)| ≤ 1."""
-    return (1 + 1 / largest(write)) / power(write).item()
+    """|γ (1 − β‖k‖²)| ≤ 1; a limit is inf where nothing is kept, or nothing written (k = 0)."""
+    return ((1 + 1 / largest(write)) / power(write)).item()
 
 
 ERROR, DECAYED = r"$\tfrac12\lVert S k - v\rVert^2$", r"explicit at $\gamma S$, $\eta = \beta$"
@@ -80,7 +80,7 @@ DELTANET = Rule(
         r"$1 - \beta\lVert k\rVert^2$",
         r"$2/\lVert k\rVert^2$",
     ),
-    lambda _, write: 2 / power(write).item(),
+    lambda _, write: (2 / power(write)).item(),
 )
 GATED_DELTANET = Rule(
     "Gated DeltaNet",
@@ -132,7 +132,7 @@ def difference(_: Any, write: Write) -> Tensor:
 
 def difference_limit(_: Any, write: Write) -> float:
     """|γ − β‖k‖²| ≤ 1."""
-    return (1 + largest(write)) / power(write).item()
+    return ((1 + largest(write)) / power(write)).item()
 
 
 def comba_step(S: Tensor, write: Write) -> Tensor:
@@ -225,7 +225,7 @@ DELTAPRODUCT = Rule(
         r"$1 - \beta_j\lVert k_j\rVert^2$ for orthogonal $k_j$",
         r"$2/\lVert k_j\rVert^2$",
     ),
-    lambda _, write: 2 / power(write).max().item(),
+    lambda _, write: (2 / power(write).max()).item(),
     parts=in_turn,
 )
 
@@ -250,6 +250,6 @@ TTT_LINEAR = Rule(
         r"$1 - \beta\lambda_{\max}(\sum_j k_j k_j^\top)$",
         r"$2/\lambda_{\max}(\sum_j k_j k_j^\top)$",
     ),
-    lambda _, write: 2 / batch_power(write).item(),
+    lambda _, write: (2 / batch_power(write)).item(),
     note="The model also normalises the reading and adds k; then there is no closed recurrence.",
 )

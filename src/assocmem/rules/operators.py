@@ -60,15 +60,26 @@ def delta_product(
         >>> o.item()
         5.0
     """
-    for name, x, rank in (("k", k, 5), ("v", v, 5), ("beta", beta, 4)):
-        inputs.check_tensor(name, x)
-        if x.ndim != rank or x.shape[2] != k.shape[2] or x.shape[2] == 0:
-            raise ValueError(
-                f"{name} must have shape [B, T, n, H{', ·' * (rank - 4)}] with the same n >= 1 as "
-                f"k, got {list(x.shape)}"
-            )
     inputs.check_like_q("q", q, q)
+    for name, x in (("k", k), ("v", v), ("beta", beta)):
+        inputs.check_tensor(name, x)
+    B, T, H, K = q.shape
+    if k.ndim != 5 or k.shape[2] == 0 or k[:, :, 0].shape != q.shape:
+        raise ValueError(
+            f"k must have shape [B, T, n, H, K] = [{B}, {T}, n, {H}, {K}] like q, with n >= 1, "
+            f"got {list(k.shape)}"
+        )
     n = k.shape[2]
+    if v.ndim != 5 or v.shape[:4] != k.shape[:4]:
+        raise ValueError(
+            f"v must have shape [B, T, n, H, V] = [{B}, {T}, {n}, {H}, V] like k, "
+            f"got {list(v.shape)}"
+        )
+    if beta.shape != k.shape[:4]:
+        raise ValueError(
+            f"beta must have shape [B, T, n, H] = {list(k.shape[:4])} like k, "
+            f"got {list(beta.shape)}"
+        )
     if g is not None:
         inputs.check_gate(g, q)
         later = g.new_zeros(*g.shape[:2], n - 1, *g.shape[2:])
@@ -131,6 +142,8 @@ def longhorn(
     """
     inputs.check_qkv(q, k, v)
     inputs.check_beta(beta, q)
+    if inputs.known(lambda: bool((beta < 0).any()), beta):
+        raise ValueError(f"beta must be at least 0, got a minimum of {beta.min().item()}")
     o, S = ops.delta_rule(
         q,
         k,
@@ -224,7 +237,9 @@ def mesa(
         q: queries `[B, T, H, K]`.
         k: keys `[B, T, H, K]`.
         v: values `[B, T, H, V]`.
-        ridge: Λ, one positive number a channel, `[H, K]`.
+        ridge: Λ, one positive number a channel, `[H, K]`. Below 1e-7 of the largest eigenvalue of
+            H, the state's float32 does not see it (1e-16 in float64), and H + Λ may have no
+            inverse.
         g: natural log of the decay `[B, T, H]`, or None (no decay).
         scale: factor on the output, 1 when None: the reading is a fit, not a sum.
         initial_state: (G, H) before the first token, `[B, H, K, V]` and `[B, H, K, K]`; zeros when
@@ -254,8 +269,11 @@ def mesa(
         raise ValueError(
             f"ridge must have shape [H, K] = {list(q.shape[2:])} like q, got {list(ridge.shape)}"
         )
-    if not (ridge > 0).all():
-        raise ValueError(f"ridge must be positive, got a minimum of {ridge.min().item()}")
+    dtype = inputs.state_dtype(q)
+    if not (ridge.to(dtype) > 0).all():
+        raise ValueError(
+            f"ridge must be positive in {dtype}, got a minimum of {ridge.min().item()}"
+        )
     G, H = states(initial_state, q, v.shape[-1], q.shape[-1])
     gate = q.new_zeros(q.shape[:3]) if g is None else g
     Lambda = torch.diag_embed(ridge.to(G))

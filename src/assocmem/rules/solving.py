@@ -26,7 +26,11 @@ def proximal_rate(beta: float | Tensor, k: Tensor) -> Tensor:
     Args:
         beta: step sizes `[...]`, or a number.
         k: keys `[..., K]`.
+
+    Returns:
+        δ `[...]`, in float32 where k is in half precision, which may not hold ‖k‖².
     """
+    k = k.to(torch.promote_types(k.dtype, torch.float32))
     return beta / (1 + beta * k.square().sum(-1))
 
 

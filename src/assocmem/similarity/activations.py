@@ -10,13 +10,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from assocmem.similarity.base import (
-    DotProduct,
-    Tempered,
-    check_integer,
-    check_positive_or_none,
-    temperature,
-)
+from assocmem.arguments import check_positive
+from assocmem.similarity.base import DotProduct, Tempered, check_integer, temperature
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ class Round(DotProduct):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        check_positive_or_none("tau", self.tau)
+        check_positive("tau", self.tau)
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z) = z / τ, rounded; halves go to the even neighbour."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 
+import torch
 from torch import Tensor
 
-from assocmem.arguments import check_floats
+from assocmem.arguments import check_floats, check_positive
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,35 @@ class Similarity:
 
         Args:
             q: queries `[..., T, d]`.
-            k: keys `[..., N, d]`.
+            k: keys `[..., N, d]`; leading sizes broadcast against those of q.
 
         Returns:
             Scores `[..., T, N]`.
 
         Raises:
             TypeError: when q or k is no tensor of floats, or their dtypes differ.
-            ValueError: when the last sizes of q and k differ.
+            ValueError: when the shapes of q and k do not go together, d = 0, or their devices
+                differ.
         """
         check_floats(q=q, k=k)
+        for name, x, rows in (("q", q, "T"), ("k", k, "N")):
+            if x.ndim < 2 or x.shape[-1] == 0:
+                raise ValueError(
+                    f"{name} must have shape [..., {rows}, d] with d >= 1, got {list(x.shape)}"
+                )
         if q.shape[-1] != k.shape[-1]:
             raise ValueError(
                 f"k must have last size {q.shape[-1]} like q, got shape {list(k.shape)}"
             )
+        if k.device != q.device:
+            raise ValueError(f"k must be on {q.device} like q, got {k.device}")
+        try:
+            torch.broadcast_shapes(q.shape[:-2], k.shape[:-2])
+        except RuntimeError as error:
+            raise ValueError(
+                f"k must have leading sizes that broadcast with {list(q.shape[:-2])} of q, "
+                f"got shape {list(k.shape)}"
+            ) from error
         return self.scores(q, k)
 
 
@@ -116,12 +132,12 @@ def temperature(tau: float | None, d: int) -> float:
 
 
 def check_positive_or_none(name: str, value: float | None) -> None:
-    """Raise unless `value` is None or above 0."""
-    if value is not None and not value > 0:
-        raise ValueError(f"{name} must be > 0, got {value!r}")
+    """Raise unless `value` is None or a finite number above 0."""
+    if value is not None:
+        check_positive(name, value)
 
 
 def check_integer(name: str, value: int) -> None:
     """Raise unless `value` is an integer of at least 1."""
-    if not isinstance(value, Integral) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be an integer >= 1, got {value!r}")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assocmem.similarity.base import Similarity, Tempered, check_positive_or_none, temperature
+from assocmem.arguments import check_positive
+from assocmem.similarity.base import Similarity, Tempered, temperature
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class RBF(Similarity):
     """κ(q, k) = exp(−‖q − k‖² / 2σ²), the Gaussian kernel function (σ² = √d when None).
 
     For q and k of fixed norms it is exp(qᵀk / σ²) up to a constant: on a sphere it is the
-    exponential kernel function with τ = σ².
+    exponential kernel function with τ = σ². σ lies between 1e-150 and 1e150, so that σ² is a float.
 
     Example:
         >>> import torch
@@ -70,7 +71,8 @@ class RBF(Similarity):
     sigma: float | None = None
 
     def __post_init__(self) -> None:
-        check_positive_or_none("sigma", self.sigma)
+        if self.sigma is not None:
+            check_width(self.sigma)
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """exp(−‖q − k‖² / 2σ²)."""
@@ -78,7 +80,20 @@ class RBF(Similarity):
         # Where q is near k the distance is a small difference of large terms.
         dtype = q.dtype
         q, k = (x.to(torch.promote_types(dtype, torch.float32)) for x in (q, k))
+        # κ knows q − k alone: without what keys have in common the terms are smaller. A key that is
+        # not finite must not reach the scores of others.
+        common = k.detach().nan_to_num(0, 0, 0).sum(-2, keepdim=True) / max(1, k.shape[-2])
+        q, k = q - common, k - common
         q_norm, k_norm = q.square().sum(-1, keepdim=True), k.square().sum(-1).unsqueeze(-2)
         distance = q_norm + k_norm - 2 * q @ k.transpose(-1, -2)
-        # Rounding can leave −1e-16 where q = k, and κ must not exceed 1.
-        return torch.exp(-distance.clamp_min(0) / (2 * variance)).to(dtype)
+        # Rounding can leave −1e-16 where q = k, and κ must not exceed 1. The rate is bounded, so
+        # that a distance of 0 is not multiplied by inf.
+        rate = min(1 / (2 * variance), torch.finfo(q.dtype).max)
+        return torch.exp(-distance.clamp_min(0) * rate).to(dtype)
+
+
+def check_width(sigma: float) -> None:
+    """Raise unless σ is a number whose square a float can hold."""
+    check_positive("sigma", sigma)
+    if not 1e-150 <= sigma <= 1e150:
+        raise ValueError(f"sigma must lie between 1e-150 and 1e150, got {sigma!r}")

@@ -20,13 +20,16 @@ from assocmem.similarity.base import (
 def elu_plus_one(x: Tensor) -> Tensor:
     """φ(x) = elu(x) + 1, a positive feature of every number (arXiv:2006.16236, Eq. 7).
 
+    It is e^x for x < 0, and as a sum of elu and 1 would round to 0 there: at −20 in float32, at −8
+    in bfloat16.
+
     Example:
         >>> import torch
         >>> from assocmem import similarity
         >>> similarity.elu_plus_one(torch.tensor([-1.0, 0.0, 1.0]))
         tensor([0.3679, 1.0000, 2.0000])
     """
-    return F.elu(x) + 1
+    return F.relu(x) + x.clamp_max(0).exp()
 
 
 @dataclass(frozen=True)
@@ -112,5 +115,7 @@ class PositiveRandomFeatures(Featured):
 @lru_cache
 def directions(m: int, d: int, seed: int) -> Tensor:
     """m Gaussian vectors `[m, d]`, the same for equal arguments."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(m, d, generator=generator, dtype=torch.float64)
+    # They outlive the caller, whose default device and inference mode must not stick to them.
+    with torch.inference_mode(False):
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return torch.randn(m, d, generator=generator, dtype=torch.float64, device="cpu")

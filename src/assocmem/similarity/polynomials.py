@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,7 +67,7 @@ class Polynomial(DotProduct):
 
     def features(self, x: Tensor) -> Tensor:
         """φ(x) = the degree-fold tensor power of x, flattened to size d^degree."""
-        return tensor_powers(x, self.degree)[-1]
+        return tensor_power(x, self.degree)
 
     @property
     def feature_map(self) -> Callable[[Tensor], Tensor]:
@@ -110,9 +109,11 @@ class Taylor(DotProduct):
     def features(self, x: Tensor) -> Tensor:
         """φ(x) = all tensor powers x^{⊗p} / √(τ^p p!) up to the degree, of size Σ_p d^p."""
         scaled = x / temperature(self.tau, x.shape[-1]) ** 0.5
-        powers = tensor_powers(scaled, self.degree)
-        parts = [y / math.factorial(p) ** 0.5 for p, y in enumerate(powers, 1)]
-        return torch.cat([torch.ones_like(x[..., :1]), *parts], -1)
+        parts = [torch.ones_like(x[..., :1])]
+        for p in range(1, self.degree + 1):
+            # One factor √p at a time: p! itself is no float beyond p = 170.
+            parts.append(tensor_product(parts[-1], scaled) / p**0.5)
+        return torch.cat(parts, -1)
 
     @property
     def feature_map(self) -> Callable[[Tensor], Tensor]:
@@ -120,9 +121,14 @@ class Taylor(DotProduct):
         return self.features
 
 
-def tensor_powers(x: Tensor, degree: int) -> list[Tensor]:
-    """x, x ⊗ x, … up to the degree, each flattened to `[..., d^p]`."""
-    powers = [x]
+def tensor_power(x: Tensor, degree: int) -> Tensor:
+    """x ⊗ … ⊗ x, flattened to `[..., d^degree]`."""
+    power = x
     for _ in range(degree - 1):
-        powers.append((powers[-1].unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2))
-    return powers
+        power = tensor_product(power, x)
+    return power
+
+
+def tensor_product(x: Tensor, y: Tensor) -> Tensor:
+    """x ⊗ y of `[..., m]` and `[..., d]`, flattened to `[..., m d]`."""
+    return (x.unsqueeze(-1) * y.unsqueeze(-2)).flatten(-2)
