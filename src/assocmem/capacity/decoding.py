@@ -74,8 +74,8 @@ def accuracy_linear(N: int, d: int, d_v: int) -> float:
 
         accuracy = E_x Φ((1 + e)/s)^{N−1}                                (book, eq-decoding)
 
-    The wrong scores are neither quite Gaussian nor independent: the prediction is low, by up to 0.06
-    at d = 32, d_v = 64.
+    The wrong scores are neither quite Gaussian nor independent: the prediction is low, by up to
+    0.06 at d = 32, d_v = 64.
 
     Args:
         N: stored pairs.
