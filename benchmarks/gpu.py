@@ -30,13 +30,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from operator import itemgetter
 from pathlib import Path
-from signal import SIGKILL
 from typing import Any
 
 import torch
@@ -199,11 +197,12 @@ def usable() -> bool:
 
 
 def send_rows(pipe: Connection, *arguments: Any) -> None:
-    """Send the rows of `benchmark`, up to one that leaves the GPU unusable to this process."""
+    """Send the rows of `benchmark`, up to one that leaves the GPU unusable here, and then None."""
     for row in benchmark(*arguments):
         pipe.send(row)
         if "failed" in row and not usable():
-            return
+            break
+    pipe.send(None)
 
 
 def isolated(
@@ -216,16 +215,22 @@ def isolated(
         process = CONTEXT.Process(target=send_rows, args=arguments, daemon=True)
         process.start()
         there.close()
-        with suppress(EOFError):  # when the process has ended
-            while here.poll(PATIENCE):
-                row, todo = here.recv(), todo[1:]
-                yield row
-            process.kill()
+        why = f"took more than {PATIENCE} s"
+        while here.poll(PATIENCE):
+            try:
+                row = here.recv()
+            except EOFError:
+                why = "crashed"
+                break
+            if row is None:
+                why = ""
+                break
+            todo = todo[1:]
+            yield row
+        process.kill()
         process.join()
-        if process.exitcode != 0 and todo:
+        if why and todo:
             (case, name), *todo = todo
-            killed = process.exitcode == -SIGKILL
-            why = f"took more than {PATIENCE} s, or all memory" if killed else "crashed"
             yield {**asdict(case), "implementation": name, "failed": f"its process {why}"}
 
 

@@ -1008,8 +1008,8 @@ MUTANTS = (
     Mutant(
         "the newest pair counts twice in softmax attention",
         ATTENTION_RULES,
-        "return torch.exp(score - log_Z)",
-        "return 2 / (1 + torch.exp(log_Z - score))",
+        "return own / Z\n",
+        "return 2 * own / (Z + own)\n",
         (RULES_TEST, CHAPTER_5),
     ),
     Mutant(
@@ -1184,10 +1184,10 @@ MUTANTS = (
         ("tests/ops/test_scans.py -k nothing",),
     ),
     Mutant(
-        "distances of the Gaussian kernel function are taken in half precision",
+        "distances of the Gaussian kernel function are taken in float32",
         EXPONENTIALS,
-        "torch.promote_types(dtype, torch.float32)",
-        "dtype",
+        "q, k = q.double(), k.double()",
+        "q, k = q.float(), k.float()",
         ("tests/test_similarity.py -k rbf",),
     ),
     # parts of kernels

@@ -136,7 +136,25 @@ def test_a_row_that_crashes_or_hangs_its_process_costs_no_other(monkeypatch):
     assert at["a"] == at["b"] == at["fails"] != os.getpid()
     assert len({at["a"], at["c"], at["d"], at["e"]}) == 4
     assert rows["crashes"]["failed"] == "its process crashed"
-    assert rows["hangs"]["failed"] == "its process took more than 2 s, or all memory"
+    assert rows["hangs"]["failed"] == "its process took more than 2 s"
+
+
+def test_a_process_that_crashes_when_it_ends_has_said_so(monkeypatch):
+    """An error of CUDA that a row leaves behind may abort its process after the last word."""
+
+    def crashes_at_the_end(pipe, todo, *_):
+        case, name = todo[0]
+        pipe.send({**vars(case), "implementation": name, "failed": "left an error behind"})
+        pipe.send(None)
+        os.abort()
+
+    monkeypatch.setattr(gpu, "send_rows", crashes_at_the_end)
+    monkeypatch.setattr(gpu, "CONTEXT", multiprocessing.get_context("fork"))
+    forms(monkeypatch, a=None, b=None)
+    todo = gpu.todo([Case("softmax_attention", "none", **TINY)])
+    rows = list(gpu.isolated(todo, {}, "", NEVER))
+    assert [row["implementation"] for row in rows] == ["a", "b"]
+    assert all(row["failed"] == "left an error behind" for row in rows)
 
 
 def test_a_reference_that_fails_is_a_row_for_each_implementation(on_cpu, monkeypatch):

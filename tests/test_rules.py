@@ -265,6 +265,33 @@ def test_attention_reads_scores_that_are_no_floats(name):
     torch.testing.assert_close(state.o, torch.softmax(k @ q + faded, 0))
 
 
+@pytest.mark.parametrize("decay", [0.0, -0.5])
+def test_a_decay_of_attention_has_a_gradient_wherever_it_lies(decay):
+    rule, gamma = RULES["fox"], torch.tensor(decay, dtype=torch.float64, requires_grad=True)
+    (first, second), q = writes("fox")[:2], numbers(K, seed=5)
+    state = rule.step(rule.empty(first), replace(first, q=q))
+    o = rule.step(state, replace(second, q=q, decay=gamma)).o
+    a, b = ((q @ write.k).exp() for write in (first, second))
+    torch.testing.assert_close(o, (gamma * a * first.v + b * second.v) / (gamma * a + b))
+    (slope,) = torch.autograd.grad(o.sum(), gamma)
+    expected = a * b * (first.v - second.v).sum() / (gamma * a + b) ** 2
+    torch.testing.assert_close(slope, expected.detach())
+
+
+def test_the_objective_of_deltaformer_has_a_gradient_in_its_key():
+    rule = RULES["deltaformer"]
+    first, second = writes("deltaformer")[:2]
+    state = rule.step(rule.empty(first), first)
+
+    def objective(k):
+        write = replace(second, k=k)
+        return rule.objective(rule.faded(state, write), state, write)
+
+    assert torch.autograd.gradcheck(objective, second.k.requires_grad_())
+    many = torch.func.vmap(objective)(torch.stack((second.k, 2 * second.k)))
+    torch.testing.assert_close(many[0], objective(second.k))
+
+
 def test_deltaformer_writes_a_key_twice():
     """The scores of its keys have no inverse then, but features all the same."""
     rule = RULES["deltaformer"]

@@ -179,6 +179,20 @@ def test_the_rbf_of_keys_far_from_the_origin(offset):
     torch.testing.assert_close(RBF(3.0)(x, y).double(), expected, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("far", [1e4, 1e20])
+def test_a_key_far_away_leaves_the_rbf_of_others(far):
+    k = torch.tensor([[0.0], [0.5], [far]])
+    expected = torch.tensor([1.0, math.exp(-1 / 8), 0.0])
+    torch.testing.assert_close(RBF(1.0)(torch.zeros(1), k), expected)
+
+
+@pytest.mark.parametrize("name", similarity.SIMILARITIES)
+def test_one_query_has_one_row_of_scores(name):
+    q, k = vectors(1, 6), vectors(4, 6, seed=1)
+    kappa = similarity.get(name)
+    assert torch.equal(kappa(q[0], k), kappa(q, k)[0])
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_key_that_is_not_finite_reaches_its_own_rbf_alone(bad):
     k = vectors(4, 6)
@@ -310,9 +324,9 @@ def test_names():
         (lambda: RBF(1e-200), ValueError, "sigma must lie between 1e-150 and 1e150"),
         (lambda: RBF(1e200), ValueError, "sigma must lie between 1e-150 and 1e150"),
         (
-            lambda: similarity.linear(torch.zeros(3), torch.zeros(2, 3)),
+            lambda: similarity.linear(torch.tensor(1.0), torch.zeros(2, 3)),
             ValueError,
-            r"q must have shape \[..., T, d\] with d >= 1, got \[3\]",
+            r"q must have shape \[..., T, d\] with d >= 1, got \[\]",
         ),
         (
             lambda: similarity.linear(torch.zeros(2, 3), torch.zeros(3)),

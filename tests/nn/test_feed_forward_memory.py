@@ -142,6 +142,16 @@ def test_half_precision_writes_what_double_precision_does():
 
 
 @torch.no_grad()
+def test_a_sparing_write_under_autocast():
+    x, y, others = inputs(D).float(), inputs(D, seed=2).float(), inputs(40, D, seed=3).float()
+    exact, mixed = memory("gelu").float(), memory("gelu").float()
+    exact.write(x, y, spare=others)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed.write(x, y, spare=others)
+    assert relative_error(mixed.down_proj.weight, exact.down_proj.weight) <= 0.05
+
+
+@torch.no_grad()
 def test_only_values_change():
     layer, x, y = memory("swiglu"), inputs(D), inputs(D, seed=2)
     keys, gates = layer.up_proj.weight.clone(), layer.gate_proj.weight.clone()

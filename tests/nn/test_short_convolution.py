@@ -49,5 +49,12 @@ def test_bad_input_is_named():
         conv(torch.zeros(2, 4, 5))
     with pytest.raises(ValueError, match=r"state must have shape .*\[2, 3, 6\], got \[2, 4, 6\]"):
         conv(torch.zeros(2, 4, 6), torch.zeros(2, 4, 6))
-    with pytest.raises(TypeError, match=r"state must be torch\.float32 like x, got .*bfloat16"):
-        conv(torch.zeros(2, 4, 6), torch.zeros(2, 3, 6).bfloat16())
+    with pytest.raises(TypeError, match=r"state must be a tensor of floats, got torch\.int64"):
+        conv(torch.zeros(2, 4, 6), torch.zeros(2, 3, 6).long())
+
+
+def test_a_state_takes_the_dtype_of_the_next_piece():
+    conv, x = ShortConvolution(6), torch.randn(1, 8, 6)
+    _, state = conv(x[:, :5])
+    y, after = conv.bfloat16()(x[:, 5:].bfloat16(), state)
+    assert y.dtype == after.dtype == torch.bfloat16

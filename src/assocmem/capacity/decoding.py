@@ -13,6 +13,7 @@ from assocmem.arguments import check_count
 from assocmem.capacity.inputs import check_pairs
 from assocmem.capacity.retrieval import BLOCK
 from assocmem.capacity.vectors import unit
+from assocmem.ops.inputs import known
 from assocmem.similarity import Similarity
 
 
@@ -51,17 +52,18 @@ def nearest_value_accuracy(
     """
     queries = check_pairs(keys, values, queries)
     kappa = kernel_functions.get(similarity)
-    if not values.any(-1).all():
+    if known(lambda: not bool(values.any(-1).all()), values):
         raise ValueError("values must not be 0, which has no angle, got a row of zeros")
     candidates = unit(values)
     rows = max(1, BLOCK // len(keys))
-    hits = 0  # an integer: half precision does not count beyond 256
+    # Half precision does not count beyond 256.
+    hits = torch.zeros((), dtype=torch.int64, device=keys.device)
     for start in range(0, len(keys), rows):
         o = kappa(queries[start : start + rows], keys) @ values
         nearest = (o @ candidates.T).argmax(-1)
         items = torch.arange(start, start + len(o), device=keys.device)
-        hits += int((nearest == items).sum())
-    return keys.new_tensor(hits / len(keys))
+        hits = hits + (nearest == items).sum()
+    return (hits.double() / len(keys)).to(keys.dtype)
 
 
 def accuracy_linear(N: int, d: int, d_v: int) -> float:

@@ -105,7 +105,7 @@ class DeltaFormer(Mixer):
             y `[B, T, d_model]`, and the state with S + T tokens, for the next piece.
 
         Raises:
-            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
             NotImplementedError: when a group is given.
         """
         if group is not None:

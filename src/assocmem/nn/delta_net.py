@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from assocmem import distributed, ops
 from assocmem.nn.mixer import Mixer, scan_on
 from assocmem.nn.short_convolution import ShortConvolution
-from assocmem.ops.inputs import state_dtype
+from assocmem.ops.inputs import cast, state_dtype
 
 
 class DeltaState(NamedTuple):
@@ -52,7 +52,7 @@ def stable(beta: Tensor, k: Tensor) -> Tensor:
     Rounding to bfloat16 makes a key of length 1 longer by up to 0.4 %. Where β comes to 2, the
     transition I − β k kᵀ would then make the memory larger, at every token.
     """
-    exact = k.detach().to(state_dtype(k))
+    exact = cast(k)[0].detach().to(state_dtype(k))  # as the operator will round it
     return torch.minimum(beta.to(exact), 2 / exact.square().sum(-1))
 
 

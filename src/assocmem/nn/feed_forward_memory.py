@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assocmem.arguments import check_count, check_finite, check_floats, check_positive
-from assocmem.ops.inputs import state_dtype
+from assocmem.ops.inputs import state_dtype, without_autocast
 
 
 def relu2(z: Tensor) -> Tensor:
@@ -51,7 +51,8 @@ def check_tokens(x: Tensor, d_model: int) -> None:
 def least_harm(a: Tensor, B: Tensor, ridge: float) -> Tensor:
     """C⁻¹ a, with C the mean of b bᵀ over the rows b of B, plus ridge times its mean eigenvalue."""
     B = B.to(state_dtype(B))
-    C = B.mT @ B / len(B)
+    with without_autocast(B):
+        C = B.mT @ B / len(B)
     if not C.any():  # the spared inputs excite no unit: nothing harms them
         return a
     C.diagonal().add_(ridge * C.diagonal().mean())

@@ -56,17 +56,18 @@ class ShortConvolution(Streaming):
 
         Args:
             x: tokens `[B, T, C]`.
-            state: the width - 1 tokens before them, `[B, width - 1, C]`; zeros when None.
+            state: the width - 1 tokens before them, `[B, width - 1, C]`; zeros when None. It takes
+                the dtype of x, as autocast may be on for some pieces and off for others.
             group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
 
         Returns:
             y `[B, T, C]`, and the last width - 1 tokens, for the next piece.
 
         Raises:
-            TypeError: when x is no tensor of floats, or the state is none of its dtype.
+            TypeError: when x or the state is no tensor of floats.
             ValueError: when x is not `[B, T, C]`, or the state not `[B, width - 1, C]`.
         """
-        check_floats(x=x, **({} if state is None else {"state": state}))
+        check_floats(x=x)
         width, C = self.weight.shape
         if x.ndim != 3 or x.shape[-1] != C:
             raise ValueError(f"x must have shape [B, T, C] with C = {C}, got {list(x.shape)}")
@@ -79,10 +80,12 @@ class ShortConvolution(Streaming):
                 f"state must have shape [B, width - 1, C] = {list(expected)}, "
                 f"got {list(state.shape)}"
             )
+        else:
+            check_floats(state=state)
         tail = x[:, max(T - past, 0) :]
         piece = Piece(tail, group)
         # What a filter sees of earlier ranks lies in their last tokens, `past` of each or all.
-        seen = torch.cat((state, *piece.whole(tail)), 1)
+        seen = torch.cat((state.to(x.dtype), *piece.whole(tail)), 1)
         x = torch.cat((seen[:, piece.start : piece.start + past], x), 1)
         y = self.weight[0] * x[:, past:]
         for i in range(1, width):

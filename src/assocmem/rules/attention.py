@@ -17,14 +17,18 @@ from assocmem.rules.rule import Formulas, Rule, Write, as_vector
 
 
 class Reading(NamedTuple):
-    """What a query reads, o `[V]`, and ln Z of the sum Z of the weights of what it has read."""
+    """What a query reads, o `[V]`, and the sum of the weights of what it has read, Z e^top.
+
+    Both parts are floats where the sum is none.
+    """
 
     o: Tensor
-    log_Z: Tensor
+    Z: Tensor
+    top: Tensor
 
 
-def weight(state: Reading, write: Write) -> tuple[Tensor, Tensor]:
-    """ln κ(q, k) = qᵀk, and ln of the new Z = γ Z + κ(q, k): both may be too large for a float.
+def weight(state: Reading, write: Write) -> tuple[Tensor, Tensor, Tensor]:
+    """κ(q, k) = exp(qᵀk) and the new Z = γ Z + κ(q, k), both over e^top, and the new top.
 
     Raises:
         ValueError: when the write has no query.
@@ -32,21 +36,21 @@ def weight(state: Reading, write: Write) -> tuple[Tensor, Tensor]:
     if write.q is None:
         raise ValueError("write must have a query q [K] for a rule of attention, got None")
     score = write.q @ write.k
-    decay = torch.as_tensor(write.decay, dtype=score.dtype, device=score.device)
-    return score, torch.logaddexp(state.log_Z + decay.log(), score)
+    top = torch.maximum(state.top, score.detach())  # nothing depends on which
+    own = torch.exp(score - top)
+    return own, write.decay * state.Z * torch.exp(state.top - top) + own, top
 
 
 def share(state: Reading, write: Write) -> Tensor:
     """p = κ(q, k)/Z: the weight that softmax gives to the newest pair."""
-    score, log_Z = weight(state, write)
-    return torch.exp(score - log_Z)
+    own, Z, _ = weight(state, write)
+    return own / Z
 
 
 def average(state: Reading, write: Write) -> Reading:
     """o ← o + p (v − o) (book, chapter 5, eq-softmax-step)."""
-    score, log_Z = weight(state, write)
-    p = torch.exp(score - log_Z)
-    return Reading(state.o + p * (write.v - state.o), log_Z)
+    own, Z, top = weight(state, write)
+    return Reading(state.o + own / Z * (write.v - state.o), Z, top)
 
 
 def reading_rule(name: str, source: str, newest: str, note: str, *gates: str) -> Rule:
@@ -66,7 +70,9 @@ def reading_rule(name: str, source: str, newest: str, note: str, *gates: str) ->
             r"$1 - p$",
             r"any: $p \le 1$",
         ),
-        empty=lambda write: Reading(torch.zeros_like(write.v), write.v.new_tensor(-math.inf)),
+        empty=lambda write: Reading(
+            torch.zeros_like(write.v), write.v.new_zeros(()), write.v.new_tensor(-math.inf)
+        ),
         memory=lambda state: state.o,
         faded=lambda state, _: state.o,
         note=note,
@@ -107,11 +113,13 @@ def span(k: Tensor) -> Tensor:
     """
     scores = torch.exp(k @ k.mT)
     rounding = 4 * len(k) * torch.finfo(k.dtype).eps
-    phi = torch.zeros_like(scores)
+    later = torch.ones_like(scores).tril()
+    phi = scores[:, :0]
     for i in range(len(k)):
-        rest = scores[i:, i] - phi[i:] @ phi[i]
-        if rest[0] > rounding * scores[i, i]:
-            phi[i:, i] = rest / rest[0].sqrt()
+        rest = (scores[:, i] - phi @ phi[i]) * later[:, i]
+        new = rest[i] > rounding * scores[i, i]
+        column = torch.where(new, rest / rest[i].where(new, 1.0).sqrt(), 0.0)
+        phi = torch.cat((phi, column[:, None]), 1)
     return phi
 
 

@@ -30,11 +30,11 @@ class Similarity:
         """Scores κ(q_t, k_i) of every query with every key.
 
         Args:
-            q: queries `[..., T, d]`.
+            q: queries `[..., T, d]`, or one query `[d]`.
             k: keys `[..., N, d]`; leading sizes broadcast against those of q.
 
         Returns:
-            Scores `[..., T, N]`.
+            Scores `[..., T, N]`, or `[..., N]` of one query.
 
         Raises:
             TypeError: when q or k is no tensor of floats, or their dtypes differ.
@@ -42,6 +42,8 @@ class Similarity:
                 differ.
         """
         check_floats(q=q, k=k)
+        if q.ndim == 1:
+            return self(q[None], k)[..., 0, :]
         for name, x, rows in (("q", q, "T"), ("k", k, "N")):
             if x.ndim < 2 or x.shape[-1] == 0:
                 raise ValueError(
@@ -53,13 +55,8 @@ class Similarity:
             )
         if k.device != q.device:
             raise ValueError(f"k must be on {q.device} like q, got {k.device}")
-        try:
-            torch.broadcast_shapes(q.shape[:-2], k.shape[:-2])
-        except RuntimeError as error:
-            raise ValueError(
-                f"k must have leading sizes that broadcast with {list(q.shape[:-2])} of q, "
-                f"got shape {list(k.shape)}"
-            ) from error
+        if q.shape[:-2] != k.shape[:-2]:
+            check_broadcast(q, k)
         return self.scores(q, k)
 
 
@@ -124,6 +121,17 @@ class Featured(Similarity):
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """φ(q)ᵀφ(k)."""
         return self.features(q) @ self.features(k).transpose(-1, -2)
+
+
+def check_broadcast(q: Tensor, k: Tensor) -> None:
+    """Raise unless the leading sizes of queries and keys broadcast."""
+    try:
+        torch.broadcast_shapes(q.shape[:-2], k.shape[:-2])
+    except RuntimeError as error:
+        raise ValueError(
+            f"k must have leading sizes that broadcast with {list(q.shape[:-2])} of q, "
+            f"got shape {list(k.shape)}"
+        ) from error
 
 
 def temperature(tau: float | None, d: int) -> float:

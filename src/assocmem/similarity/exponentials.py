@@ -79,11 +79,7 @@ class RBF(Similarity):
         variance = temperature(None if self.sigma is None else self.sigma**2, q.shape[-1])
         # Where q is near k the distance is a small difference of large terms.
         dtype = q.dtype
-        q, k = (x.to(torch.promote_types(dtype, torch.float32)) for x in (q, k))
-        # κ knows q − k alone: without what keys have in common the terms are smaller. A key that is
-        # not finite must not reach the scores of others.
-        common = k.detach().nan_to_num(0, 0, 0).sum(-2, keepdim=True) / max(1, k.shape[-2])
-        q, k = q - common, k - common
+        q, k = q.double(), k.double()
         q_norm, k_norm = q.square().sum(-1, keepdim=True), k.square().sum(-1).unsqueeze(-2)
         distance = q_norm + k_norm - 2 * q @ k.transpose(-1, -2)
         # Rounding can leave −1e-16 where q = k, and κ must not exceed 1. The rate is bounded, so
