@@ -1255,6 +1255,13 @@ MUTANTS = (
         ("tests/kernels/test_scans.py -k factors",),
     ),
     Mutant(
+        "the inverse of half precision is rounded in one part",
+        "kernels/assocmem_kernels/delta_rule.py",
+        "dot(high, X) + dot((T - high).to(X.dtype), X)",
+        "dot(high, X)",
+        ("tests/kernels/test_delta_rule.py -k grow",),
+    ),
+    Mutant(
         "a NaN is looked for by taking a number from itself",
         "kernels/assocmem_kernels/tiles.py",
         "return X * 0.0",

@@ -21,6 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
+from assocmem_kernels.delta_rule import times
 from assocmem_kernels.deltaformer_backward import score_gradients, write_gradient
 from assocmem_kernels.erase import CODES, blocks, configuration, erase_triangles, in_bits, weights
 from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store
@@ -96,7 +97,7 @@ def correct_kernel(
         # of both products, and put back into every row from s on.
         D = X - β[:, None] * Y + tl.sum(poison(P), 1)[:, None]
         lost = beyond(D, X.dtype)
-        U = dot(load(inverses, row_c, r < C, r, C), tl.where(lost == 0.0, D, 0.0).to(X.dtype))
+        U = times(load(inverses, row_c, r < C, r, C), tl.where(lost == 0.0, D, 0.0).to(X.dtype))
         if X.dtype != tl.bfloat16:
             lost += beyond(U, X.dtype)
             U = tl.where(lost == 0.0, U, 0.0)

@@ -23,6 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from assocmem_kernels.delta_rule import times
 from assocmem_kernels.erase import (
     blocks,
     configuration,
@@ -79,7 +80,7 @@ def correct_backward_kernel(
             B_j = load(B, row_j, ok_j, col_v, V)
             X -= dot(P.to(B_j.dtype), B_j)
         T_c = load(inverses, (i * chunks + c) * C + r, r < C, r, C)
-        X = dot(tl.trans(T_c), X)
+        X = times(tl.trans(T_c), X.to(Kc.dtype))
         store(G, row + to_k, ok, col_v, V, X)
         X *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
         store(B, row, ok, col_v, V, X)

@@ -96,9 +96,8 @@ def erase_triangles(
     B, T, H, K = w.shape
     cfg = configuration(erase_triangles_kernel, w, 1)
     chunks = triton.cdiv(stop - first, cfg.C)
-    triangles, inverses = torch.empty(
-        2, B * H, chunks, cfg.C, cfg.C, dtype=w.dtype, device=w.device
-    ).unbind()
+    triangles = w.new_empty(B * H, chunks, cfg.C, cfg.C)
+    inverses = torch.empty_like(triangles, dtype=torch.float32)
     erase_triangles_kernel[B * H, chunks](
         w, k, beta, L, triangles, inverses, scale, T, k.shape[1] - T, first,
         H, K, cfg.C, padded(K), code,

@@ -52,6 +52,29 @@ def test_what_decays_near_1_round_away_does_not_add_up(gate, seed):
     assert error <= (1.5e-6 if DEVICE == "cpu" else 2e-6), what
 
 
+def mirrored(dtype: torch.dtype, missing: float, T: int) -> tuple[float, float]:
+    """What is read after T writes of 0 under one key with β‖k‖² = 2 − missing, and the exact value.
+
+    Each write multiplies what the key recalls by −(1 − missing).
+    """
+    generator = torch.Generator().manual_seed(0)
+    k = F.normalize(torch.randn(1, 1, 1, 16, generator=generator), dim=-1).to(dtype)
+    beta = ((2 - missing) / k.float().square().sum(-1)).expand(1, T, 1)
+    S = k.float().mT.expand(1, 1, 16, 16)
+    q, v = k.expand(1, T, 1, 16), torch.zeros(1, T, 1, 16, dtype=dtype)
+    o, _ = on_device(ops.delta_rule, scale=1.0)(q, q, v, beta, initial_state=S)
+    wide = (x.double() for x in (q, q, v, beta))
+    expected, _ = ops.delta_rule(*wide, scale=1.0, initial_state=S.double(), backend="recurrent")
+    return float(o[0, -1, 0, 0]), float(expected[0, -1, 0, 0])
+
+
+@pytest.mark.parametrize("missing", [2e-5, 5e-5, 2e-3])
+def test_half_precision_does_not_make_a_memory_grow(missing):
+    """With the inverse in one part it would read 0.7, 1.7 and 0.6 for 1, 0.97 and 0.36."""
+    got, expected = mirrored(torch.float16, missing, 512)
+    assert abs(got - expected) <= 0.02
+
+
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # NumPy's
 @every_gate
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 triton = pytest.importorskip("triton", reason="triton is missing")
 if triton.knobs.runtime.interpret:
@@ -19,10 +20,12 @@ import triton.language as tl  # noqa: E402
 from assocmem_kernels import launch  # noqa: E402
 
 from assocmem.ops import backend  # noqa: E402
+from assocmem.ops.deltaformer import write_and_read  # noqa: E402
 from benchmarks.resources import KERNELS  # noqa: E402
 from tests.kernels import ptx  # noqa: E402
 from tests.kernels import test_deltaformer as deltaformer  # noqa: E402
 from tests.kernels.ptx import Emulated, Fault  # noqa: E402
+from tests.kernels.test_delta_rule import mirrored  # noqa: E402
 from tests.kernels.test_scans import assert_as_exact_as_torch, run  # noqa: E402
 from tests.ops.inputs import GATES  # noqa: E402
 from tests.ops.operators import OPERATORS, worst  # noqa: E402
@@ -84,6 +87,27 @@ def test_scans_by_warp_groups_are_as_exact_as_torch(name, gate, monkeypatch, ins
     emulate(monkeypatch, architecture=90)
     assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 36, 1, 128, 128, gate), torch.bfloat16)
     assert instructions["wgmma"] > 0
+
+
+def test_bfloat16_does_not_make_a_memory_grow(monkeypatch):
+    """With the inverse in one part it would read 4,600 here."""
+    emulate(monkeypatch)
+    got, expected = mirrored(torch.bfloat16, 2e-3, 256)
+    assert abs(got - expected) <= 0.1
+
+
+def test_bfloat16_does_not_make_corrections_grow(monkeypatch):
+    """DeltaFormer's, under one key with β‖k‖² = 2 − 0.002; in one part they would reach 1,100."""
+    emulate(monkeypatch)
+    k = F.normalize(torch.randn(1, 1, 1, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    k = k.bfloat16().expand(1, 256, 1, 16)
+    beta = 1.998 / k.float().square().sum(-1)
+    v = torch.zeros_like(k)
+    v[:, 0] = 1
+    wide = [x.double() for x in (k, k, k, v, beta)]
+    _, u = write_and_read(k, k, k, v, beta, None, "linear", 1.0, "triton")
+    _, expected = write_and_read(*wide, None, "linear", 1.0, "recurrent")
+    assert (u - expected).abs().max() <= 0.2
 
 
 @pytest.mark.parametrize(
