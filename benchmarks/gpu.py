@@ -152,7 +152,7 @@ def says(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
 
 
-def todo(selected: list[Case]) -> Todo:
+def planned(selected: list[Case]) -> Todo:
     """All that is to be measured."""
     return [(case, name) for case in selected for name in implementations(case)]
 
@@ -205,6 +205,13 @@ def send_rows(pipe: Connection, *arguments: Any) -> None:
     pipe.send(None)
 
 
+def heard(pipe: Connection) -> dict[str, Any] | None:
+    """What a process sends next; EOFError where it has ended, TimeoutError where it is silent."""
+    if not pipe.poll(PATIENCE):
+        raise TimeoutError
+    return pipe.recv()
+
+
 def isolated(
     todo: Todo, first: dict[str, dict[str, Any]], gpu: str, deadline: float
 ) -> Iterator[dict[str, Any]]:
@@ -215,23 +222,20 @@ def isolated(
         process = CONTEXT.Process(target=send_rows, args=arguments, daemon=True)
         process.start()
         there.close()
-        why = f"took more than {PATIENCE} s"
-        while here.poll(PATIENCE):
-            try:
-                row = here.recv()
-            except EOFError:
-                why = "crashed"
-                break
-            if row is None:
-                why = ""
-                break
-            todo = todo[1:]
-            yield row
+        lost = ""
+        try:
+            for row in iter(partial(heard, here), None):
+                todo = todo[1:]
+                yield row
+        except EOFError:
+            lost = "crashed"
+        except TimeoutError:
+            lost = f"took more than {PATIENCE} s"
         process.kill()
         process.join()
-        if why and todo:
+        if lost and todo:
             (case, name), *todo = todo
-            yield {**asdict(case), "implementation": name, "failed": f"its process {why}"}
+            yield {**asdict(case), "implementation": name, "failed": f"its process {lost}"}
 
 
 def replay(rows: list[dict[str, Any]], deadline: float) -> None:
@@ -326,7 +330,9 @@ def line(row: dict[str, Any]) -> str:
     times = "  ".join(
         f"{x['ms']:9.3f} ms" + (f" ({x['over_floor']:5.1f}× floor)" if x["over_floor"] else "")
         for x in passes
-    ) + "".join(f"  backward: {row[why]}" for why in ("backward_failed",) if why in row)
+    )
+    if "backward_failed" in row:
+        times += f"  backward: {row['backward_failed']}"
     error = f"{max(row['errors'].values()):.1e}" if row["errors"] else "not known"
     return f"{name}{times}  error {error}  other bits: {', '.join(row['other_bits']) or 'none'}"
 
@@ -365,16 +371,16 @@ def main() -> None:
         "rows": [],
     }  # fmt: skip
     print(json.dumps(result, indent=1), flush=True)
-    selected = todo([c for c in cases() if c.operator in (arguments.operators or OPERATORS)])
+    selected = planned([c for c in cases() if c.operator in (arguments.operators or OPERATORS)])
     prepared = PREPARED * arguments.seconds
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cold,
         ThreadPoolExecutor(1) as aside,
     ):
         log = path.with_suffix(".log")
-        tests = None if arguments.no_tests else aside.submit(run_tests, prepared, log)
+        running = None if arguments.no_tests else aside.submit(run_tests, prepared, log)
         first = first_calls(selected, prepared, Path(cold))
-        result["tests"] = tests and tests.result()
+        result["tests"] = running and running.result()
         print("tests:", json.dumps(result["tests"], indent=1), flush=True)
         save(path, result)
         os.environ["TRITON_CACHE_DIR"] = cold

@@ -1256,7 +1256,7 @@ MUTANTS = (
     ),
     Mutant(
         "the inverse of half precision is rounded in one part",
-        "kernels/assocmem_kernels/delta_rule.py",
+        "kernels/assocmem_kernels/tiles.py",
         "dot(high, X) + dot((T - high).to(X.dtype), X)",
         "dot(high, X)",
         ("tests/kernels/test_delta_rule.py -k grow",),

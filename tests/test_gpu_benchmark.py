@@ -39,14 +39,14 @@ def forms(monkeypatch, **functions):
 
 def softmax_row(name: str = "torch", deadline: float = NEVER) -> dict:
     rows = gpu.benchmark(
-        gpu.todo([Case("softmax_attention", "none", **TINY)]), {}, "NVIDIA H200", deadline
+        gpu.planned([Case("softmax_attention", "none", **TINY)]), {}, "NVIDIA H200", deadline
     )
     return next(row for row in rows if row["implementation"] == name)
 
 
 @pytest.mark.parametrize(("operator", "gate"), gpu_cases.VARIANTS)
 def test_every_operator_gives_a_row(on_cpu, operator, gate):
-    (row,) = gpu.benchmark(gpu.todo([Case(operator, gate, **TINY)]), {}, "NVIDIA H200", NEVER)
+    (row,) = gpu.benchmark(gpu.planned([Case(operator, gate, **TINY)]), {}, "NVIDIA H200", NEVER)
     assert "failed" not in row
     more = ["dbeta"] * operator.startswith("delta") + ["dg"] * (gate != "none")
     assert list(row["errors"]) == ["o", "dq", "dk", "dv", *more]
@@ -129,7 +129,7 @@ def test_a_row_that_crashes_or_hangs_its_process_costs_no_other(monkeypatch):
     monkeypatch.setattr(gpu, "usable", lambda: False)
     names = ["a", "b", "fails", "c", "crashes", "d", "hangs", "e"]
     forms(monkeypatch, **dict.fromkeys(names))
-    todo = gpu.todo([Case("softmax_attention", "none", **TINY)])
+    todo = gpu.planned([Case("softmax_attention", "none", **TINY)])
     rows = {row["implementation"]: row for row in gpu.isolated(todo, {}, "", NEVER)}
     assert list(rows) == names
     at = {name: row["process"] for name, row in rows.items() if "process" in row}
@@ -151,7 +151,7 @@ def test_a_process_that_crashes_when_it_ends_has_said_so(monkeypatch):
     monkeypatch.setattr(gpu, "send_rows", crashes_at_the_end)
     monkeypatch.setattr(gpu, "CONTEXT", multiprocessing.get_context("fork"))
     forms(monkeypatch, a=None, b=None)
-    todo = gpu.todo([Case("softmax_attention", "none", **TINY)])
+    todo = gpu.planned([Case("softmax_attention", "none", **TINY)])
     rows = list(gpu.isolated(todo, {}, "", NEVER))
     assert [row["implementation"] for row in rows] == ["a", "b"]
     assert all(row["failed"] == "left an error behind" for row in rows)
@@ -171,7 +171,7 @@ def test_rows_beyond_the_budget_are_listed_as_skipped(on_cpu, monkeypatch):
     seconds = iter(range(100))
     monkeypatch.setattr(gpu.time, "monotonic", lambda: next(seconds))
     cases = [Case("softmax_attention", "none", **{**TINY, "B": B}) for B in (1, 2, 3)]
-    rows = list(gpu.benchmark(gpu.todo(cases), {}, "NVIDIA H200", 3))
+    rows = list(gpu.benchmark(gpu.planned(cases), {}, "NVIDIA H200", 3))
     assert [row["B"] for row in rows] == [1, 2, 3]
     assert ["skipped" in row for row in rows] == [False, True, True]
     assert "no time was left" in gpu.line(rows[1])
@@ -181,12 +181,12 @@ def test_what_did_not_compile_is_not_measured(on_cpu):
     case = Case("softmax_attention", "none", **TINY)
     for said in ({"skipped": "too long"}, {"failed": "crashed"}):
         (row,) = gpu.benchmark(
-            gpu.todo([case]), {gpu.key(case, "torch"): said}, "NVIDIA H200", NEVER
+            gpu.planned([case]), {gpu.key(case, "torch"): said}, "NVIDIA H200", NEVER
         )
         assert said.items() <= row.items()
         assert "forward" not in row
     (row,) = gpu.benchmark(
-        gpu.todo([case]), {gpu.key(case, "torch"): {"first_call_s": 3.0}}, "", NEVER
+        gpu.planned([case]), {gpu.key(case, "torch"): {"first_call_s": 3.0}}, "", NEVER
     )
     assert row["first_call_s"] == 3.0
     assert row["forward"]["floor_ms"] is row["forward"]["over_floor"] is None  # unknown device
@@ -195,7 +195,8 @@ def test_what_did_not_compile_is_not_measured(on_cpu):
 def test_first_calls(on_cpu, monkeypatch, tmp_path):
     cases = [Case("softmax_attention", "none", **{**TINY, "T": T}) for T in (16, 32)]
     (compiled,) = {gpu.key(case, "torch") for case in cases}  # whatever their length
-    crashed = gpu.first_calls(gpu.todo(cases), 120.0, tmp_path)[compiled]  # it looks for a real GPU
+    # It looks for a real GPU.
+    crashed = gpu.first_calls(gpu.planned(cases), 120.0, tmp_path)[compiled]
     assert torch.cuda.is_available() or "CUDA" in crashed["failed"]
 
     def within(command, seconds, log, code, **_):
@@ -209,7 +210,7 @@ def test_first_calls(on_cpu, monkeypatch, tmp_path):
     }
     for code, row in expected.items():
         monkeypatch.setattr(gpu, "within", partial(within, code=code))
-        assert gpu.first_calls(gpu.todo(cases), 9.0, tmp_path) == {compiled: row}
+        assert gpu.first_calls(gpu.planned(cases), 9.0, tmp_path) == {compiled: row}
 
 
 def test_a_first_call_is_timed(on_cpu, monkeypatch):
@@ -224,7 +225,7 @@ def test_a_first_call_is_timed(on_cpu, monkeypatch):
 
 def test_what_counts_most_is_compiled_first(monkeypatch):
     forms(monkeypatch, assocmem=None, fla=None)
-    order = gpu.compiled_first(gpu.todo(list(gpu_cases.cases())))
+    order = gpu.compiled_first(gpu.planned(list(gpu_cases.cases())))
     assert len(set(order)) == len(order)
     cases, names = zip(*map(json.loads, order), strict=True)
     assert [(x["H"], x["D"]) for x in cases[:16]] == 16 * [(32, 128)]

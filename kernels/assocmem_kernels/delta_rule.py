@@ -40,7 +40,7 @@ from assocmem_kernels.decay import (
 )
 from assocmem_kernels.pieces import Pieces, cut
 from assocmem_kernels.step import step
-from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store
+from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store, times
 
 
 @triton.jit
@@ -85,32 +85,6 @@ def plain_scores(q, k, row, ok, col, K: tl.constexpr, C: tl.constexpr):
             a = tl.sum(Q * k_s.to(tl.float64)[None, :], 1)
             scores = tl.where((r == s)[None, :], a[:, None], scores)
     return scores
-
-
-@triton.jit
-def times(T, X):
-    """T X in float32; summed in float64 where T is, four rows of X at a time.
-
-    Times an X of half precision a T in float32 is the sum of two in X's dtype. In one, entries near
-    2 and alike would all be wrong by the same amount: with β near 2, where nothing fades, and equal
-    keys the memory would grow, in bfloat16 a thousandfold in 200 tokens.
-    """
-    if T.dtype == X.dtype:
-        product = dot(T, X)
-    elif T.dtype == tl.float32:
-        high = T.to(X.dtype)
-        product = dot(high, X) + dot((T - high).to(X.dtype), X)
-    else:
-        C: tl.constexpr = T.shape[0]
-        b, product = tl.arange(0, C // 4), tl.zeros(X.shape, tl.float64)
-        X_4 = tl.reshape(X.to(tl.float64), (C // 4, 4, X.shape[1]))
-        T_4 = tl.reshape(T, (C, C // 4, 4))
-        for s in range(0, C // 4):
-            rows = tl.sum(tl.where((b == s)[:, None, None], X_4, 0.0), 0)
-            columns = tl.sum(tl.where((b == s)[None, :, None], T_4, 0.0), 1)
-            product += tl.sum(columns[:, None, :] * tl.trans(rows)[None, :, :], 2)
-        product = product.to(tl.float32)
-    return product
 
 
 @triton.jit

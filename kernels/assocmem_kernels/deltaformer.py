@@ -21,10 +21,9 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
-from assocmem_kernels.delta_rule import times
 from assocmem_kernels.deltaformer_backward import score_gradients, write_gradient
 from assocmem_kernels.erase import CODES, blocks, configuration, erase_triangles, in_bits, weights
-from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store
+from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store, times
 
 
 @triton.jit(do_not_specialize=["scale", "T", "past", "first"])

@@ -23,7 +23,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from assocmem_kernels.delta_rule import times
 from assocmem_kernels.erase import (
     blocks,
     configuration,
@@ -31,7 +30,7 @@ from assocmem_kernels.erase import (
     score_gradient,
     weights,
 )
-from assocmem_kernels.tiles import dot, load, padded, store
+from assocmem_kernels.tiles import dot, load, padded, store, times
 
 
 @triton.jit(do_not_specialize=["scale", "T", "past", "low", "high"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import cache, wraps
 
 import torch
 import triton
@@ -171,14 +171,16 @@ def config(kernel: str, arch: str, dtype: torch.dtype, gate: int) -> Config:
         return Config(*TURING)
     base = "float32" if dtype == torch.float32 else "half"
     listed = _listed(kernel, arch, base, gate)
-    if kernel in UNFENCED and arch in ("sm_90", "sm_100") and base == "half" and not fenced():
+    affected = kernel in UNFENCED and arch in ("sm_90", "sm_100") and base == "half"
+    if affected and not fenced(triton.__version__):
         return replace(listed, num_stages=1)
     return listed
 
 
-def fenced() -> bool:
-    """Whether Triton puts a fence after pipelined copies."""
-    return tuple(int(x) for x in re.findall(r"\d+", triton.__version__)[:3]) >= (3, 7, 1)
+@cache
+def fenced(version: str) -> bool:
+    """Whether a version of Triton puts a fence after pipelined copies."""
+    return tuple(int(x) for x in re.findall(r"\d+", version)[:3]) >= (3, 7, 1)
 
 
 def _listed(kernel: str, arch: str, base: str, gate: int) -> Config:

@@ -183,8 +183,12 @@ def snr(N: int, log_noise: float) -> float:
     """e^{−log_noise} / (N − 1): inf beyond the range of a float, and for a single pair."""
     if N == 1:
         return math.inf
-    exponent = -log_noise - math.log(N - 1)
-    return math.exp(exponent) if exponent < 709 else math.inf
+    return exponential(-log_noise - math.log(N - 1))
+
+
+def exponential(x: float) -> float:
+    """e^x, inf beyond the range of a float."""
+    return math.exp(x) if x < 709 else math.inf
 
 
 def log_sum_exp(x: list[float]) -> float:

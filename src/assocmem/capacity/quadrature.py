@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from assocmem.arguments import check_count
-from assocmem.capacity.exponential_forms import snr
+from assocmem.capacity.exponential_forms import exponential, snr
 from assocmem.capacity.inputs import check_keys
 from assocmem.similarity import DotProduct
 
@@ -97,7 +97,7 @@ def snr_typical(N: int, d: int, similarity: DotProduct, keys: str = "gaussian") 
     share = ((log_target - between[0]) / (between[1] - between[0])).clamp(0, 1)
     loudest = torch.lerp(log_w[after - 1], log_w[after], share)
     rest = torch.logsumexp((log_p + log_w)[after:], 0) + math.log(N - 1)
-    return snr(2, torch.logaddexp(loudest, rest).item())  # of all N − 1 keys together
+    return exponential(-torch.logaddexp(loudest, rest).item())
 
 
 def log_probability_and_noise(

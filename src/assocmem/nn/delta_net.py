@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem import distributed, ops
-from assocmem.nn.mixer import Mixer, scan_on
+from assocmem.nn.mixer import Mixer, check_parts, scan_on
 from assocmem.nn.short_convolution import ShortConvolution
 from assocmem.ops.inputs import cast, state_dtype
 
@@ -41,8 +41,7 @@ def parts_of(state: Any) -> tuple[Tensor | None, Tensor | None]:
     """
     if state is None:
         return None, None
-    if not isinstance(state, tuple) or len(state) != 2:
-        raise ValueError(f"state must be (S, recent), got {type(state).__name__}")
+    check_parts(state, DeltaState._fields)
     return state
 
 

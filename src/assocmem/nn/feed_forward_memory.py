@@ -149,7 +149,7 @@ class FeedForwardMemory(nn.Module):
             ValueError: when a shape is wrong, a number is not finite, ridge is not > 0, or x
                 excites no unit.
         """
-        check_floats(x=x, y=y, **({} if spare is None else {"spare": spare}))
+        check_floats(x=x, y=y)
         for name, vector in (("x", x), ("y", y)):
             if vector.shape != (self.d_model,):
                 raise ValueError(
@@ -157,16 +157,16 @@ class FeedForwardMemory(nn.Module):
                 )
             check_finite(name, vector)
         check_positive("ridge", ridge)
-        a = self.activations(x)
-        u = a
         if spare is not None:
+            check_floats(x=x, spare=spare)
             if spare.ndim != 2 or len(spare) == 0 or spare.shape[1] != self.d_model:
                 raise ValueError(
                     f"spare must have shape [N, d_model] with N >= 1 and d_model = {self.d_model}, "
                     f"got {list(spare.shape)}"
                 )
             check_finite("spare", spare)
-            u = least_harm(a, self.activations(spare), ridge)
+        a = self.activations(x)
+        u = a if spare is None else least_harm(a, self.activations(spare), ridge)
         if not a @ u > 0:
             raise ValueError("x must excite at least one unit, or nothing can be stored under it")
         self.down_proj.weight += torch.outer(y - self(x), u) / (a @ u)

@@ -22,6 +22,12 @@ def scan_on(group: dist.ProcessGroup | None, here: Callable, split: Callable) ->
     return here if group is None else partial(split, group=group)
 
 
+def check_parts(state: Any, names: tuple[str, ...]) -> None:
+    """Raise unless a state is a tuple of as many parts as there are names."""
+    if not isinstance(state, tuple) or len(state) != len(names):
+        raise ValueError(f"state must be ({', '.join(names)}), got {type(state).__name__}")
+
+
 def checked_cache(state: Any, new: Any) -> Any:
     """A state that keeps something of every token, `[B, S, ...]` each, as it fits T new tokens.
 
@@ -30,8 +36,7 @@ def checked_cache(state: Any, new: Any) -> Any:
             the new ones in more than S and T.
     """
     names = new._fields
-    if not isinstance(state, tuple) or len(state) != len(names):
-        raise ValueError(f"state must be ({', '.join(names)}), got {type(state).__name__}")
+    check_parts(state, names)
     for name, old, x in zip(names, state, new, strict=True):
         if not alike(old, x):
             raise ValueError(f"state must have {name} = {described(x)}, got {described(old)}")

@@ -73,15 +73,13 @@ class ShortConvolution(Streaming):
             raise ValueError(f"x must have shape [B, T, C] with C = {C}, got {list(x.shape)}")
         past, T = width - 1, x.shape[1]
         expected = (x.shape[0], past, C)
-        if state is None:
-            state = x.new_zeros(expected)
-        elif state.shape != expected:
+        state = x.new_zeros(expected) if state is None else state
+        check_floats(state=state)
+        if state.shape != expected:
             raise ValueError(
                 f"state must have shape [B, width - 1, C] = {list(expected)}, "
                 f"got {list(state.shape)}"
             )
-        else:
-            check_floats(state=state)
         tail = x[:, max(T - past, 0) :]
         piece = Piece(tail, group)
         # What a filter sees of earlier ranks lies in their last tokens, `past` of each or all.
