@@ -35,7 +35,9 @@ def kernels(source: str) -> list[ast.FunctionDef]:
         node
         for node in ast.parse(source).body
         if isinstance(node, ast.FunctionDef)
-        and any(ast.unparse(decorator) == "triton.jit" for decorator in node.decorator_list)
+        and any(
+            ast.unparse(decorator).startswith("triton.jit") for decorator in node.decorator_list
+        )
     ]
 
 

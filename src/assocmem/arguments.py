@@ -27,6 +27,12 @@ def check_counts(**counts: int) -> None:
         check_count(name, value)
 
 
+def check_bool(name: str, value: bool) -> None:
+    """Raise unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
+
+
 def check_number(name: str, value: float) -> None:
     """Raise unless `value` is a real number, of Python or NumPy, or a tensor of one float."""
     if isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point():

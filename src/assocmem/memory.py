@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from assocmem import similarity as kernel_functions
+from assocmem.arguments import check_bool
 from assocmem.similarity import Similarity
 from assocmem.similarity.base import check_integer
 
@@ -75,8 +76,7 @@ class AssociativeMemory:
             raise ValueError(f"rule must be one of {list(RULES)}, got {rule!r}")
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise TypeError(f"dtype must be a floating dtype, got {dtype!r}")
-        if not isinstance(normalize, bool):
-            raise TypeError(f"normalize must be a bool, got {type(normalize).__name__}")
+        check_bool("normalize", normalize)
         self.d_k, self.d_v, self.rule, self.normalize = d_k, d_v, rule, normalize
         self.similarity = kernel_functions.get(similarity)
         self._phi = self.similarity.feature_map

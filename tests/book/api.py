@@ -32,9 +32,9 @@ def public() -> list[str]:
 
 
 def kernels(path: Path) -> list[ast.FunctionDef]:
-    """The Triton kernels of a file."""
+    """The Triton kernels of a file, with options or without."""
     functions = (n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef))
-    return [f for f in functions if "triton.jit" in map(ast.unparse, f.decorator_list)]
+    return [f for f in functions if "triton.jit" in ast.unparse(f).partition("def ")[0]]
 
 
 KERNELS = {

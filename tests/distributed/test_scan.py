@@ -84,6 +84,7 @@ def normalised_in_half_precision(rank: int) -> None:
     options = {"initial_state": start, "output_final_state": True, "normalize": True}
     rows = slice(0, 17) if rank == 0 else slice(17, 40)
     with torch.autocast("cpu", torch.bfloat16):
+        v = v.bfloat16()  # what a layer before hands on
         o, S = ops.linear_attention(q, k, v, **options)
         mine, final = distributed.linear_attention(q[:, rows], k[:, rows], v[:, rows], **options)
     assert mine.dtype == torch.bfloat16
@@ -104,12 +105,24 @@ def wrong_groups(rank: int) -> None:
     assert o.shape == x.shape
 
 
+def second_derivatives(rank: int) -> None:
+    """They would need the communication of another backward pass, and are refused."""
+    x = torch.randn(1, 3, 1, 2, requires_grad=True)
+    scanned, _ = distributed.delta_rule(x, x, x, torch.ones(1, 3, 1))
+    (whole,) = distributed.Piece(x, dist.group.WORLD).whole(x)
+    for y in (scanned, whole):
+        (d,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            d.sum().backward()
+
+
 def others(rank: int) -> None:
     normalised_in_half_precision(rank)
     wrong_groups(rank)
+    second_derivatives(rank)
 
 
-def test_normalised_in_half_precision_and_with_wrong_groups():
+def test_normalised_in_half_precision_with_wrong_groups_and_derived_twice():
     on_ranks(2, others)
 
 

@@ -281,8 +281,13 @@ def test_half_precision(form, dtype):
 
 def test_autocast_casts_the_inputs():
     q, k, v, beta, w = tensors(1, 70, 2, 16, 16)
+    q.requires_grad_()
+    w.requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         o = ops.deltaformer(q, k, v, beta, w=w)
+        gradients = torch.autograd.grad(o.sum(), (q, w), retain_graph=True)
+    outside = torch.autograd.grad(o.sum(), (q, w))
+    assert all(map(torch.equal, gradients, outside))
     q, k, v, w = (x.bfloat16() for x in (q, k, v, w))
     assert o.dtype == torch.bfloat16
     assert torch.equal(o, ops.deltaformer(q, k, v, beta, w=w))

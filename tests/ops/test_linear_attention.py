@@ -49,6 +49,8 @@ def test_the_state_of_the_normaliser_has_a_column_more():
     q, S = torch.zeros(2, 10, 3, 4), torch.zeros(2, 3, 4, 4)
     with pytest.raises(ValueError, match=r"initial_state must have shape .* = \[2, 3, 4, 5\]"):
         ops.linear_attention(q, q, q, initial_state=S, normalize=True)
+    with pytest.raises(TypeError, match="normalize must be a bool, got NoneType"):
+        ops.linear_attention(q, q, q, normalize=None)
 
 
 def test_auto_takes_the_chunk_form_on_a_cpu():

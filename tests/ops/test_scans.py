@@ -329,6 +329,16 @@ def test_torch_compile_takes_the_whole_graph(name, form, gate):
 
 
 @every_operator
+def test_a_compiled_scale_may_change(name):
+    op = OPERATORS[name]
+    tokens = op.inputs(1, 3, 2, 16, 8, "head").tokens
+    torch.compiler.reset()
+    compiled = torch.compile(op.function, fullgraph=True, backend="eager")
+    for scale in (0.3, 0.4, 0.5):  # from the second on Dynamo takes it as a symbol
+        assert torch.equal(compiled(*tokens, scale=scale)[0], op.function(*tokens, scale=scale)[0])
+
+
+@every_operator
 @every_form
 @every_gate
 def test_vmap_over_the_batch(name, form, gate):
@@ -418,6 +428,15 @@ def test_bad_input_is_named(name, case):
 def test_bad_borders_are_named(name, borders):
     with pytest.raises(ValueError, match="cu_seqlens"):
         OPERATORS[name].function(**good(name, q[:1]), cu_seqlens=torch.tensor(borders))
+
+
+@every_operator
+@pytest.mark.parametrize("borders", [[0, 9], [0, 7, 5, 10]])
+def test_bad_borders_are_named_where_a_graph_was_compiled(name, borders):
+    torch.compiler.reset()
+    compiled = torch.compile(OPERATORS[name].function, backend="eager")
+    with pytest.raises(ValueError, match="cu_seqlens must rise from 0 to T = 10"):
+        compiled(**good(name, q[:1]), cu_seqlens=torch.tensor(borders))
 
 
 @every_operator

@@ -220,6 +220,26 @@ def test_scale_defaults_to_one_over_the_root_of_k():
     torch.testing.assert_close(ops.softmax_attention(4 * q, k, v, scale=0.0625), quarter)
 
 
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("scale", [0.0, -0.5])
+def test_a_scale_may_be_zero_or_negative(scale, gate):
+    arguments = tensors(1, 70, 2, 8, 8, gate)
+
+    def defined(q, k, v, g=None):
+        return definition(q, k, v, g, scale)
+
+    def operator(q, k, v, g=None):
+        return ops.softmax_attention(q, k, v, g, scale=scale)
+
+    pairs = zip(
+        with_gradients(defined, arguments, torch.float64),
+        with_gradients(operator, arguments, torch.float32),
+        strict=True,
+    )
+    for expected, found in pairs:  # with a scale of 0 some gradients are 0
+        assert (found - expected).norm() <= 2e-6 * expected.norm()
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("gate", GATES)
 def test_torch_compile_takes_the_whole_graph(form, gate):

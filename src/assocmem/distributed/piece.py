@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class Piece:
@@ -64,7 +65,8 @@ class Whole(torch.autograd.Function):
         return tuple(None if x is None else joined(x, piece) for x in pieces)
 
     @staticmethod
-    def backward(ctx, *grad_outputs: Tensor | None):
+    @once_differentiable
+    def backward(ctx, *grad_outputs: Tensor | None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """The gradient of this rank's tokens, from those of all ranks' wholes."""
         return None, *(None if d is None else own_sum(d, ctx.piece) for d in grad_outputs)
 

@@ -18,6 +18,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from assocmem import ops
 from assocmem.distributed.piece import check_group, gather, lengths
@@ -74,6 +75,7 @@ def linear_attention(
         True
         >>> torch.distributed.destroy_process_group()
     """
+    q, k, v = inputs.cast(q, k, v)
     inputs.check_qkv(q, k, v)
     check_group(group)
     borders = own_borders(cu_seqlens, q, group)
@@ -138,6 +140,7 @@ def delta_rule(
         True
         >>> torch.distributed.destroy_process_group()
     """
+    q, k, v = inputs.cast(q, k, v)
     inputs.check_qkv(q, k, v)
     check_group(group)
     borders = own_borders(cu_seqlens, q, group)
@@ -224,7 +227,8 @@ class StateBefore(torch.autograd.Function):
         return before, states[-1].clone()
 
     @staticmethod
-    def backward(ctx, *grad_outputs: Tensor):
+    @once_differentiable
+    def backward(ctx, *grad_outputs: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients of P, S and start from those of both states."""
         d_before, d_last = grad_outputs
         before, P, *later = ctx.saved_tensors

@@ -148,7 +148,8 @@ def _setup_context(ctx, inputs, output):
 
 
 def _backward(ctx, du, _dy):
-    gradients = solve_strips_backward(*ctx.saved_tensors, du, ctx.erase)
+    with inputs.without_autocast(du):
+        gradients = solve_strips_backward(*ctx.saved_tensors, du, ctx.erase)
     return *gradients, None
 
 

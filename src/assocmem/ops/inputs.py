@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from math import isfinite
+from math import inf
 from numbers import Real
 
 import torch
@@ -108,7 +108,7 @@ def check_scale(scale: float | None) -> None:
         return
     if isinstance(scale, bool) or not isinstance(scale, Real):
         raise TypeError(f"scale must be a number or None, got {type(scale).__name__}")
-    if not isfinite(scale):
+    if not -inf < scale < inf:  # a graph that `torch.compile` traces has no isfinite of numbers
         raise ValueError(f"scale must be finite, got {scale}")
 
 
@@ -127,11 +127,13 @@ def check_cu_seqlens(cu_seqlens: Tensor | None, q: Tensor) -> None:
     # The contents are not known while a graph is traced.
     if torch.compiler.is_compiling() or cu_seqlens.is_meta:
         return
-    borders = cu_seqlens.tolist()
-    if borders[0] != 0 or borders[-1] != q.shape[1] or borders != sorted(borders):
-        raise ValueError(
-            f"cu_seqlens must rise from 0 to T = {q.shape[1]} without falling, got {borders}"
-        )
+    check_borders(cu_seqlens.tolist(), q.shape[1])
+
+
+def check_borders(borders: list[int], T: int) -> None:
+    """Check the numbers in cu_seqlens."""
+    if borders[0] != 0 or borders[-1] != T or borders != sorted(borders):
+        raise ValueError(f"cu_seqlens must rise from 0 to T = {T} without falling, got {borders}")
 
 
 def check_initial_state(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from assocmem.arguments import check_bool
 from assocmem.ops import inputs
 from assocmem.ops.backend import check_derivatives, choose
 from assocmem.ops.chunks import (
@@ -130,6 +131,7 @@ def linear_attention(
     inputs.check_gate(g, q)
     inputs.check_scale(scale)
     inputs.check_cu_seqlens(cu_seqlens, q)
+    check_bool("normalize", normalize)
     columns = v.shape[-1] + normalize
     inputs.check_initial_state(initial_state, q, columns, cu_seqlens, "V + 1" if normalize else "V")
     backend = choose(backend, q)

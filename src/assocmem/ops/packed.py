@@ -8,10 +8,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from assocmem.ops.inputs import check_borders
 
-def rows_of(cu_seqlens: Tensor) -> list[slice]:
-    """The tokens of every packed sequence."""
-    return [slice(start, end) for start, end in pairwise(cu_seqlens.tolist())]
+
+def rows_of(cu_seqlens: Tensor, T: int) -> list[slice]:
+    """The tokens of every packed sequence, of T tokens in all."""
+    borders = cu_seqlens.tolist()
+    check_borders(borders, T)  # where a graph was traced before, only here they are known
+    return [slice(start, end) for start, end in pairwise(borders)]
 
 
 def over_sequences(
@@ -20,8 +24,10 @@ def over_sequences(
     """Run an operator without a state on the whole batch, or on each packed sequence."""
     if cu_seqlens is None:
         return read(*tokens)
+    T = next(x.shape[1] for x in tokens if x is not None)
     pieces = [
-        read(*(None if x is None else x[:, rows] for x in tokens)) for rows in rows_of(cu_seqlens)
+        read(*(None if x is None else x[:, rows] for x in tokens))
+        for rows in rows_of(cu_seqlens, T)
     ]
     return torch.cat(pieces, 1)
 
@@ -40,7 +46,7 @@ def each_sequence(
         # Without tokens it is still the caller's own.
         return o, final.clone() if o.shape[1] == 0 else final
     outputs, states = [], []
-    for n, rows in enumerate(rows_of(cu_seqlens)):
+    for n, rows in enumerate(rows_of(cu_seqlens, tokens[0].shape[1])):
         o, final = form(
             *(x[:, rows] for x in tokens), None if g is None else g[:, rows], scale, S[n : n + 1]
         )

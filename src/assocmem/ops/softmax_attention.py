@@ -56,7 +56,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -
         q, k, v = (x.to(inputs.state_dtype(x)) for x in (q, k, v))
         D = log_decays(g.transpose(1, 2).to(q), T)
         return F.scaled_dot_product_attention(q, k, v, D, scale=scale)
-    if past == 0:
+    if past == 0 and scale > 0:  # PyTorch scales what is_causal has set to -inf, but not a mask
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     seen = torch.ones(T, past + T, dtype=torch.bool, device=q.device).tril(past)
     return F.scaled_dot_product_attention(q, k, v, seen, scale=scale)
