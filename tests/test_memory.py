@@ -255,8 +255,8 @@ OK = torch.zeros(5)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: AssociativeMemory(0, 3), ValueError, "d_k must be an integer >= 1, got 0"),
-        (lambda: AssociativeMemory(5, 2.5), ValueError, "d_v must be an integer >= 1, got 2.5"),  # pyright: ignore[reportArgumentType]
+        (lambda: AssociativeMemory(0, 3), ValueError, "d_k must be at least 1, got 0"),
+        (lambda: AssociativeMemory(5, 2.5), TypeError, "d_v must be an integer, got float"),  # pyright: ignore[reportArgumentType]
         (lambda: memory(rule="hebb"), ValueError, r"rule must be one of .*, got 'hebb'"),
         (lambda: memory("cosine"), ValueError, r"similarity must be one of .*, got 'cosine'"),
         (lambda: memory(3), TypeError, "similarity must be a name or a Similarity, got int"),
@@ -318,8 +318,13 @@ OK = torch.zeros(5)
             TypeError,
             "decay must be a number or a tensor, got bool",
         ),
+        (
+            lambda: memory().read(torch.zeros(5, device="meta")),
+            ValueError,
+            "q must be on cpu, got meta",
+        ),
         (lambda: memory(normalize=2), TypeError, "normalize must be a bool, got int"),
-        (lambda: AssociativeMemory(True, 3), ValueError, "d_k must be an integer >= 1, got True"),
+        (lambda: AssociativeMemory(True, 3), TypeError, "d_k must be an integer, got bool"),
     ],
 )
 def test_bad_input_is_named(call, error, message):

@@ -52,7 +52,9 @@ def by_hand(model: nn.Module, steps: int, lr: float, seed: int) -> list[float]:
 
 def test_every_step_is_as_documented():
     ours, theirs = line(), line()
-    losses = train(ours, noisy(ours), 12, lr=0.05, seed=3, silent=True)
+    lr = torch.tensor(0.05, dtype=torch.float64)
+    losses = train(ours, noisy(ours), 12, lr=lr, seed=3, silent=True)
+    assert lr == 0.05  # the schedule's steps are not the caller's
     assert losses == pytest.approx(by_hand(theirs, 12, 0.05, 3), rel=1e-12)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=0)

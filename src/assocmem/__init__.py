@@ -1,6 +1,17 @@
 """Transformers as associative memory: sequence operators, layers and the theory behind them."""
 
-from assocmem import capacity, constructions, hopfield, nn, ops, rules, similarity, tasks, train
+from assocmem import (
+    capacity,
+    constructions,
+    distributed,
+    hopfield,
+    nn,
+    ops,
+    rules,
+    similarity,
+    tasks,
+    train,
+)
 from assocmem.memory import AssociativeMemory
 
 __version__ = "0.1.0"
@@ -9,6 +20,7 @@ __all__ = [
     "AssociativeMemory",
     "capacity",
     "constructions",
+    "distributed",
     "hopfield",
     "nn",
     "ops",

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from assocmem import similarity as kernel_functions
-from assocmem.arguments import check_bool
+from assocmem.arguments import check_bool, check_counts
 from assocmem.similarity import Similarity
-from assocmem.similarity.base import check_integer
 
 RULES = ("hebbian", "delta")
 
@@ -41,8 +40,8 @@ class AssociativeMemory:
         device: where the memory lives.
 
     Raises:
-        TypeError: dtype is no floating dtype, similarity neither a name nor a `Similarity`, or
-            normalize no bool.
+        TypeError: a size is no integer, dtype no floating dtype, similarity neither a name nor a
+            `Similarity`, or normalize no bool.
         ValueError: a size is below 1, or the rule or the name of the kernel function is unknown.
 
     Example:
@@ -70,8 +69,7 @@ class AssociativeMemory:
         normalize: bool = False,
         device: torch.device | str | None = None,
     ) -> None:
-        for name, size in (("d_k", d_k), ("d_v", d_v)):
-            check_integer(name, size)
+        check_counts(d_k=d_k, d_v=d_v)
         if rule not in RULES:
             raise ValueError(f"rule must be one of {list(RULES)}, got {rule!r}")
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -108,7 +106,7 @@ class AssociativeMemory:
 
         Raises:
             TypeError: an argument is no tensor of floats (or, for beta and decay, not real).
-            ValueError: a shape is wrong.
+            ValueError: a shape or a device is wrong.
         """
         k, v = self._rows("k", k, self.d_k), self._rows("v", v, self.d_v)
         if len(k) != len(v):
@@ -136,7 +134,7 @@ class AssociativeMemory:
 
         Raises:
             TypeError: q is no tensor of floats.
-            ValueError: q has the wrong shape.
+            ValueError: q has the wrong shape or device.
         """
         o = self._recall(self._rows("q", q, self.d_k))
         if self.normalize:
@@ -157,7 +155,7 @@ class AssociativeMemory:
 
         Raises:
             TypeError: k is no tensor of floats.
-            ValueError: k has the wrong shape, or κ(k, k) is 0 or not finite.
+            ValueError: k has the wrong shape or device, or κ(k, k) is 0 or not finite.
         """
         rows = self._rows("k", k, self.d_k)
         if k.ndim != 1:
@@ -195,6 +193,8 @@ class AssociativeMemory:
             raise TypeError(f"{name} must be a tensor of floats, got {kind}")
         if x.ndim not in (1, 2) or x.shape[-1] != size:
             raise ValueError(f"{name} must have shape [{size}] or [N, {size}], got {list(x.shape)}")
+        if x.device != self._empty.device:
+            raise ValueError(f"{name} must be on {self._empty.device}, got {x.device}")
         return x.to(self._empty.dtype).reshape(-1, size)
 
     def _each(self, name: str, x: float | Tensor, n: int) -> Tensor:

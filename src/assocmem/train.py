@@ -56,7 +56,7 @@ def train(
     check_count("steps", steps)
     check_positive("lr", lr)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr)
+    optimizer = torch.optim.AdamW(model.parameters(), float(lr))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     losses: list[float] = []
     for _ in (bar := trange(steps, desc="training", disable=silent)):

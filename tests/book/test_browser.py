@@ -143,12 +143,14 @@ def too_wide(page: Page) -> bool:
 
 
 def mathematics(page: Page) -> dict[str, int]:
-    """Formulas in the source, formulas rendered, and formulas that MathJax could not read."""
+    """Formulas in the source, and rendered, and those that MathJax could not read or has cut."""
+    cut = "all => all.filter(a => a.scrollHeight > a.clientHeight).length"
     count = "(selector) => document.querySelectorAll(selector).length"
     return {
         "written": page.evaluate(count, ".math"),
         "rendered": page.evaluate(count, ".math mjx-container"),
         "errors": page.evaluate(count, "mjx-merror, [data-mjx-error]"),
+        "cut": page.locator("mjx-container[display]").evaluate_all(cut),
     }
 
 
@@ -157,7 +159,7 @@ def is_clean(visit: Visit) -> None:
     assert visit.complaints == []
     assert not too_wide(page)
     math = mathematics(page)
-    assert math["errors"] == 0
+    assert math["errors"] == math["cut"] == 0
     assert math["rendered"] == math["written"]
     page.set_viewport_size(TELEPHONE)  # pyright: ignore[reportArgumentType]
     page.wait_for_timeout(300)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+from assocmem.ops.chunks import known_to_be_finite
 from tests.ops.bad_input import BAD_FOR_ALL, q
 from tests.ops.inputs import GATES, in_another_layout, random_inputs
 from tests.ops.operators import ARGUMENTS, OPERATORS, worst
@@ -47,6 +48,13 @@ def test_chunk_form_of_longer_sequences(name, gate, T):
     inputs = op.inputs(1, T, 2, 32, 24, gate, strength=2.0)
     error, what = worst(op.run(inputs, torch.float32, "chunk"), op.expected(inputs))
     assert error <= 1e-6, what
+
+
+def test_a_sum_beyond_float16_is_not_taken_for_an_infinity():
+    x = torch.ones(70_000, dtype=torch.float16)
+    assert known_to_be_finite(x)
+    x[5] = torch.inf
+    assert not known_to_be_finite(x)
 
 
 @every_operator

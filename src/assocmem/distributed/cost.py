@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from assocmem.arguments import check_count, check_positive
+from assocmem.arguments import check_count, check_counts, check_fraction, check_positive
 
 LENGTH = 8  # bytes of a piece's number of tokens
 
@@ -40,6 +40,7 @@ class Link:
         latency: seconds that a message takes however short it is.
 
     Raises:
+        TypeError: when one is no number.
         ValueError: when the bandwidth is not finite and above 0, or the latency not finite and at
             least 0.
 
@@ -59,7 +60,15 @@ class Link:
             check_positive("latency", self.latency)
 
     def seconds(self, size: float, ranks: int) -> float:
-        """(R − 1) (latency + size / bandwidth): every rank gets `size` bytes of every other."""
+        """(R − 1) (latency + size / bandwidth): every rank gets `size` bytes of every other.
+
+        Args:
+            size: bytes a pair of ranks, such as the sum of a `Traffic`.
+            ranks: number of ranks R.
+
+        Returns:
+            Seconds.
+        """
         return (ranks - 1) * (self.latency + size / self.bandwidth)
 
 
@@ -75,13 +84,15 @@ def scan_traffic(
         batch: number of sequences N.
         itemsize: bytes of a number of the state, 4 but for float64 inputs.
 
+    Raises:
+        TypeError, ValueError: when an argument is no integer >= 1.
+
     Example:
         >>> from assocmem.distributed import scan_traffic
         >>> scan_traffic(n_heads=16, d_key=128, d_value=128)  # of any length
         Traffic(forward=2097152, backward=2097152)
     """
-    for name, n in (("n_heads", n_heads), ("d_key", d_key), ("d_value", d_value)):
-        check_count(name, n)
+    check_counts(n_heads=n_heads, d_key=d_key, d_value=d_value, batch=batch, itemsize=itemsize)
     states = batch * n_heads * d_key * itemsize
     return Traffic(states * (d_key + d_value), states * 2 * d_value)
 
@@ -99,13 +110,15 @@ def convolution_traffic(
         batch: number of sequences.
         itemsize: bytes of a number.
 
+    Raises:
+        TypeError, ValueError: when an argument is no integer >= 1.
+
     Example:
         >>> from assocmem.distributed import convolution_traffic
         >>> convolution_traffic(channels=6144)
         Traffic(forward=73736, backward=147456)
     """
-    check_count("channels", channels)
-    check_count("width", width)
+    check_counts(channels=channels, width=width, batch=batch, itemsize=itemsize)
     tokens = batch * (width - 1) * channels * itemsize
     return Traffic(tokens + LENGTH, 2 * tokens)
 
@@ -125,14 +138,17 @@ def attention_traffic(
         batch: number of sequences.
         itemsize: bytes of a number.
 
+    Raises:
+        TypeError, ValueError: when an argument is no integer >= 1.
+
     Example:
         >>> from assocmem.distributed import attention_traffic
         >>> attention_traffic(8192, n_heads=16, d_key=128, d_value=128, itemsize=2)
         Traffic(forward=67108872, backward=134217728)
     """
-    sizes = (("tokens", tokens), ("n_heads", n_heads), ("d_key", d_key), ("d_value", d_value))
-    for name, n in sizes:
-        check_count(name, n)
+    check_counts(
+        tokens=tokens, n_heads=n_heads, d_key=d_key, d_value=d_value, batch=batch, itemsize=itemsize
+    )
     numbers = batch * tokens * n_heads * (d_key + d_value) * itemsize
     return Traffic(numbers + LENGTH, 2 * numbers)
 
@@ -143,13 +159,19 @@ def scan_work(d_key: int, d_value: int) -> float:
     One has V columns in its state, the other V + K; what does not depend on the columns is done
     twice.
 
+    Args:
+        d_key: size K of a head's keys.
+        d_value: size V of a head's values.
+
+    Raises:
+        TypeError, ValueError: when an argument is no integer >= 1.
+
     Example:
         >>> from assocmem.distributed import scan_work
         >>> scan_work(d_key=128, d_value=128)
         3.0
     """
-    check_count("d_key", d_key)
-    check_count("d_value", d_value)
+    check_counts(d_key=d_key, d_value=d_value)
     return 2 + d_key / d_value
 
 
@@ -172,14 +194,18 @@ def split_seconds(
         scan_share: the part σ of t that is scans.
         work: w, from `scan_work`.
 
+    Raises:
+        TypeError, ValueError: when tokens or ranks is no integer >= 1, token_seconds not finite and
+            > 0, or scan_share not in [0, 1].
+
     Example:
         >>> from assocmem.distributed import split_seconds
         >>> cost = dict(token_seconds=1e-6, exchange=1e-3, scan_share=0.25, work=3.0)
         >>> [round(split_seconds(8192, R, **cost) * 1e3, 2) for R in (1, 2, 4, 8)]  # milliseconds
         [8.19, 7.14, 4.07, 2.54]
     """
-    check_count("tokens", tokens)
-    check_count("ranks", ranks)
+    check_counts(tokens=tokens, ranks=ranks)
+    check_layer(token_seconds, scan_share)
     if ranks == 1:
         return tokens * token_seconds
     return tokens / ranks * token_seconds * (1 + scan_share * (work - 1)) + exchange
@@ -200,6 +226,10 @@ def break_even(
         scan_share: the part σ of t that is scans.
         work: w, from `scan_work`.
 
+    Raises:
+        TypeError, ValueError: when ranks is no integer >= 2, token_seconds not finite and > 0, or
+            scan_share not in [0, 1].
+
     Example:
         >>> from assocmem.distributed import break_even
         >>> cost = dict(token_seconds=1e-6, exchange=1e-3, scan_share=0.25, work=3.0)
@@ -207,5 +237,12 @@ def break_even(
         [4000, 1600, 1231]
     """
     check_count("ranks", ranks, at_least=2)
+    check_layer(token_seconds, scan_share)
     saved = 1 - (1 + scan_share * (work - 1)) / ranks
     return exchange / (token_seconds * saved) if saved > 0 else float("inf")
+
+
+def check_layer(token_seconds: float, scan_share: float) -> None:
+    """Raise unless the time of a token is finite and above 0, and the part of scans in [0, 1]."""
+    check_positive("token_seconds", token_seconds)
+    check_fraction("scan_share", scan_share)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from assocmem import distributed, ops
 from assocmem.nn.mixer import Mixer, scan_on
-from assocmem.similarity import elu_plus_one
+from assocmem.similarity import Similarity, elu_plus_one
 
 
 class LinearAttention(Mixer):
@@ -30,7 +30,7 @@ class LinearAttention(Mixer):
     Weights: `Mixer`'s projections.
 
     Raises:
-        TypeError, ValueError: as `Mixer`.
+        TypeError, ValueError: as `Mixer`, and when feature_map is a `Similarity`.
 
     Example:
         >>> import torch
@@ -53,6 +53,11 @@ class LinearAttention(Mixer):
         backend: str = "auto",
     ) -> None:
         super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
+        if isinstance(feature_map, Similarity):
+            raise TypeError(
+                f"feature_map must be a function of one tensor, such as the feature_map of a "
+                f"{type(feature_map).__name__}, got the kernel function itself"
+            )
         self.feature_map = feature_map
         self.normalize = normalize
 

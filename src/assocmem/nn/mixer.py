@@ -41,7 +41,8 @@ def checked_cache(state: Any, new: Any) -> Any:
         if not alike(old, x):
             raise ValueError(f"state must have {name} = {described(x)}, got {described(old)}")
     kept = {name: x.shape[1] for name, x in zip(names, state, strict=True) if x is not None}
-    if len(set(kept.values())) > 1:
+    sizes = list(kept.values())
+    if any(size != sizes[0] for size in sizes):  # a set would fix S in what `torch.compile` traces
         raise ValueError(f"state must keep the same tokens in all its parts, got S = {kept}")
     return type(new)(*state)
 

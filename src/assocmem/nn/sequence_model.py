@@ -39,8 +39,8 @@ class SequenceModel(Streaming):
     modules that have it, the model's own last, as in the order of `Module.apply`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, mixers is no sequence, or as the
-            mixers.
+        TypeError, ValueError: when a size is no integer >= 1, mixers is no sequence, a mixer is a
+            layer already, or as the mixers.
 
     Example:
         >>> import torch
@@ -66,6 +66,10 @@ class SequenceModel(Streaming):
         check_counts(vocab_size=vocab_size, d_model=d_model, n_heads=n_heads)
         if not isinstance(mixers, Sequence):
             raise TypeError(f"mixers must be a sequence, got {mixers!r}")
+        for mixer in mixers:
+            if isinstance(mixer, nn.Module):
+                name = type(mixer).__name__
+                raise TypeError(f"mixers must be what makes a layer, such as {name}, got a {name}")
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.reset_parameters()
         self.blocks = nn.ModuleList(Block(mixer(d_model, n_heads), d_hidden) for mixer in mixers)

@@ -18,6 +18,9 @@ from assocmem.ops.softmax_attention import attend
 class KVCache(NamedTuple):
     """What softmax attention remembers of S tokens: all of them.
 
+    S is also the position of the next token: with rotary, a cache that is cut at its front turns it
+    by too little. Under `torch.autocast` it has that dtype, and fits pieces under autocast only.
+
     Args:
         k: keys `[B, S, H, K]`, with rotary turned by their positions.
         v: values `[B, S, H, V]`.

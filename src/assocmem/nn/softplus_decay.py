@@ -20,7 +20,8 @@ class SoftplusDecay(nn.Module):
         channels: how many decays C a head has: 1, or one a channel of its keys.
 
     Weights: A_log `[H, 1]`, the logarithm of A uniform in [1, 16]; dt_bias `[H, C]`, such that
-    for a = 0 the time step dt is log-uniform in [0.001, 0.1].
+    for a = 0 the time step dt is log-uniform in [0.001, 0.1]. An optimiser's weight decay usually
+    leaves both out, which have two dimensions as a matrix has: take them by their names.
     """
 
     def __init__(self, n_heads: int, channels: int) -> None:

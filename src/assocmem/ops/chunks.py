@@ -62,7 +62,12 @@ def wide(x: Tensor) -> Tensor:
 
 def known_to_be_finite(*tensors: Tensor) -> bool:
     """Whether no number is NaN or infinite; False where numbers must not be looked at."""
-    return known(lambda: all(bool(x.detach().sum().isfinite()) for x in tensors), *tensors)
+
+    def finite(x: Tensor) -> bool:
+        wide_enough = torch.promote_types(x.dtype, torch.float32)  # float16 ends at 65,504
+        return bool(x.detach().sum(dtype=wide_enough).isfinite())
+
+    return known(lambda: all(map(finite, tensors)), *tensors)
 
 
 def without_poison(X: Tensor) -> tuple[Tensor, Tensor]:

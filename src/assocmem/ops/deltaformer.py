@@ -208,22 +208,34 @@ def write_and_read(
     form = choose(backend, q)
     with inputs.without_autocast(q):
         past = (v[:, :0] if past is None else past).to(inputs.state_dtype(v))
-        one = v.shape[1] == 1 < k.shape[1] and form != "recurrent"
-        if form != "recurrent" and not one:
-            check_derivatives(form, "recurrent", w, k, v, beta, past)
-        if form == "triton" and not one:
-            from assocmem_kernels.deltaformer import deltaformer as fused
-
-            u, _recalled, _normaliser = fused(w, k, v, beta, past.to(v.dtype), scale, erase)
-        else:
-            w = scale * w.to(past) if erase == "softmax" else w.to(past)
-            if one:
-                o, u = one_token(q, w, k, v, beta, past, erase, scale)
-                return o.to(v.dtype), torch.cat((past, u), 1)
-            u = (recurrent if form == "recurrent" else chunk)(w, k, v, beta, past, erase)
+        if v.shape[1] == 1 < k.shape[1] and form != "recurrent":
+            w = scaled(w, past, erase, scale)
+            o, u = one_token(q, w, k, v, beta, past, erase, scale)
+            return o.to(v.dtype), torch.cat((past, u), 1)
+        u = corrections(form, w, k, v, beta, past, erase, scale)
         u = torch.cat((past, u.to(past)), 1)
         reader = "recurrent" if form == "recurrent" else "chunk"
         return attend(q, k, u.to(v.dtype), None, scale, reader), u
+
+
+def corrections(
+    form: str, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor,
+    erase: str, scale: float,
+) -> Tensor:  # fmt: skip
+    """u of the tokens that follow those with corrections past, by one form."""
+    if form == "recurrent":
+        return recurrent(scaled(w, past, erase, scale), k, v, beta, past, erase)
+    check_derivatives(form, "recurrent", w, k, v, beta, past)
+    if form == "chunk":
+        return chunk(scaled(w, past, erase, scale), k, v, beta, past, erase)
+    from assocmem_kernels.deltaformer import deltaformer as fused
+
+    return fused(w, k, v, beta, past.to(v.dtype), scale, erase)[0]
+
+
+def scaled(w: Tensor, past: Tensor, erase: str, scale: float) -> Tensor:
+    """The erase keys in the dtype of the corrections, with the scale of a softmax in them."""
+    return scale * w.to(past) if erase == "softmax" else w.to(past)
 
 
 def deltaformer(

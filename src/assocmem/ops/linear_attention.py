@@ -55,6 +55,8 @@ def chunk(
         O = scale · ((Q Kᵀ ⊙ Γ) V + (γ ⊙ Q) S),    S ← γ_C S + (ρ ⊙ K)ᵀ V
     """
     B, T, H = v.shape[:3]
+    if T == 1:  # decoding: a chunk costs two to three times as much
+        return recurrent(q, k, v, g, scale, S)
     S = S.flatten(0, 1)
     groups, clean = [], known_to_be_finite(v)
     for tokens, C in spans(T, CHUNK):

@@ -19,6 +19,8 @@ from torch import Tensor
 
 Number = float | Tensor
 
+KINDS = ("explicit", "implicit", "exact")
+
 
 @dataclass(frozen=True)
 class Write:
@@ -100,6 +102,9 @@ class Rule:
         released: the step of the released model, where it is not the one of the objective.
         note: what a reader of the row has to know.
 
+    Raises:
+        ValueError: when the kind is unknown.
+
     Example:
         >>> import torch
         >>> from assocmem.rules import RULES, Write
@@ -127,6 +132,10 @@ class Rule:
     parts: Callable[[Write], list[Write]] = lambda write: [write]
     released: Callable[[Any, Write], Any] | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {list(KINDS)}, got {self.kind!r}")
 
     def gradient(self, X: Tensor, state: Any, write: Write) -> Tensor:
         """∇L at X, by automatic differentiation."""

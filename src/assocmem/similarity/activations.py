@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from assocmem.arguments import check_positive
-from assocmem.similarity.base import DotProduct, Tempered, check_integer, temperature
+from assocmem.arguments import check_count, check_positive
+from assocmem.similarity.base import DotProduct, Tempered, temperature
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ReLU(DotProduct):
     power: int = 1
 
     def __post_init__(self) -> None:
-        check_integer("power", self.power)
+        check_count("power", self.power)
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z) = max(0, z)^power."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ class Similarity:
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """κ of every query `[..., T, d]` with every key `[..., N, d]`, `[..., T, N]`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define scores(q, k)")
 
     @property
     def feature_map(self) -> Callable[[Tensor], Tensor] | None:
@@ -77,7 +76,7 @@ class DotProduct(Similarity):
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z), elementwise, for dot products z of vectors of size d."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define profile(z, d)")
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """f(qᵀk)."""
@@ -111,7 +110,7 @@ class Featured(Similarity):
 
     def features(self, x: Tensor) -> Tensor:
         """φ(x), from `[..., d]` to `[..., m]`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define features(x)")
 
     @property
     def feature_map(self) -> Callable[[Tensor], Tensor]:
@@ -143,9 +142,3 @@ def check_positive_or_none(name: str, value: float | None) -> None:
     """Raise unless `value` is None or a finite number above 0."""
     if value is not None:
         check_positive(name, value)
-
-
-def check_integer(name: str, value: int) -> None:
-    """Raise unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")

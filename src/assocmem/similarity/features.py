@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from assocmem.arguments import check_count
 from assocmem.similarity.base import (
     Featured,
-    check_integer,
     check_positive_or_none,
     temperature,
 )
@@ -70,7 +70,7 @@ class DPFP(Featured):
     nu: int = 1
 
     def __post_init__(self) -> None:
-        check_integer("nu", self.nu)
+        check_count("nu", self.nu)
 
     def features(self, x: Tensor) -> Tensor:
         """φ(x), of size 2dν."""
@@ -102,7 +102,7 @@ class PositiveRandomFeatures(Featured):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("m", self.m)
+        check_count("m", self.m)
         check_positive_or_none("tau", self.tau)
 
     def features(self, x: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from assocmem.arguments import check_count
 from assocmem.similarity.base import (
     DotProduct,
-    check_integer,
     check_positive_or_none,
     temperature,
 )
@@ -59,7 +59,7 @@ class Polynomial(DotProduct):
     degree: int = 2
 
     def __post_init__(self) -> None:
-        check_integer("degree", self.degree)
+        check_count("degree", self.degree)
 
     def profile(self, z: Tensor, d: int) -> Tensor:
         """f(z) = z^degree."""
@@ -95,7 +95,7 @@ class Taylor(DotProduct):
     tau: float | None = None
 
     def __post_init__(self) -> None:
-        check_integer("degree", self.degree)
+        check_count("degree", self.degree)
         check_positive_or_none("tau", self.tau)
 
     def profile(self, z: Tensor, d: int) -> Tensor:
