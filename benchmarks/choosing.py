@@ -131,7 +131,6 @@ class Record:
         """Count again what every design costs: that takes less time than to know what changed."""
         for design in self.config["designs"]:
             self.costs[design] = {"design": design, **choosing.costs(self.config, design)}
-        self.store()
 
     def tidy(self) -> None:
         """Keep what the configuration asks for, in its order, once the pilots are done."""

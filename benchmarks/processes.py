@@ -32,9 +32,11 @@ def within(command: list[str], seconds: float, log: Path, **environment: str) ->
         try:
             return process.wait(max(0.0, seconds))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             return None
+        finally:  # also where it is interrupted: the session of its own does not hear of it
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def run_tests(seconds: float, log: Path, *chosen: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ LIMITS = {
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 FLOAT32 = {  # accumulators, states and decays
     "g", "beta", "S0", "ST", "dST", "dS0", "A", "M", "dA", "dg", "dbeta", "y", "L", "G", "delta",
-    "kept", "inverse", "inverses",
+    "kept", "inverse", "inverses", "triangles",
 }  # fmt: skip
 INT64 = {"borders", "chunks"}
 NUMBERS = {"scale": "fp32"} | dict.fromkeys(("T", "past", "first", "stop", "low", "high"), "i32")

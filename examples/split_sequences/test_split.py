@@ -101,7 +101,9 @@ def test_an_interruption_while_it_is_written_leaves_the_last_checkpoint(tmp_path
         raise KeyboardInterrupt
 
     with process_group(0, 1, tmp_path / "store"):
-        config, folder = replace(SMALL, every=2, steps=4), tmp_path / "run"
+        text, folder = tmp_path / "text", tmp_path / "run"
+        text.write_bytes(Path(SMALL.text).read_bytes())
+        config = replace(SMALL, text=str(text), every=2, steps=4)
         losses = list(islice(train(config, folder, split=1), 3))
         with monkeypatch.context() as patch:
             patch.setattr(train_split.state_dict_saver, "save", breaks_off)
@@ -109,8 +111,11 @@ def test_an_interruption_while_it_is_written_leaves_the_last_checkpoint(tmp_path
                 list(train(config, folder, split=1))
         assert last_checkpoint(folder) == folder / "step_000002"
         assert list(train(config, folder, split=1))[:3] == losses
-        with pytest.raises(ValueError, match=r"is of .*'steps': 4.*, not of Config.*steps=9"):
+        with pytest.raises(ValueError, match=r"has config .*'steps': 4.*, not .*'steps': 9"):
             next(train(replace(config, steps=9), folder, split=1))
+        text.write_bytes(text.read_bytes() + b" And more.")
+        with pytest.raises(ValueError, match=r"has digest \w+, not \w+$"):
+            next(train(config, folder, split=1))
         with pytest.raises(ValueError, match="2 must divide the ranks, 1,"):
             next(train(SMALL, tmp_path, split=2))
         with pytest.raises(ValueError, match="more than 1000000 bytes"):

@@ -11,9 +11,11 @@ a part of the weights (`fully_shard`), and a checkpoint is written by all of the
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
@@ -97,7 +99,7 @@ def train(config: Config, folder: Path, split: int) -> Iterator[float]:
 
     Raises:
         ValueError: when ranks, batch and length do not divide, the checkpoint is of another
-            configuration, or the text is too short.
+            configuration or text, or the text is too short.
     """
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -109,7 +111,9 @@ def train(config: Config, folder: Path, split: int) -> Iterator[float]:
             f"{split} must divide the ranks, {dist.get_world_size()}, and the length, "
             f"{config.length}, and their quotient {rows} the batch, {config.batch}"
         )
-    data = torch.frombuffer(bytearray(Path(config.text).read_bytes()), dtype=torch.uint8).long()
+    text = Path(config.text).read_bytes()
+    learned = {"config": asdict(config), "digest": hashlib.sha256(text).hexdigest()}
+    data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
     if len(data) <= config.length:
         raise ValueError(f"text must have more than {config.length} bytes, got {len(data)}")
 
@@ -120,7 +124,7 @@ def train(config: Config, folder: Path, split: int) -> Iterator[float]:
     losses: list[float] = []
     last = last_checkpoint(folder)
     if last is not None:
-        losses = load(model, optimizer, config, last)
+        losses = load(model, optimizer, learned, last)
     yield from losses
 
     for step in range(len(losses), config.steps):
@@ -134,26 +138,30 @@ def train(config: Config, folder: Path, split: int) -> Iterator[float]:
         dist.all_reduce(loss.detach_())
         losses.append(loss.item() / dist.get_world_size())
         if len(losses) % config.every == 0 or len(losses) == config.steps:
-            save(state_of(model, optimizer, config, losses), folder, len(losses))
+            save(state_of(model, optimizer, learned, losses), folder, len(losses))
         yield losses[-1]
 
 
 def state_of(
-    model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, losses: list[float]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    learned: dict[str, Any],
+    losses: list[float],
 ) -> dict[str, Any]:
     """All that the next step depends on, but for what follows from the step's number."""
     weights, moments = get_state_dict(model, optimizer)
-    return {"model": weights, "optimizer": moments, "config": asdict(config), "losses": losses}
+    return {"model": weights, "optimizer": moments, **learned, "losses": losses}
 
 
 def load(
-    model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, path: Path
+    model: nn.Module, optimizer: torch.optim.Optimizer, learned: dict[str, Any], path: Path
 ) -> list[float]:
     """Put a checkpoint into model and optimizer; the losses until then."""
-    state = state_of(model, optimizer, config, [])
+    state = state_of(model, optimizer, deepcopy(learned), [])  # is loaded into
     state_dict_loader.load(state, checkpoint_id=path)
-    if Config(**state["config"]) != config:
-        raise ValueError(f"the checkpoint {path} is of {state['config']}, not of {config}")
+    for name, expected in learned.items():
+        if state[name] != expected:
+            raise ValueError(f"the checkpoint {path} has {name} {state[name]}, not {expected}")
     set_state_dict(
         model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
     )

@@ -40,7 +40,7 @@ from assocmem_kernels.decay import (
 )
 from assocmem_kernels.pieces import Pieces, cut
 from assocmem_kernels.step import step
-from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store, times
+from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store, times, times_sum
 
 
 @triton.jit
@@ -248,10 +248,13 @@ def delta_states_backward_kernel(
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
-    """From the end, store dS after each chunk, and dU in the place of dV.
+    """From the end, store dS after each chunk, and Y in the place of dV.
 
-    dU = scale · Aᵀ dO + (ρ ⊙ K) dS,    dV = β ⊙ Tᵀ dU
+    dU = scale · Aᵀ dO + (ρ ⊙ K) dS,    Y = Tᵀ dU,    dV = β ⊙ Y
     dS ← γ_C dS + scale · (γ ⊙ Q)ᵀ dO − (γ ⊙ K)ᵀ dV
+
+    Where later tokens overwrite, dU adds up what all of them send back, and Y is a small difference
+    of its rows: in half precision dU is rounded to two numbers, not to one.
     """
     i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
     n, h = i_nh // H, i_nh % H
@@ -269,9 +272,9 @@ def delta_states_backward_kernel(
         dO = load(do, row, ok, col_v, V)
         dU = read(k, until, γ_C, row, ok, col, K, X_dS, GATE)
         dU += dot(tl.trans(load(A, row, ok, r, C).to(dO.dtype)), dO) * scale
-        store(dv, row, ok, col_v, V, dU)
-        dV = times(tl.trans(load(inverse, row, ok, r, C)), dU.to(dO.dtype))
-        dV *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
+        Y = times_sum(tl.trans(load(inverse, row, ok, r, C)), dU, dO.dtype)
+        store(dv, row, ok, col_v, V, Y)
+        dV = Y * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
         dO = dO * scale
         if GATE == 1:
             dO *= tl.load(since + row, mask=ok, other=0.0)[:, None]
@@ -287,10 +290,10 @@ def delta_backward_kernel(
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one chunk, from S before it, dS after it, and dU in the place of dV.
+    """Gradients of one chunk, from S before it, dS after it, and Y = Tᵀ dU in the place of dV.
 
     E = V − (γ ⊙ K) S − M U, with M = strict_lower(K Kᵀ ⊙ Γ), is what each write corrects, and
-    U = β ⊙ E. With Y = Tᵀ dU: dβ = Y · E, dV = β ⊙ Y, and the scores get dA = scale · dO Uᵀ and
+    U = β ⊙ E. So dβ = Y · E, dV = β ⊙ Y, and the scores get dA = scale · dO Uᵀ and
     dM = −dV Uᵀ. A log decay g_r acts on every pair that it lies between. With GATE = 2 the
     gradients through the scores are left to `channel_scores_backward_kernel`, and dA and dM take
     the places of A and M.
@@ -314,14 +317,13 @@ def delta_backward_kernel(
     dK_out = tl.zeros((C, BK), tl.float32)
     for c in range(0, V, BV):
         col_v = c + tl.arange(0, BV)
-        X, dU = load(v, row, ok, col_v, V), load(dv, row, ok, col_v, V)
+        X, Y = load(v, row, ok, col_v, V), load(dv, row, ok, col_v, V).to(tl.float32)
         dO, Sc = load(do, row, ok, col_v, V), load(S, row_S, col < K, col_v, V)
         dSc = load(dS, row_S, col < K, col_v, V)
         S_dS += tl.sum(Sc.to(tl.float32) * dSc.to(tl.float32), 1)
         E = X - read(k, since, γ_C, row, ok, col, K, Sc, GATE)
         U = times(T, (E * β[:, None]).to(X.dtype)).to(X.dtype)
         E -= dot(own.to(U.dtype), U)
-        Y = times(tl.trans(T), dU)
         dV = (Y * β[:, None]).to(X.dtype)
         store(dv, row, ok, col_v, V, dV)
         dβ += tl.sum(Y * E, 1)

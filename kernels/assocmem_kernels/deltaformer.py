@@ -22,8 +22,17 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.deltaformer_backward import score_gradients, write_gradient
-from assocmem_kernels.erase import CODES, blocks, configuration, erase_triangles, in_bits, weights
-from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store, times
+from assocmem_kernels.erase import (
+    CODES,
+    blocks,
+    configuration,
+    erase_triangles,
+    in_bits,
+    weighed,
+    weighed_across,
+    weights,
+)
+from assocmem_kernels.tiles import beyond, dot, load, padded, store, times
 
 
 @triton.jit(do_not_specialize=["scale", "T", "past", "first"])
@@ -56,7 +65,7 @@ def recall_kernel(
             Y, total, largest = Y * fade[None, :], total * fade + tl.sum(P, 0), larger
         else:
             P = tl.where(before, weights(scores, 0.0, scale, ERASE), 0.0)
-        Y += dot(tl.trans(load(u, row_s, s < past + first, col_v, V)), P)
+        Y += weighed_across(tl.trans(load(u, row_s, s < past + first, col_v, V)), P, ERASE)
     if ERASE == 0:
         none = total == 0.0
         total = tl.where(none, 1.0, total)
@@ -87,20 +96,19 @@ def correct_kernel(
         for j in range(0, c):
             row_s = (b * T + first + j * C + r) * H + h + to_k
             P = weights(dot(W, tl.trans(load(k, row_s, r < C, col, K))), L_t, scale, ERASE)
-            U = load(u, row_s, r < C, col_v, V)
-            Y += dot(P.to(U.dtype), U)
+            Y += weighed(P, load(u, row_s, r < C, col_v, V), ERASE)
         X, β = load(v, row, ok, col_v, V), tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)
         row_c = (i * chunks + c) * C + r
         P = load(triangles, row_c, r < C, r, C)
         # A NaN or infinity in row s times a masked 0 would reach the rows before s: it is taken out
         # of both products, and put back into every row from s on.
-        D = X - β[:, None] * Y + tl.sum(poison(P), 1)[:, None]
+        D = X - β[:, None] * Y + tl.sum(beyond(P, X.dtype), 1)[:, None]
         lost = beyond(D, X.dtype)
         U = times(load(inverses, row_c, r < C, r, C), tl.where(lost == 0.0, D, 0.0).to(X.dtype))
         if X.dtype != tl.bfloat16:
             lost += beyond(U, X.dtype)
             U = tl.where(lost == 0.0, U, 0.0)
-        Y, lost = Y + dot(P, U), tl.cumsum(lost, 0)
+        Y, lost = Y + weighed(P, U.to(X.dtype), ERASE), tl.cumsum(lost, 0)
         store(u, row + to_k, ok, col_v, V, U + lost)
         store(y, row, ok, col_v, V, Y + lost)
         tl.debug_barrier()  # the next chunk loads the u that other threads have stored
@@ -162,7 +170,9 @@ def deltaformer_backward(
     G, B = write_gradient(w, k, beta, past, L, du, scale, code)
     dpast, dv = G[:, :before], G[:, before:]
     dbeta = -(dv * y).sum(-1)
-    dw, dk = score_gradients(w, k, torch.cat((past, u), 1), B, L, -beta * dbeta, scale, code)
+    # Of the rounded B, as −⟨B, u⟩ is: in a saturated row of the softmax the two cancel.
+    delta = (B.float() * y).sum(-1)
+    dw, dk = score_gradients(w, k, torch.cat((past, u), 1), B, L, delta, scale, code)
     dv, dpast = (x.to(u.dtype, copy=True) for x in (dv, dpast))
     return dw, dk, dv, dbeta.to(beta.dtype), dpast
 

@@ -28,6 +28,8 @@ from assocmem_kernels.erase import (
     configuration,
     erase_triangles,
     score_gradient,
+    weighed,
+    weighed_across,
     weights,
 )
 from assocmem_kernels.tiles import dot, load, padded, store, times
@@ -52,7 +54,7 @@ def collect_kernel(
         row, ok = (b * T + j + r) * H + h, j + r < T
         scores = dot(load(w, row, ok, col, K), tl.trans(Kc))
         P = weights(scores, tl.load(L + row, mask=ok, other=0.0)[:, None], scale, ERASE)
-        X += dot(tl.trans(load(B, row, ok, col_v, V)), P)
+        X += weighed_across(tl.trans(load(B, row, ok, col_v, V)), P, ERASE)
     store(G, row_s, ok_s, col_v, V, load(G, row_s, ok_s, col_v, V) - tl.trans(X))
 
 
@@ -76,8 +78,7 @@ def correct_backward_kernel(
             row_j, ok_j = (b * T + t_j) * H + h, t_j < stop
             scores = dot(Kc, tl.trans(load(w, row_j, ok_j, col, K)))
             P = weights(scores, tl.load(L + row_j, mask=ok_j, other=0.0)[None, :], scale, ERASE)
-            B_j = load(B, row_j, ok_j, col_v, V)
-            X -= dot(P.to(B_j.dtype), B_j)
+            X -= weighed(P, load(B, row_j, ok_j, col_v, V), ERASE)
         T_c = load(inverses, (i * chunks + c) * C + r, r < C, r, C)
         X = times(tl.trans(T_c), X.to(Kc.dtype))
         store(G, row + to_k, ok, col_v, V, X)

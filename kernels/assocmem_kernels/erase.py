@@ -24,7 +24,7 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.delta_rule import unit_lower_inverse
-from assocmem_kernels.tiles import dot, load, padded, poison, store
+from assocmem_kernels.tiles import dot, load, padded, poison, store, times
 
 CODES = {"softmax": 0, "linear": 1, "relu": 2}
 BLOCK = 8  # chunks a block
@@ -46,6 +46,29 @@ def weights(scores, L, scale, ERASE: tl.constexpr):
     else:
         P = tl.where(scores < 0.0, 0.0, scores)  # a maximum would lose a NaN
     return P
+
+
+@triton.jit
+def weighed(P, U, ERASE: tl.constexpr):
+    """P U for weights in float32, those of the softmax in U's dtype.
+
+    Other weights may be as large as 2/β. Then u alternates, the sum is small beside its terms, and
+    what each weight has been rounded by would add up over the sequence: they are sums of two.
+    """
+    if ERASE == 0:
+        Y = dot(P.to(U.dtype), U)
+    else:
+        Y = times(P, U)
+    return Y
+
+
+@triton.jit
+def weighed_across(U, P, ERASE: tl.constexpr):
+    """U P, as `weighed`, for tiles that lie across: a loaded one on the left."""
+    Y = dot(U, P)
+    if ERASE != 0 and U.dtype != tl.float32:
+        Y += dot(U, P - P.to(U.dtype))
+    return Y
 
 
 @triton.jit
@@ -96,8 +119,9 @@ def erase_triangles(
     B, T, H, K = w.shape
     cfg = configuration(erase_triangles_kernel, w, 1)
     chunks = triton.cdiv(stop - first, cfg.C)
-    triangles = w.new_empty(B * H, chunks, cfg.C, cfg.C)
-    inverses = torch.empty_like(triangles, dtype=torch.float32)
+    triangles, inverses = (
+        w.new_empty(B * H, chunks, cfg.C, cfg.C, dtype=torch.float32) for _ in range(2)
+    )
     erase_triangles_kernel[B * H, chunks](
         w, k, beta, L, triangles, inverses, scale, T, k.shape[1] - T, first,
         H, K, cfg.C, padded(K), code,

@@ -54,6 +54,16 @@ def times(T, X):
 
 
 @triton.jit
+def times_sum(T, X, dtype: tl.constexpr):
+    """`times` of an X in float32, which of half precision is the sum of two in dtype as well."""
+    high = X.to(dtype)
+    product = times(T, high)
+    if dtype != tl.float32:
+        product += dot(T.to(dtype), X - high)
+    return product
+
+
+@triton.jit
 def poison(X):
     """0 where X is finite, else NaN.
 

@@ -23,14 +23,18 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """Where and how a result comes about: the command, the date, the processor, the versions."""
+    """Where and how a result comes about: the command, the time, the processor, the versions.
+
+    Processors with other vector instructions sum in another order, and training adds that up.
+    """
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "command": command,
-        "date": datetime.date.today().isoformat(),
+        "date": datetime.datetime.now().isoformat(" ", timespec="seconds"),
         "cpu": models[0] if models else platform.processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
