@@ -12,6 +12,7 @@ import scipy.stats
 import torch
 
 from assocmem import capacity, similarity
+from assocmem.capacity import retrieval
 from assocmem.capacity.exponential_forms import damped_log_0f1, log_0f1
 from assocmem.similarity import GELU, RBF, Exponential, Polynomial, ReLU, Round, SiLU, SoLU, Taylor
 
@@ -892,3 +893,57 @@ def test_spread_of_monte_carlo_is_that_of_its_draws(monkeypatch):
     drawn = capacity.monte_carlo(6, 4, draws=9, d_v=3)
     assert drawn.standard_error > 0
     assert drawn.median > 0
+
+
+@pytest.mark.parametrize(
+    ("N", "d", "message"),
+    [(3, 0, "d must be at least 1, got 0"), (-1, 3, "N must be at least 0, got -1")],
+)
+def test_a_sphere_has_sizes(N, d, message):
+    with pytest.raises(ValueError, match=message):
+        capacity.sphere(N, d, generator())
+
+
+def test_every_draw_is_made_whatever_fits_a_block(monkeypatch):
+    sizes, one_reading_each = [], retrieval.one_reading_each
+    monkeypatch.setattr(retrieval, "BLOCK", 2 * 6 * (4 + 3))
+    monkeypatch.setattr(
+        retrieval,
+        "one_reading_each",
+        lambda n, *rest: sizes.append(n) or one_reading_each(n, *rest),
+    )
+    capacity.monte_carlo(6, 4, draws=9, d_v=3)
+    assert sizes == [2, 2, 2, 2, 1]
+
+
+def test_blocks_of_less_than_a_row(monkeypatch):
+    keys, values = pairs(5, 4, 3)
+    expected = capacity.noise_to_signal(keys, values)
+    monkeypatch.setattr(retrieval, "BLOCK", 2)
+    torch.testing.assert_close(capacity.noise_to_signal(keys, values), expected, rtol=1e-12, atol=0)
+
+
+class Constant(similarity.DotProduct):
+    """The same for all keys."""
+
+    size = 1.0
+
+    def profile(self, z, d):
+        return torch.full_like(z, self.size)
+
+
+class Loud(Constant):
+    """A sum of four is no float."""
+
+    size = 1e308
+
+
+def test_scores_whose_sum_is_no_float():
+    loud, quiet = (
+        capacity.monte_carlo(9, 4, kappa, draws=50, d_v=1).mean for kappa in (Loud(), Constant())
+    )
+    assert loud == pytest.approx(quiet, rel=1e-9, abs=0)
+
+
+def test_one_pair_of_a_cone_has_no_noise():
+    assert capacity.snr_cone(1, 64, 0.5, 0.5) == math.inf

@@ -284,3 +284,14 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_swaps_of_similar_keys_are_of_places_that_exist():
+    pairs, keys = torch.tensor([[[1, -1]]]), torch.eye(3, dtype=torch.float64)
+    with pytest.raises(ValueError, match="0 … 2, got -1 … 1"):
+        constructions.swaps_of_similar_keys(pairs, keys)
+
+
+def test_the_word_problem_of_two_elements():
+    states = constructions.word_problem(torch.tensor([1, 0]).expand(1, 3, 2))
+    assert states.tolist() == [[[1, 0], [0, 1], [1, 0]]]

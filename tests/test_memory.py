@@ -330,3 +330,17 @@ OK = torch.zeros(5)
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=str)
+def test_forgetting_leaves_the_divisor_as_it_is(kind):
+    k, v = pairs(6)
+    q, _ = pairs(4, seed=2)
+    m, weights = memory(kind, normalize=True), memory(kind)
+    m.write(k, v)
+    weights.write(k, torch.ones_like(v))
+    kappa = similarity.get(kind)
+    share = kappa(q, k[2:3]) / kappa(k[2:3], k[2:3])
+    before, lost, divisor = m.read(q), m.read(k[2]) * weights.read(k[2]), weights.read(q)
+    m.forget(k[2])
+    close(m.read(q), before - share * lost / divisor, rtol=1e-9)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -687,3 +688,39 @@ def test_the_table_has_a_row_for_every_rule():
     assert repr(text) == "Table of 19 rules"
     with pytest.raises(ValueError, match="columns must be some of"):
         rules.table("colour")
+
+
+def test_titans_and_mesa_check_gates_and_scale():
+    q, k, v, beta = inputs()
+    ridge = torch.ones(2, k.shape[-1])
+    for operator in (
+        partial(rules.titans, q, k, v, beta, beta),
+        partial(rules.mesa, q, k, v, ridge),
+    ):
+        with pytest.raises(ValueError, match="g must have shape"):
+            operator(beta[:, :-1])
+        with pytest.raises(ValueError, match="scale must be finite, got nan"):
+            operator(scale=math.nan)
+
+
+def test_the_released_deltaformer_takes_off_a_weighted_average():
+    rule = RULES["deltaformer"]
+    for state, write in zip(states("deltaformer")[1:], writes("deltaformer")[1:], strict=False):
+        got = rule.released(state, write)
+        p = torch.softmax(state.k @ write.k, 0)
+        expected = write.v - write.beta * (p @ state.u)
+        torch.testing.assert_close(got.u[-1], expected, rtol=EXACT, atol=EXACT)
+        assert torch.equal(got.u[:-1], state.u)
+        assert torch.equal(got.k, torch.cat((state.k, write.k[None])))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_residual_leaves_the_state_as_it_is(name):
+    state, write = states(name)[3], writes(name)[3]
+    RULES[name].residual(state, write)
+    assert not any(x.requires_grad for x in ([state] if torch.is_tensor(state) else state))
+
+
+def test_a_rule_has_a_kind():
+    with pytest.raises(ValueError, match="got 'lazy'"):
+        replace(RULES["deltanet"], kind="lazy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -247,3 +249,28 @@ def test_edges_have_their_probability():
 def test_bad_sizes_of_states_and_graphs_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+SIZES = {
+    "associative_recall": dict(batch=1, n_pairs=1, n_queries=1, n_keys=1, n_values=1),
+    "overwrite": dict(batch=1, n_writes=1, n_queries=1, n_keys=1, n_values=1),
+    "noisy_recall": dict(batch=1, n_pairs=1, n_noise=0, n_queries=1, n_keys=1, n_values=1),
+    "copying": dict(batch=1, length=1, n_symbols=1),
+    "fact_storage": dict(n_facts=1, d_model=1, n_answers=1),
+    "parity": dict(batch=1, length=1),
+    "modular_arithmetic": dict(batch=1, length=1, modulus=2),
+    "word_problem": dict(batch=1, length=1),
+    "swaps": dict(batch=1, length=1, n=2),
+    "reachability": dict(batch=1, n=2),
+    "two_trees": dict(batch=1, n=4),
+}
+OTHERS = {"word_problem": {"group": "S3"}, "reachability": {"edge_probability": 0.5}}
+
+
+@pytest.mark.parametrize(("name", "size"), [(x, y) for x, sizes in SIZES.items() for y in sizes])
+def test_every_size_has_its_least(name, size):
+    task = partial(getattr(tasks, name), **OTHERS.get(name, {}), generator=generator())
+    task(**SIZES[name])
+    least = SIZES[name][size]
+    with pytest.raises(ValueError, match=f"{size} must be (at least {least}|even)"):
+        task(**SIZES[name] | {size: least - 1})

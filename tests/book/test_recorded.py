@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 
 from assocmem.book import recorded
@@ -64,3 +66,9 @@ def test_times_on_a_gpu_come_back_by_implementation(tmp_path, monkeypatch):
     assert recorded.gpu_times(*asked, B=8, T=4096) == {"assocmem": 1.5}
     assert recorded.gpu_times("NVIDIA H100", *asked[1:], B=8, T=4096) == {}
     assert recorded.read("gpu_nvidia_h200")["rows"][0]["forward"] == {"ms": 1.5}
+
+
+def test_a_machine_without_proc_says_its_processor(monkeypatch):
+    monkeypatch.setattr(recorded.Path, "exists", lambda _: False)
+    monkeypatch.setattr(platform, "processor", lambda: "arm")
+    assert recorded.provenance("python mine.py")["cpu"] == "arm"

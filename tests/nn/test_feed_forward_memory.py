@@ -204,3 +204,23 @@ def test_only_values_change():
 def test_bad_input_is_named(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+@torch.no_grad()
+def test_forgetting_is_writing_zero():
+    x, others = inputs(D), inputs(40, D, seed=3)
+    forgot, wrote = memory("gelu"), memory("gelu")
+    forgot.forget(x, spare=others, ridge=0.1)
+    wrote.write(x, torch.zeros_like(x), spare=others, ridge=0.1)
+    assert torch.equal(forgot.down_proj.weight, wrote.down_proj.weight)
+
+
+@torch.no_grad()
+def test_the_ridge_is_a_thousandth_unless_another_is_asked_for():
+    x, y, others = inputs(D), inputs(D, seed=2), inputs(40, D, seed=3)
+    default, asked = memory("gelu"), memory("gelu")
+    default.write(x, y, spare=others)
+    default.forget(y, spare=others)
+    asked.write(x, y, spare=others, ridge=1e-3)
+    asked.forget(y, spare=others, ridge=1e-3)
+    assert torch.equal(default.down_proj.weight, asked.down_proj.weight)

@@ -236,3 +236,18 @@ def test_heads_must_share_the_model(Layer):
 def test_options_that_do_not_exist_are_refused():
     with pytest.raises(TypeError, match="expand_v"):
         KimiDeltaAttention(24, 3, expand_v=2)
+
+
+@pytest.mark.parametrize("kind", [SoftmaxAttention, DeltaFormer])
+def test_keys_of_odd_size_are_refused_with_rotary_only(kind):
+    y, _ = kind(24, 3, d_key=3)(tokens(1, 4).float())
+    assert y.shape == (1, 4, 24)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_whatever_is_made_is_made_on_the_device_of_the_tokens(name):
+    mixer = MIXERS[name](24, 3).to("meta")
+    y, state = mixer(tokens(2, 10).float().to("meta"))
+    again, _ = mixer(y, state)
+    assert again.is_meta
+    assert again.shape == (2, 10, 24)

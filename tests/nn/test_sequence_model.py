@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -173,3 +174,13 @@ def test_bad_input_is_named():
         SequenceModel(0, 24, 3, [])
     with pytest.raises(ValueError, match="state must have one entry a block, 4, got 2"):
         net(some_tokens(1, 5), (None, None))
+
+
+def test_the_head_is_tied_unless_it_is_asked_not_to_be():
+    assert SequenceModel(7, 8, 2, [LinearAttention]).head is None
+
+
+def test_a_layer_is_not_taken_for_what_makes_one():
+    layer: Any = LinearAttention(8, 2)
+    with pytest.raises(TypeError, match="such as LinearAttention, got a LinearAttention"):
+        SequenceModel(7, 8, 2, [layer])

@@ -104,3 +104,20 @@ def test_bad_step_sizes_are_named(case):
     bad, error, message = BAD[case]
     with pytest.raises(error, match=message):
         ops.delta_rule(q, q, q, bad)
+
+
+@pytest.mark.parametrize("poisoned", ["k", "v", "beta"])
+def test_no_solver_sees_what_is_not_finite(poisoned, monkeypatch):
+    """One that inverts blocks, as on a GPU, would carry a NaN to earlier rows."""
+    solve, seen = torch.linalg.solve_triangular, []
+
+    def looked_at(L, D, **options):
+        seen.append(bool(L.isfinite().all() and D.isfinite().all()))
+        return solve(L, D, **options)
+
+    monkeypatch.setattr(torch.linalg, "solve_triangular", looked_at)
+    inputs = delta_inputs(1, 70, 2, 8, 8, "head")
+    getattr(inputs, poisoned)[0, 20] = torch.nan
+    ops.delta_rule(*inputs.tokens, backend="chunk")
+    assert seen
+    assert all(seen)

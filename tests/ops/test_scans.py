@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+from assocmem import ops
 from assocmem.ops.chunks import known_to_be_finite
 from tests.ops.bad_input import BAD_FOR_ALL, q
 from tests.ops.inputs import GATES, in_another_layout, random_inputs
@@ -455,3 +457,29 @@ def test_triton_says_why_it_cannot_run(name):
     x = torch.zeros(1, 4, 1, 200)
     with pytest.raises(RuntimeError, match="K <= 128"):
         OPERATORS[name].function(**good(name, x), backend="triton")
+
+
+@every_operator
+def test_autocast_leaves_float64_as_it_is(name):
+    op = OPERATORS[name]
+    tokens = [x.double() for x in op.inputs(1, 70, 2, 16, 16, "head").tokens]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        o, S = op.function(*tokens, output_final_state=True)
+    expected, expected_S = op.function(*tokens, output_final_state=True)
+    assert o.dtype == torch.float64
+    assert torch.equal(o, expected)
+    assert torch.equal(S, expected_S)
+
+
+@pytest.mark.parametrize("name", ["linear_attention", "delta_rule", "softmax_attention"])
+@pytest.mark.parametrize("backend", ["auto", "recurrent", "chunk"])
+def test_the_form_that_is_asked_for_runs(name, backend, monkeypatch):
+    module, ran = sys.modules[f"assocmem.ops.{name}"], []
+    for form in FORMS:
+        run = getattr(module, form)
+        monkeypatch.setattr(
+            module, form, lambda *x, form=form, run=run: ran.append(form) or run(*x)
+        )
+    x = torch.randn(1, 5, 2, 4)
+    getattr(ops, name)(x, x, x, *((x[..., 0],) if name == "delta_rule" else ()), backend=backend)
+    assert ran == ["chunk" if backend == "auto" else backend]
