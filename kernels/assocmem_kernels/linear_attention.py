@@ -285,7 +285,8 @@ def linear_attention_backward(
     if not len(S0) * H:
         return (
             torch.empty_like(q), torch.empty_like(k), torch.empty_like(v),
-            q.new_empty(0) if g is None else torch.empty_like(g), torch.empty_like(S0),
+            q.new_empty(0, dtype=torch.float32) if g is None else torch.empty_like(g),
+            torch.empty_like(S0),
         )  # fmt: skip
     cfg = launch.config("states_kernel", arch, q.dtype, gate)
     tiles = triton.cdiv(V, cfg.BV)

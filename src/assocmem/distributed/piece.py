@@ -27,7 +27,7 @@ class Piece:
 
     Raises:
         TypeError, RuntimeError, ValueError: when the group is no process group, none is
-            initialised, or this rank is not in it.
+            initialised, this rank is not in it, or gradients are differentiated again.
 
     Example:
         >>> import torch

@@ -62,7 +62,7 @@ def linear_attention(
 
     Raises:
         TypeError, ValueError, RuntimeError: as `ops.linear_attention`, and when the process group
-            is not initialised, or this rank is not in it.
+            is not initialised, this rank is not in it, or gradients are differentiated again.
 
     Example:
         >>> import tempfile, torch
@@ -126,7 +126,7 @@ def delta_rule(
 
     Raises:
         TypeError, ValueError, RuntimeError: as `ops.delta_rule`, and when the process group is not
-            initialised, or this rank is not in it.
+            initialised, this rank is not in it, or gradients are differentiated again.
 
     Example:
         >>> import tempfile, torch

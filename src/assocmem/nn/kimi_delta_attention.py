@@ -21,7 +21,8 @@ class KimiDeltaAttention(DeltaNet):
         d_model: size of the tokens.
         n_heads: number of heads H.
         **options: those of `DeltaNet`: d_key, d_value, allow_negative_eigenvalues, conv_width,
-            backend.
+            backend. On a GPU in half precision, negative eigenvalues and slow decays can make the
+            state grow where keys recur (the page on kernels says when).
 
     Weights: those of `DeltaNet`; a_proj `[V, d_model]`, `[H·K, V]` without bias and gate_proj
     `[V, d_model]`, `[H·V, V]` with bias, both of a head's size as their rank and with

@@ -299,7 +299,7 @@ def states(
         raise TypeError(f"initial_state must be a pair of states or None, got {kind}")
     for S, n in zip(initial_state, columns, strict=True):
         inputs.check_tensor("initial_state", S)
-        inputs.check_initial_state(S, q, n, None)
+        inputs.check_initial_state(S, q, n, None, str(n))
     return tuple(initial_state)
 
 
