@@ -947,3 +947,32 @@ def test_scores_whose_sum_is_no_float():
 
 def test_one_pair_of_a_cone_has_no_noise():
     assert capacity.snr_cone(1, 64, 0.5, 0.5) == math.inf
+
+
+def test_the_typical_snr_of_more_keys_than_the_rarest_node_has():
+    sharp = Exponential(0.005)
+    mean = capacity.snr_by_quadrature(10**8, 2, sharp, "sphere")
+    assert capacity.snr_typical(10**8, 2, sharp, "sphere") == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: capacity.cone(-1, 4, 0.5, generator()),
+            ValueError,
+            "N must be at least 0, got -1",
+        ),
+        (lambda: capacity.cone(3, 4, 1.5, generator()), ValueError, "cosine must lie in"),
+        (lambda: capacity.snr_by_quadrature(0, 8, ReLU()), ValueError, "N must be at least 1"),
+        (lambda: capacity.snr_by_quadrature(8, 1, ReLU()), ValueError, "d must be at least 2"),
+        (lambda: capacity.snr_cone(8, 1, 0.5), ValueError, "d must be at least 2, got 1"),
+        (lambda: capacity.snr_cone(8, 8, 0.5, 1.5), ValueError, "value_cosine must lie in"),
+        (lambda: capacity.snr_decay(3, 8, 1.5, 9), ValueError, "decay must lie in"),
+        (lambda: capacity.snr_exponential(8, 8, 1.0, "x"), ValueError, "keys must be one of"),
+        (lambda: capacity.softmax_temperature(1, 8), ValueError, "N must be at least 2, got 1"),
+    ],
+)
+def test_numbers_out_of_range_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

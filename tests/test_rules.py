@@ -724,3 +724,18 @@ def test_a_residual_leaves_the_state_as_it_is(name):
 def test_a_rule_has_a_kind():
     with pytest.raises(ValueError, match="got 'lazy'"):
         replace(RULES["deltanet"], kind="lazy")
+
+
+@pytest.mark.parametrize("name", ["titans", "mesa"])
+def test_what_runs_token_by_token_checks_shapes(name):
+    q, k, v, beta = inputs()
+    gates = {"beta": beta, "momentum": beta}
+    if name == "mesa":
+        gates = {"ridge": torch.ones(2, k.shape[-1])}
+    right = {"q": q, "k": k, "v": v, **gates}
+    for wrong, message in (
+        ({"k": k[..., 1:]}, "k must have shape"),
+        ({"v": v[:, 1:]}, "v must have shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            getattr(rules, name)(**right | wrong)

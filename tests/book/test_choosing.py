@@ -249,3 +249,14 @@ def test_what_is_recorded_is_whole():
         for row in rows:
             assert len(row["accuracy"]) == len(config["tasks"][row["task"]]["test"])
             assert all(0 <= x <= 1 for x in row["accuracy"])
+
+
+def test_a_model_reads_sums_of_tokens_by_one_block_after_the_other():
+    torch.manual_seed(0)
+    configuration = choosing.configuration()
+    model = choosing.Model(configuration["model"], configuration["designs"]["retention"], 9)
+    x = torch.tensor([[[0, 1], [2, 3], [4, 8]]])
+    h = model.embedding.weight[x[..., 0]] + model.embedding.weight[x[..., 1]]
+    for block in model.blocks:
+        h, _ = block(h)
+    torch.testing.assert_close(model(x), model.norm(h) @ model.head.weight.T)

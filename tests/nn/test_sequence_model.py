@@ -184,3 +184,10 @@ def test_a_layer_is_not_taken_for_what_makes_one():
     layer: Any = LinearAttention(8, 2)
     with pytest.raises(TypeError, match="such as LinearAttention, got a LinearAttention"):
         SequenceModel(7, 8, 2, [layer])
+
+
+def test_sizes_are_checked_also_without_layers():
+    with pytest.raises(ValueError, match="d_model must be at least 1, got 0"):
+        SequenceModel(7, 0, 2, [])
+    with pytest.raises(ValueError, match="n_heads must be at least 1, got 0"):
+        SequenceModel(7, 8, 0, [])

@@ -92,10 +92,12 @@ def snr_typical(N: int, d: int, similarity: DotProduct, keys: str = "gaussian") 
     log_tail = torch.logcumsumexp(log_p, 0)
     # P(w ≥ w_N) = 1 − 2^{−1/(N−1)}, without the cancellation.
     log_target = math.log(-math.expm1(-math.log(2) / (N - 1)))
-    after = int(torch.searchsorted(log_tail, log_target).clamp(1, len(log_w) - 1))
-    between = torch.stack((log_tail[after - 1], log_tail[after]))
-    share = ((log_target - between[0]) / (between[1] - between[0])).clamp(0, 1)
-    loudest = torch.lerp(log_w[after - 1], log_w[after], share)
+    after = int(torch.searchsorted(log_tail, log_target).clamp(max=len(log_w) - 1))
+    loudest = log_w[0]  # of so many keys even the rarest node has one
+    if after > 0:
+        between = log_tail[after - 1 : after + 1]
+        share = ((log_target - between[0]) / (between[1] - between[0])).clamp(0, 1)
+        loudest = torch.lerp(log_w[after - 1], log_w[after], share)
     rest = torch.logsumexp((log_p + log_w)[after:], 0) + math.log(N - 1)
     return exponential(-torch.logaddexp(loudest, rest).item())
 
