@@ -785,6 +785,21 @@ def test_decoding_has_nothing_to_confuse_with_one_pair():
         (lambda: capacity.snr_cone(8, 8, 1.5), ValueError, r"key_cosine must lie in \[0, 1\]"),
         (lambda: capacity.snr_decay(9, 8, 0.9, 9), ValueError, "N must be at least 10, got 9"),
         (lambda: capacity.snr_decay(9, 8, 0.0), ValueError, "decay must be finite and > 0"),
+        (
+            lambda: capacity.cone(-1, 4, 0.5, generator()),
+            ValueError,
+            "N must be at least 0, got -1",
+        ),
+        (lambda: capacity.cone(3, 4, 1.5, generator()), ValueError, "cosine must lie in"),
+        (lambda: capacity.snr_by_quadrature(0, 8, ReLU()), ValueError, "N must be at least 1"),
+        (lambda: capacity.snr_by_quadrature(8, 1, ReLU()), ValueError, "d must be at least 2"),
+        (lambda: capacity.snr_cone(8, 1, 0.5), ValueError, "d must be at least 2, got 1"),
+        (lambda: capacity.snr_cone(8, 8, 0.5, 1.5), ValueError, "value_cosine must lie in"),
+        (lambda: capacity.snr_decay(3, 8, 1.5, 9), ValueError, "decay must lie in"),
+        (lambda: capacity.snr_exponential(8, 8, 1.0, "x"), ValueError, "keys must be one of"),
+        (lambda: capacity.softmax_temperature(1, 8), ValueError, "N must be at least 2, got 1"),
+        (lambda: capacity.sphere(3, 0, generator()), ValueError, "d must be at least 1, got 0"),
+        (lambda: capacity.sphere(-1, 3, generator()), ValueError, "N must be at least 0, got -1"),
         (lambda: capacity.welch_bound(8, 0), ValueError, "m must be at least 1, got 0"),
         (
             lambda: capacity.tight_frame(3, 4, generator()),
@@ -889,22 +904,6 @@ def test_equal_seeds_give_equal_draws():
 
 def test_spread_of_monte_carlo_is_that_of_its_draws(monkeypatch):
     # 9 draws in batches of 2: the last batch is short.
-    monkeypatch.setattr("assocmem.capacity.retrieval.BLOCK", 2 * 6 * (4 + 3))
-    drawn = capacity.monte_carlo(6, 4, draws=9, d_v=3)
-    assert drawn.standard_error > 0
-    assert drawn.median > 0
-
-
-@pytest.mark.parametrize(
-    ("N", "d", "message"),
-    [(3, 0, "d must be at least 1, got 0"), (-1, 3, "N must be at least 0, got -1")],
-)
-def test_a_sphere_has_sizes(N, d, message):
-    with pytest.raises(ValueError, match=message):
-        capacity.sphere(N, d, generator())
-
-
-def test_every_draw_is_made_whatever_fits_a_block(monkeypatch):
     sizes, one_reading_each = [], retrieval.one_reading_each
     monkeypatch.setattr(retrieval, "BLOCK", 2 * 6 * (4 + 3))
     monkeypatch.setattr(
@@ -912,8 +911,10 @@ def test_every_draw_is_made_whatever_fits_a_block(monkeypatch):
         "one_reading_each",
         lambda n, *rest: sizes.append(n) or one_reading_each(n, *rest),
     )
-    capacity.monte_carlo(6, 4, draws=9, d_v=3)
+    drawn = capacity.monte_carlo(6, 4, draws=9, d_v=3)
     assert sizes == [2, 2, 2, 2, 1]
+    assert drawn.standard_error > 0
+    assert drawn.median > 0
 
 
 def test_blocks_of_less_than_a_row(monkeypatch):
@@ -953,26 +954,3 @@ def test_the_typical_snr_of_more_keys_than_the_rarest_node_has():
     sharp = Exponential(0.005)
     mean = capacity.snr_by_quadrature(10**8, 2, sharp, "sphere")
     assert capacity.snr_typical(10**8, 2, sharp, "sphere") == pytest.approx(mean, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (
-            lambda: capacity.cone(-1, 4, 0.5, generator()),
-            ValueError,
-            "N must be at least 0, got -1",
-        ),
-        (lambda: capacity.cone(3, 4, 1.5, generator()), ValueError, "cosine must lie in"),
-        (lambda: capacity.snr_by_quadrature(0, 8, ReLU()), ValueError, "N must be at least 1"),
-        (lambda: capacity.snr_by_quadrature(8, 1, ReLU()), ValueError, "d must be at least 2"),
-        (lambda: capacity.snr_cone(8, 1, 0.5), ValueError, "d must be at least 2, got 1"),
-        (lambda: capacity.snr_cone(8, 8, 0.5, 1.5), ValueError, "value_cosine must lie in"),
-        (lambda: capacity.snr_decay(3, 8, 1.5, 9), ValueError, "decay must lie in"),
-        (lambda: capacity.snr_exponential(8, 8, 1.0, "x"), ValueError, "keys must be one of"),
-        (lambda: capacity.softmax_temperature(1, 8), ValueError, "N must be at least 2, got 1"),
-    ],
-)
-def test_numbers_out_of_range_are_named(call, error, message):
-    with pytest.raises(error, match=message):
-        call()

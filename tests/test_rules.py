@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -690,19 +689,6 @@ def test_the_table_has_a_row_for_every_rule():
         rules.table("colour")
 
 
-def test_titans_and_mesa_check_gates_and_scale():
-    q, k, v, beta = inputs()
-    ridge = torch.ones(2, k.shape[-1])
-    for operator in (
-        partial(rules.titans, q, k, v, beta, beta),
-        partial(rules.mesa, q, k, v, ridge),
-    ):
-        with pytest.raises(ValueError, match="g must have shape"):
-            operator(beta[:, :-1])
-        with pytest.raises(ValueError, match="scale must be finite, got nan"):
-            operator(scale=math.nan)
-
-
 def test_the_released_deltaformer_takes_off_a_weighted_average():
     rule = RULES["deltaformer"]
     for state, write in zip(states("deltaformer")[1:], writes("deltaformer")[1:], strict=False):
@@ -727,7 +713,7 @@ def test_a_rule_has_a_kind():
 
 
 @pytest.mark.parametrize("name", ["titans", "mesa"])
-def test_what_runs_token_by_token_checks_shapes(name):
+def test_what_runs_token_by_token_checks_all_that_it_takes(name):
     q, k, v, beta = inputs()
     gates = {"beta": beta, "momentum": beta}
     if name == "mesa":
@@ -736,6 +722,8 @@ def test_what_runs_token_by_token_checks_shapes(name):
     for wrong, message in (
         ({"k": k[..., 1:]}, "k must have shape"),
         ({"v": v[:, 1:]}, "v must have shape"),
+        ({"g": beta[:, :-1]}, "g must have shape"),
+        ({"scale": math.nan}, "scale must be finite, got nan"),
     ):
         with pytest.raises(ValueError, match=message):
             getattr(rules, name)(**right | wrong)

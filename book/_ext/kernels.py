@@ -34,11 +34,13 @@ def kernels(source: str) -> list[ast.FunctionDef]:
     return [
         node
         for node in ast.parse(source).body
-        if isinstance(node, ast.FunctionDef)
-        and any(
-            ast.unparse(decorator).startswith("triton.jit") for decorator in node.decorator_list
-        )
+        if isinstance(node, ast.FunctionDef) and any(map(is_jit, node.decorator_list))
     ]
+
+
+def is_jit(decorator: ast.expr) -> bool:
+    """Whether a decorator is @triton.jit, with options or without."""
+    return ast.unparse(decorator).startswith("triton.jit")
 
 
 def entry(file: str, kernel: ast.FunctionDef) -> str:

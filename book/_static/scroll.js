@@ -4,17 +4,19 @@
   const boxes =
     '.bd-article :is(mjx-container[display="true"], .pst-scrollable-table-container, figure)';
   const formulas = ".bd-article span.math"; // the theme cuts them off
+  const scrolls = (box, wide) => {
+    if (wide) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  };
   const reach = () => {
     for (const box of document.querySelectorAll(boxes)) {
-      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
-      else box.removeAttribute("tabindex");
+      scrolls(box, box.scrollWidth > box.clientWidth);
     }
     for (const box of document.querySelectorAll(formulas)) {
-      const formula = box.querySelector("mjx-math");
-      const wider = formula && formula.getBoundingClientRect().width > box.clientWidth + 1;
-      box.style.overflowX = wider && box.clientWidth ? "auto" : "";
-      if (box.style.overflowX) box.tabIndex = 0;
-      else box.removeAttribute("tabindex");
+      const width = box.querySelector("mjx-math")?.getBoundingClientRect().width;
+      const wide = width > box.clientWidth + 1;
+      box.style.overflowX = wide ? "auto" : "";
+      scrolls(box, wide);
     }
   };
   addEventListener("load", async () => {

@@ -34,7 +34,11 @@ def public() -> list[str]:
 def kernels(path: Path) -> list[ast.FunctionDef]:
     """The Triton kernels of a file, with options or without."""
     functions = (n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef))
-    return [f for f in functions if "triton.jit" in ast.unparse(f).partition("def ")[0]]
+    return [f for f in functions if any(map(is_jit, f.decorator_list))]
+
+
+def is_jit(decorator: ast.expr) -> bool:
+    return ast.unparse(decorator).startswith("triton.jit")
 
 
 KERNELS = {

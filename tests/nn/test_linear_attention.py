@@ -54,9 +54,6 @@ def test_bad_input_is_named():
         LinearAttention(24, 5)
     with pytest.raises(ValueError, match=r"x must have shape .* d_model = 24, got \[2, 8, 23\]"):
         layer()(torch.zeros(2, 8, 23))
-
-
-def test_a_kernel_function_is_not_taken_for_its_feature_map():
     kernel_function: Any = Polynomial()
     with pytest.raises(TypeError, match="such as the feature_map of a Polynomial"):
         LinearAttention(8, 2, feature_map=kernel_function)

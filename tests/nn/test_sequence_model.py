@@ -170,6 +170,13 @@ def test_bad_input_is_named():
         net(torch.zeros(1, 5))
     with pytest.raises(TypeError, match=r"mixers must be a sequence, got .*GatedDeltaNet"):
         SequenceModel(11, 24, 3, GatedDeltaNet)  # pyright: ignore[reportArgumentType]
+    layer: Any = LinearAttention(8, 2)
+    with pytest.raises(TypeError, match="such as LinearAttention, got a LinearAttention"):
+        SequenceModel(7, 8, 2, [layer])
+    with pytest.raises(ValueError, match="d_model must be at least 1, got 0"):
+        SequenceModel(7, 0, 2, [])
+    with pytest.raises(ValueError, match="n_heads must be at least 1, got 0"):
+        SequenceModel(7, 8, 0, [])
     with pytest.raises(ValueError, match="vocab_size must be at least 1, got 0"):
         SequenceModel(0, 24, 3, [])
     with pytest.raises(ValueError, match="state must have one entry a block, 4, got 2"):
@@ -178,16 +185,3 @@ def test_bad_input_is_named():
 
 def test_the_head_is_tied_unless_it_is_asked_not_to_be():
     assert SequenceModel(7, 8, 2, [LinearAttention]).head is None
-
-
-def test_a_layer_is_not_taken_for_what_makes_one():
-    layer: Any = LinearAttention(8, 2)
-    with pytest.raises(TypeError, match="such as LinearAttention, got a LinearAttention"):
-        SequenceModel(7, 8, 2, [layer])
-
-
-def test_sizes_are_checked_also_without_layers():
-    with pytest.raises(ValueError, match="d_model must be at least 1, got 0"):
-        SequenceModel(7, 0, 2, [])
-    with pytest.raises(ValueError, match="n_heads must be at least 1, got 0"):
-        SequenceModel(7, 8, 0, [])

@@ -55,7 +55,7 @@ class LinearAttention(Mixer):
         super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
         if isinstance(feature_map, Similarity):
             raise TypeError(
-                f"feature_map must be a function of one tensor, such as the feature_map of a "
+                "feature_map must be a function of one tensor, such as the feature_map of a "
                 f"{type(feature_map).__name__}, got the kernel function itself"
             )
         self.feature_map = feature_map
