@@ -11,6 +11,11 @@ import torch
 from torch import Tensor
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# Asked once, here: in torch 2.11 no compiled graph can ask.
+AUTOCAST = {
+    device: torch.amp.is_autocast_available(device)
+    for device in ("cpu", "cuda", "xpu", "mps", "meta")
+}
 
 
 def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -19,7 +24,7 @@ def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
     if not isinstance(first, Tensor):
         return tensors
     device = first.device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    if not AUTOCAST.get(device, True) or not torch.is_autocast_enabled(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(
@@ -30,7 +35,7 @@ def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
 def without_autocast(q: Tensor) -> AbstractContextManager:
     """A context in which products keep the dtype of their operands."""
     device = q.device.type
-    if not torch.amp.is_autocast_available(device):
+    if not AUTOCAST.get(device, True):
         return nullcontext()
     return torch.autocast(device, enabled=False)
 
