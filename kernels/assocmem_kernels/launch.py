@@ -98,18 +98,31 @@ EXCEPTIONS = {
     ("sm_89", "delta_backward_kernel", "float32"): (16, 16, 4, 1),
     ("sm_89", "delta_backward_kernel", "float32, head"): (16, 16, 4, 1),
     ("sm_89", "recall_kernel", "float32"): (32, 16, 8, 2),
-    ("sm_90", "forward_kernel", "half"): (32, 64, 8, 2),
+    ("sm_90", "forward_kernel", "half"): (32, 64, 4, 3),
+    ("sm_90", "forward_kernel", "half, head"): (32, 64, 4, 3),
     ("sm_90", "forward_kernel", "half, channel"): (16, 64, 4, 2),
     ("sm_90", "forward_kernel", "float32, channel"): (16, 16, 8, 2),
+    ("sm_90", "states_kernel", "half"): (32, 64, 2, 2),
+    ("sm_90", "states_kernel", "half, channel"): (16, 64, 4, 2),
+    ("sm_90", "backward_kernel", "half"): (32, 64, 4, 3),
+    ("sm_90", "backward_kernel", "half, head"): (32, 16, 2, 3),
     ("sm_90", "backward_kernel", "float32"): (16, 16, 8, 3),
     ("sm_90", "delta_forward_kernel", "half"): (32, 64, 4, 3),
-    ("sm_90", "delta_forward_kernel", "half, head"): (32, 32, 4, 2),
     ("sm_90", "delta_forward_kernel", "half, channel"): (16, 64, 4, 2),
-    ("sm_90", "delta_backward_kernel", "half"): (32, 32, 4, 1),
-    ("sm_90", "delta_backward_kernel", "half, head"): (32, 32, 8, 1),
+    ("sm_90", "delta_states_kernel", "half"): (32, 64, 4, 3),
+    ("sm_90", "delta_states_kernel", "half, head"): (32, 64, 4, 2),
+    ("sm_90", "delta_states_backward_kernel", "half"): (32, 64, 4, 3),
+    ("sm_90", "delta_states_backward_kernel", "half, head"): (32, 64, 4, 2),
+    ("sm_90", "delta_backward_kernel", "half"): (32, 32, 4, 3),
     ("sm_90", "delta_backward_kernel", "float32, head"): (16, 16, 4, 1),
+    ("sm_90", "erase_triangles_kernel", "half"): (32, 16, 2, 1),
+    ("sm_90", "recall_kernel", "half"): (64, 128, 4, 2),
+    ("sm_90", "correct_kernel", "half"): (32, 128, 4, 1),
     ("sm_90", "correct_kernel", "float32"): (16, 32, 8, 2),
-    ("sm_90", "erase_key_gradient_kernel", "half"): (64, 64, 8, 2),
+    ("sm_90", "collect_kernel", "half"): (128, 128, 8, 2),
+    ("sm_90", "correct_backward_kernel", "half"): (32, 128, 4, 1),
+    ("sm_90", "erase_key_gradient_kernel", "half"): (64, 128, 4, 2),
+    ("sm_90", "key_gradient_kernel", "half"): (128, 128, 8, 2),
     ("sm_100", "forward_kernel", "half"): (32, 64, 8, 2),
     ("sm_100", "forward_kernel", "half, channel"): (16, 64, 4, 2),
     ("sm_100", "states_kernel", "half"): (16, 32, 8, 2),
@@ -152,7 +165,6 @@ EXCEPTIONS = {
 # cores that read it by themselves (its pull request 10537), where nothing else is stored between
 # the two, as in these kernels. What is not pipelined has it.
 UNFENCED = (
-    "forward_kernel",
     "states_kernel",
     "recall_kernel",
     "collect_kernel",
@@ -177,7 +189,7 @@ def config(kernel: str, arch: str, dtype: torch.dtype, gate: int) -> Config:
     base = "float32" if dtype == torch.float32 else "half"
     listed = _listed(kernel, arch, base, gate)
     affected = kernel in UNFENCED and arch in ("sm_90", "sm_100") and base == "half"
-    if affected and not fenced(triton.__version__):
+    if affected and listed.num_warps >= 4 and not fenced(triton.__version__):
         return replace(listed, num_stages=1)
     return listed
 

@@ -73,6 +73,8 @@ def forward_kernel(
         lost = poison(X)
         O += dot(scores.to(X.dtype), tl.where(lost == 0.0, X, 0.0))
         store(o, row, ok, col_v, V, (O + tl.cumsum(lost.to(tl.float32), 0)) * scale)
+        # Computed, though it is X: Triton before 3.7.1 fences what registers store (`launch.py`).
+        X += lost
         if GATE == 1:
             X = (X * ρ[:, None]).to(X.dtype)
         S += dot(tl.trans(Kc), X)

@@ -528,6 +528,13 @@ def extract_bits(threads, kind, d, a, start, length):
     threads.write(d, "b32", value)
 
 
+@operation(r"bfe\.u64")
+def extract_wide_bits(threads, d, a, start, length):
+    start, length = (threads.read(y, "u32").astype(np.uint64) for y in (start, length))
+    below = (np.uint64(1) << length) - np.uint64(1)
+    threads.write(d, "b64", threads.read(a, "u64") >> start & below)
+
+
 @operation(r"prmt\.b32")
 def permute_bytes(threads, d, a, b, selector):
     both = threads.read(a, "u32") | threads.read(b, "u32").astype(np.uint64) << np.uint64(32)
