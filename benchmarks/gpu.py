@@ -62,7 +62,7 @@ RESULTS = Path(__file__).parent / "results"
 SLOW = 200  # milliseconds from which on one call is all that is timed
 CALLS = 5  # at least, below that
 SHORT = 1  # milliseconds below which the launches may take longer than the kernels
-PREPARED = 0.45  # of all the time is for tests and first calls: not enough for all of fla's
+PREPARED = 0.5  # of all the time is for tests and first calls: not enough for all of fla's
 PATIENCE = 120  # seconds after which a row is taken to hang
 CONTEXT: Any = multiprocessing.get_context("spawn")  # as CUDA does not survive a fork
 
