@@ -68,14 +68,15 @@ notebooks: $(READY) ## Run every notebook as on Colab, and compare its outputs w
 	JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(PYTEST) --dist loadfile -p tests.book.nbval_policy \
 	    --nbval --nbval-cell-timeout=120 $(ELSEWHERE)/notebooks
 
-colab-versions: ## Run notebooks and compile kernels with the versions that Colab has, which are large
-	$(SAY) 'Every notebook and kernel: with Colab’s torch, Triton, NumPy and IPython'
+colab-versions: ## Run notebooks, compile kernels and operators with Colab’s versions, which are large
+	$(SAY) 'Every notebook and kernel, and compiled operators: with Colab’s torch, Triton, NumPy and IPython'
 	test -x $(COLAB)/bin/python || $(PYTHON) -m venv $(COLAB)
 	$(COLAB)/bin/python -m pip install --disable-pip-version-check -r colab/requirements.txt
 	$(COLAB)/bin/python -m tests.colab.elsewhere $(ELSEWHERE)
 	$(ONE_THREAD) JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(COLAB)/bin/jupyter-execute \
 	    --timeout=120 $(ELSEWHERE)/notebooks/*/*.ipynb
 	$(ONE_THREAD) PYTHONPATH=src:kernels $(COLAB)/bin/python -m pytest -q $(AHEAD_OF_TIME)
+	$(ONE_THREAD) PYTHONPATH=src:kernels $(COLAB)/bin/python -m pytest -q -k compile tests/ops tests/nn
 
 site: $(READY) ## Build the site strictly: a warning is an error
 	$(SAY) 'The site, strictly: a warning is an error'
