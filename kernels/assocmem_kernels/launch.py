@@ -104,7 +104,6 @@ EXCEPTIONS = {
     ("sm_90", "forward_kernel", "float32"): (16, 16, 8, 1),
     ("sm_90", "forward_kernel", "float32, channel"): (16, 16, 8, 2),
     ("sm_90", "states_kernel", "half"): (32, 64, 2, 2),
-    ("sm_90", "states_kernel", "half, channel"): (16, 64, 4, 2),
     ("sm_90", "backward_kernel", "half"): (32, 64, 4, 3),
     ("sm_90", "backward_kernel", "half, head"): (32, 16, 2, 3),
     ("sm_90", "backward_kernel", "float32"): (16, 16, 8, 3),

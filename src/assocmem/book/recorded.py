@@ -85,10 +85,14 @@ def read(name: str) -> dict[str, Any]:
 
 
 def store_gpu(result: dict[str, Any]) -> None:
-    """Write what `make gpu` has measured to `results/gpu_<device>.json`, without single samples."""
+    """Write what `make gpu` has measured to `results/gpu_<device>.json`.
+
+    Without single samples, and without the rows for which no time was left.
+    """
     rows = [
         {name: _without_samples(x) if isinstance(x, dict) else x for name, x in row.items()}
         for row in result["rows"]
+        if "skipped" not in row
     ]
     _write(gpu_name(result["gpu"]), {**result, "rows": rows})
 
