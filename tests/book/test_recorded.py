@@ -58,6 +58,7 @@ def test_times_on_a_gpu_come_back_by_implementation(tmp_path, monkeypatch):
     rows = [
         {**row, "implementation": "assocmem", "forward": time},
         {**row, "implementation": "fla", "failed": "why"},
+        {**row, "implementation": "torch", "skipped": "no time was left"},
         {**row, "implementation": "assocmem", "T": 8192, "forward": {"ms": 9.0}},
     ]
     asked = ("NVIDIA H200", "delta_rule", "head")
@@ -65,7 +66,9 @@ def test_times_on_a_gpu_come_back_by_implementation(tmp_path, monkeypatch):
     recorded.store_gpu({"gpu": "NVIDIA H200", "rows": rows})
     assert recorded.gpu_times(*asked, B=8, T=4096) == {"assocmem": 1.5}
     assert recorded.gpu_times("NVIDIA H100", *asked[1:], B=8, T=4096) == {}
-    assert recorded.read("gpu_nvidia_h200")["rows"][0]["forward"] == {"ms": 1.5}
+    stored = recorded.read("gpu_nvidia_h200")["rows"]
+    assert stored[0]["forward"] == {"ms": 1.5}
+    assert [x["implementation"] for x in stored] == ["assocmem", "fla", "assocmem"]
 
 
 def test_a_machine_without_proc_says_its_processor(monkeypatch):
