@@ -51,6 +51,9 @@ def test_without_a_fence_no_copy_is_pipelined(monkeypatch):
     assert {case.kernel for case in changed} == set(launch.UNFENCED)
     assert {(case.arch, case.dtype) for case in changed} == {("sm_90", "bf16"), ("sm_100", "bf16")}
     assert {now[case] for case in changed} == {1}
+    # Two warps do without wgmma.
+    pipelined = launch.config("states_kernel", "sm_90", torch.bfloat16, 0)
+    assert (pipelined.num_warps, pipelined.num_stages) == (2, 2)
 
 
 @pytest.mark.parametrize(
