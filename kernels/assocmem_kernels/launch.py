@@ -76,6 +76,8 @@ TABLE = {
     "channel_scores_kernel": ((16, 16, 4, 1),) * 2 + ((16, 16, 8, 1),) * 2,
     "channel_scores_backward_kernel": ((16, 16, 4, 1),) * 2 + ((16, 16, 8, 1),) * 2,
 }
+# Of sm_90 in half precision, without a decay a channel: the fastest that an H200 was given, with
+# heads of 128. All others are chosen by what the compiler says of them.
 EXCEPTIONS = {
     ("sm_80", "forward_kernel", "float32, channel"): (16, 16, 8, 2),
     ("sm_80", "delta_forward_kernel", "half"): (32, 32, 8, 2),
@@ -99,7 +101,6 @@ EXCEPTIONS = {
     ("sm_89", "delta_backward_kernel", "float32, head"): (16, 16, 4, 1),
     ("sm_89", "recall_kernel", "float32"): (32, 16, 8, 2),
     ("sm_90", "forward_kernel", "half"): (32, 64, 4, 3),
-    ("sm_90", "forward_kernel", "half, head"): (32, 64, 4, 3),
     ("sm_90", "forward_kernel", "half, channel"): (16, 64, 4, 2),
     ("sm_90", "forward_kernel", "float32"): (16, 16, 8, 1),
     ("sm_90", "forward_kernel", "float32, channel"): (16, 16, 8, 2),

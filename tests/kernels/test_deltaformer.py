@@ -22,6 +22,9 @@ pytest.importorskip("triton", reason="triton is missing")
 from assocmem_kernels import deltaformer as kernels
 
 BOUND = 2e-6
+# How many times torch's own error is allowed, in half precision and for the worst keys. A GPU sums
+# in another order: an H200 measures up to 2.02 and 2.9 times.
+IN_HALF, AT_WORST = (2, 2) if DEVICE == "cpu" else (2.5, 4)
 every_erase = pytest.mark.parametrize("erase", ERASE)
 
 
@@ -66,8 +69,7 @@ def test_the_worst_keys(erase, keys, beta):
 
     own, _ = worst(with_gradients(recurrent, inputs, torch.float32, erase=erase), expected)
     error, what = worst(with_gradients(deltaformer, inputs, torch.float32, erase=erase), expected)
-    # On an H200 the gradient of β is off by 2.9 times as much, in the interpreter by less than 2.
-    assert error <= max(BOUND, (2 if DEVICE == "cpu" else 4) * own), what
+    assert error <= max(BOUND, AT_WORST * own), what
 
 
 def torch_in_half(q, k, v, beta, w, erase: str) -> Tensor:
@@ -86,10 +88,7 @@ def torch_in_half(q, k, v, beta, w, erase: str) -> Tensor:
 
 
 def assert_as_exact_as_torch(erase: str, dtype: torch.dtype, T: int, K: int, V: int) -> None:
-    """Inputs rounded to a dtype give errors of at most 2.5 times those of torch in that dtype.
-
-    An H200 measures up to 2.02 times, for gradients beside torch's output.
-    """
+    """Inputs rounded to a dtype give errors of at most `IN_HALF` times torch's in that dtype."""
     q, k, v, beta, w = arguments(1, T, K, V, erase)
     q, k, v, w = (x.to(dtype) for x in (q, k, v, w))
     wide = [x.double() for x in (q, k, v, beta, w)]
@@ -101,7 +100,7 @@ def assert_as_exact_as_torch(erase: str, dtype: torch.dtype, T: int, K: int, V: 
     got = [o.detach(), *torch.autograd.grad(o, leaves, do.to(dtype))]
     own = relative_error(torch_in_half(q, k, v, beta, w, erase).detach(), expected[0])
     for what, x, y in zip(NAMES, got, expected, strict=True):
-        assert relative_error(x, y) <= 2.5 * own, what
+        assert relative_error(x, y) <= IN_HALF * own, what
 
 
 @every_erase

@@ -82,10 +82,14 @@ def test_scans_in_bfloat16_are_as_exact_as_torch(name, gate, monkeypatch):
     assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 36, 1, 32, 16, gate), torch.bfloat16)
 
 
-@pytest.mark.parametrize(("name", "gate"), [("linear", "none"), ("delta", "head")])
-def test_scans_by_warp_groups_are_as_exact_as_torch(name, gate, monkeypatch, instructions):
+# At 36 tokens the gradient of g is a small difference for linear attention, and rounding counts.
+@pytest.mark.parametrize(
+    ("name", "gate", "T"), [("linear", "none", 36), ("linear", "head", 68), ("delta", "head", 36)]
+)
+def test_scans_by_warp_groups_are_as_exact_as_torch(name, gate, T, monkeypatch, instructions):
     emulate(monkeypatch, architecture=90)
-    assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 36, 1, 128, 128, gate), torch.bfloat16)
+    inputs = OPERATORS[name].inputs(1, T, 1, 128, 128, gate)
+    assert_as_exact_as_torch(name, inputs, torch.bfloat16)
     assert instructions["wgmma"] > 0
 
 

@@ -63,15 +63,25 @@ def test_the_version_with_the_fence(version, there):
     assert launch.fenced(version) == there
 
 
-# Bytes that may spill. On Turing "auto" takes the chunk form in torch: these kernels only have to
-# run. On Hopper an H200 has run these launches against others that spill less, and they are faster.
-MAY_SPILL = {"sm_75": 32, "sm_90": 264}
+# Bytes that spill on Hopper in half precision, in launches that an H200 runs faster than others.
+FASTER_THOUGH_SPILLING = {
+    "forward_kernel": 56, "states_kernel": 32, "backward_kernel": 264, "delta_forward_kernel": 80,
+    "delta_backward_kernel": 176, "key_gradient_kernel": 8,
+}  # fmt: skip
+
+
+def may_spill(row: dict) -> int:
+    """Bytes of a row."""
+    if row["arch"] == "sm_75":  # takes the chunk form in torch; its kernels only have to run
+        return 32
+    on_hopper = (row["arch"], row["dtype"]) == ("sm_90", "bf16")
+    return FASTER_THOUGH_SPILLING.get(row["kernel"], 0) if on_hopper else 0
 
 
 def test_nothing_exceeds_its_device():
     for row in STORED["rows"]:
         assert row["shared"] <= row["limit"], row
-        assert row["spilled"] <= MAY_SPILL.get(row["arch"], 0), row
+        assert row["spilled"] <= may_spill(row), row
 
 
 @pytest.mark.parametrize("arch", launch.ARCHITECTURES)

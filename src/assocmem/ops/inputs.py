@@ -12,10 +12,11 @@ from torch import Tensor
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Asked once, here: in torch 2.11 no compiled graph can ask.
-AUTOCAST = {
-    device: torch.amp.is_autocast_available(device)
+NO_AUTOCAST = frozenset(
+    device
     for device in ("cpu", "cuda", "xpu", "mps", "meta")
-}
+    if not torch.amp.is_autocast_available(device)
+)
 
 
 def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -24,7 +25,7 @@ def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
     if not isinstance(first, Tensor):
         return tensors
     device = first.device.type
-    if not AUTOCAST.get(device, True) or not torch.is_autocast_enabled(device):
+    if device in NO_AUTOCAST or not torch.is_autocast_enabled(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(
@@ -35,7 +36,7 @@ def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
 def without_autocast(q: Tensor) -> AbstractContextManager:
     """A context in which products keep the dtype of their operands."""
     device = q.device.type
-    if not AUTOCAST.get(device, True):
+    if device in NO_AUTOCAST:
         return nullcontext()
     return torch.autocast(device, enabled=False)
 
