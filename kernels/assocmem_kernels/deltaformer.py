@@ -133,7 +133,8 @@ def deltaformer(
     w, k, v, beta = (x.contiguous() for x in (w, k, v, beta))
     (B, T, H, K), V, before = w.shape, v.shape[-1], past.shape[1]
     code = CODES[erase]
-    u = torch.cat((past, torch.empty_like(v)), 1)
+    u = v.new_empty(B, before + T, H, V)
+    u[:, :before] = past
     y = torch.empty(v.shape, dtype=torch.float32, device=v.device)
     L = torch.zeros(beta.shape, dtype=torch.float32, device=v.device)
     recall, correct = (configuration(x, w, V) for x in (recall_kernel, correct_kernel))
@@ -149,7 +150,7 @@ def deltaformer(
             H, K, V, correct.C, padded(K), correct.BV, code,
             num_warps=correct.num_warps, num_stages=correct.num_stages,
         )  # fmt: skip
-    return u[:, before:].clone(), y, L
+    return u[:, before:].clone() if before else u, y, L
 
 
 @deltaformer.register_fake
@@ -171,8 +172,9 @@ def deltaformer_backward(
     dpast, dv = G[:, :before], G[:, before:]
     dbeta = -(dv * y).sum(-1)
     # Of the rounded B, as −⟨B, u⟩ is: in a saturated row of the softmax the two cancel.
-    delta = (B.float() * y).sum(-1)
-    dw, dk = score_gradients(w, k, torch.cat((past, u), 1), B, L, delta, scale, code)
+    delta = (B * y).sum(-1)
+    u_of_all = torch.cat((past, u), 1) if before else u
+    dw, dk = score_gradients(w, k, u_of_all, B, L, delta, scale, code)
     dv, dpast = (x.to(u.dtype, copy=True) for x in (dv, dpast))
     return dw, dk, dv, dbeta.to(beta.dtype), dpast
 

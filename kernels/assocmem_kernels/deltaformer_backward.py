@@ -151,7 +151,8 @@ def write_gradient(
 ) -> tuple[Tensor, Tensor]:
     """G of all S tokens in float32, `[B, S, H, V]`, which is dpast of the earlier ones; and B."""
     (n, T, H, K), V, before = w.shape, du.shape[-1], past.shape[1]
-    G = torch.cat((torch.zeros_like(past), du), 1).float()
+    G = torch.empty(n, before + T, H, V, dtype=torch.float32, device=du.device)
+    G[:, :before], G[:, before:] = 0.0, du
     B = torch.empty(du.shape, dtype=past.dtype, device=du.device)
     collect = configuration(collect_kernel, w, V)
     correct = configuration(correct_backward_kernel, w, V)

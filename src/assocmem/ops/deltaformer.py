@@ -213,9 +213,13 @@ def write_and_read(
             o, u = one_token(q, w, k, v, beta, past, erase, scale)
             return o.to(v.dtype), torch.cat((past, u), 1)
         u = corrections(form, w, k, v, beta, past, erase, scale)
-        u = torch.cat((past, u.to(past)), 1)
-        reader = "recurrent" if form == "recurrent" else "chunk"
-        return attend(q, k, u.to(v.dtype), None, scale, reader), u
+        o = read(form, q, k, torch.cat((past.to(v.dtype), u.to(v.dtype)), 1), scale)
+        return o, torch.cat((past, u.to(past)), 1)
+
+
+def read(form: str, q: Tensor, k: Tensor, u: Tensor, scale: float) -> Tensor:
+    """O of the last T of S tokens from the corrections of all, in the dtype of u."""
+    return attend(q, k, u, None, scale, "recurrent" if form == "recurrent" else "chunk")
 
 
 def corrections(
@@ -305,8 +309,12 @@ def deltaformer(
     inputs.check_cu_seqlens(cu_seqlens, q)
 
     factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    form = choose(backend, q)
 
-    def read(*tokens: Tensor) -> Tensor:
-        return write_and_read(*tokens, past=None, erase=erase, scale=factor, backend=backend)[0]
+    def of_sequence(q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+        with inputs.without_autocast(q):
+            past = v[:, :0].to(inputs.state_dtype(v))
+            u = corrections(form, w, k, v, beta, past, erase, factor)
+            return read(form, q, k, u.to(v.dtype), factor)
 
-    return over_sequences(read, (q, w, k, v, beta), cu_seqlens)
+    return over_sequences(of_sequence, (q, w, k, v, beta), cu_seqlens)
