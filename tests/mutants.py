@@ -53,6 +53,7 @@ SOFTMAX_ATTENTION = "src/assocmem/ops/softmax_attention.py"
 DELTAFORMER = "src/assocmem/ops/deltaformer.py"
 ERASE = "src/assocmem/ops/erase.py"
 DELTA_KERNEL = "kernels/assocmem_kernels/delta_rule.py"
+INVERSE_KERNEL = "kernels/assocmem_kernels/inverse.py"
 CHANNEL_SCORES = "kernels/assocmem_kernels/channel_scores.py"
 PIECES = "kernels/assocmem_kernels/pieces.py"
 KERNEL_DECAY = "kernels/assocmem_kernels/decay.py"
@@ -72,6 +73,7 @@ DELTA_TEST = "tests/ops/test_scans.py -k delta"
 WORST_KEYS = "tests/ops/test_delta_rule.py"
 KERNEL_TEST = "tests/kernels/test_scans.py -k linear"
 DELTA_KERNEL_TEST = "tests/kernels/test_scans.py -k delta"
+INVERSE_KERNEL_TEST = "tests/kernels/test_inverse.py"
 DELTAFORMER_KERNEL_TEST = "tests/kernels/test_deltaformer.py"
 PIECES_TEST = "tests/kernels/test_pieces.py"
 INTEGERS_TEST = "tests/kernels/test_integers.py"
@@ -475,10 +477,38 @@ MUTANTS = (
     ),
     Mutant(
         "the kernel merges blocks of the inverse with the wrong sign",
-        DELTA_KERNEL,
-        "X -= dot(dot(X,",
-        "X += dot(dot(X,",
-        ("tests/kernels/test_delta_rule.py", f"{INTEGERS_TEST} -k delta"),
+        INVERSE_KERNEL,
+        "T -= exact_product(exact",
+        "T += exact_product(exact",
+        (INVERSE_KERNEL_TEST, f"{INTEGERS_TEST} -k delta"),
+    ),
+    Mutant(
+        "the inverse is of float16 in one part",
+        INVERSE_KERNEL,
+        "    Y += dot(A_2, B_1)\n",
+        "",
+        (INVERSE_KERNEL_TEST,),
+    ),
+    Mutant(
+        "the inverse is of bfloat16 in two parts",
+        INVERSE_KERNEL,
+        "        Y += dot(A_1, part(B, dtype)[0])\n",
+        "",
+        ("tests/kernels/test_ptx.py -k inverse",),
+    ),
+    Mutant(
+        "parts of what float16 does not hold are infinite",
+        INVERSE_KERNEL,
+        "tl.clamp(X, -65504.0, 65504.0).to(dtype)",
+        "X.to(dtype)",
+        (INVERSE_KERNEL_TEST,),
+    ),
+    Mutant(
+        "an entry that float16 does not hold is left out of the inverse, and nobody is told",
+        INVERSE_KERNEL,
+        "C, dtype) + lost",
+        "C, dtype)",
+        (INVERSE_KERNEL_TEST,),
     ),
     Mutant(
         "the kernel's gradient of the keys' own scores has the wrong sign",

@@ -38,37 +38,10 @@ from assocmem_kernels.decay import (
     since_start,
     until_end,
 )
+from assocmem_kernels.inverse import unit_lower_inverse
 from assocmem_kernels.pieces import Pieces, cut
 from assocmem_kernels.step import step
 from assocmem_kernels.tiles import beyond, dot, load, padded, poison, store, times, times_sum
-
-
-@triton.jit
-def unit_lower_inverse(L, C: tl.constexpr):
-    """(I + L)⁻¹ of a strictly lower triangular L `[C, C]`, C of 16, 32 or 64, in L's dtype.
-
-    By substitution in all diagonal blocks of 16 at once; then neighbouring blocks are merged, twice
-    as large each time: below the diagonal T₂₁ = −T₂₂ L₂₁ T₁₁. A series in powers of L would lose
-    all digits where keys are similar.
-    """
-    B: tl.constexpr = C // 16
-    r, i = tl.arange(0, C), tl.arange(0, 16)
-    row, col = r[:, None], r[None, :]
-    # The diagonal blocks [B, 16, 16]: of the B groups of columns a row keeps its own.
-    own = tl.where(row // 16 == col // 16, L, 0.0)
-    L_own = tl.reshape(tl.sum(tl.reshape(own, (C, B, 16)), 1), (B, 16, 16))
-    T = tl.where((i[:, None] == i[None, :])[None, :, :], 1.0, 0.0) + tl.zeros_like(L_own)
-    for j in range(0, 15):
-        pivot = tl.sum(tl.where((i == j)[None, :, None], T, 0.0), 1)
-        factor = tl.sum(tl.where((i == j)[None, None, :], L_own, 0.0), 2)
-        T -= factor[:, :, None] * pivot[:, None, :]
-    spread = tl.reshape(T, (C, 1, 16)) + tl.zeros((C, B, 16), T.dtype)
-    X = tl.where(row // 16 == col // 16, tl.reshape(spread, (C, C)), 0.0)
-    for level in tl.static_range(0, C // 32):
-        below = row // (32 << level) == col // (32 << level)
-        below &= row // (16 << level) > col // (16 << level)
-        X -= dot(dot(X, tl.where(below, L, 0.0)), X)
-    return X
 
 
 @triton.jit
@@ -174,7 +147,7 @@ def triangles_kernel(
     L *= tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
     # A NaN or infinity is left out here: it comes back with the right-hand side.
     L = tl.where(before & (poison(L) == 0.0), L, 0.0)
-    store(inverse, row, ok, r, C, unit_lower_inverse(L, C))
+    store(inverse, row, ok, r, C, unit_lower_inverse(L, C, q.dtype.element_ty))
 
 
 @triton.jit

@@ -23,7 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
-from assocmem_kernels.delta_rule import unit_lower_inverse
+from assocmem_kernels.inverse import unit_lower_inverse
 from assocmem_kernels.tiles import dot, load, padded, poison, store, times
 
 CODES = {"softmax": 0, "linear": 1, "relu": 2}
@@ -98,7 +98,8 @@ def erase_triangles_kernel(
     store(triangles, row_c, r < C, r, C, P)
     D = P * tl.load(beta + row, mask=ok, other=0.0).to(tl.float32)[:, None]
     # A NaN or infinity is left out here: it comes back with the right-hand side.
-    store(inverses, row_c, r < C, r, C, unit_lower_inverse(tl.where(poison(D) == 0.0, D, 0.0), C))
+    D = tl.where(poison(D) == 0.0, D, 0.0)
+    store(inverses, row_c, r < C, r, C, unit_lower_inverse(D, C, w.dtype.element_ty))
 
 
 def configuration(kernel, w: Tensor, V: int) -> launch.Config:

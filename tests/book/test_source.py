@@ -39,7 +39,7 @@ def test_what_a_page_shows_is_in_the_file(chapter: Chapter) -> None:
 def test_chapter_6_shows_its_kernels() -> None:
     (chapter,) = (c for c in CHAPTERS if c.name == "06_gpu_scans")
     code = "\n".join(code for _, code in shown(chapter))
-    for kernel in ("forward_kernel", "unit_lower_inverse", "delta_forward_kernel"):
+    for kernel in ("forward_kernel", "by_blocks", "delta_forward_kernel"):
         assert f"@triton.jit\ndef {kernel}(" in code
 
 

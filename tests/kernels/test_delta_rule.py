@@ -15,8 +15,6 @@ from tests.ops.operators import DELTA, worst
 from tests.ops.reference import relative_error
 
 triton = pytest.importorskip("triton", reason="triton is missing")
-import triton.language as tl  # noqa: E402
-from assocmem_kernels import delta_rule as kernels  # noqa: E402
 
 
 @pytest.mark.parametrize("keys", KEYS[1:])  # random ones: `test_scans.py`
@@ -107,24 +105,3 @@ def test_an_overflow_does_not_reach_earlier_tokens(gate, dtype, size, overflows)
     o, _ = ops.delta_rule(*inputs, None if g is None else g.to(DEVICE), backend="triton")
     assert o[:, :overflows].isfinite().all()
     assert not o[:, overflows + 1 :].isfinite().any()
-
-
-@triton.jit
-def inverse_of(L, inverse, C: tl.constexpr):
-    p = tl.arange(0, C)[:, None] * C + tl.arange(0, C)[None, :]
-    tl.store(inverse + p, kernels.unit_lower_inverse(tl.load(L + p), C))
-
-
-@pytest.mark.parametrize("C", [16, 32, 64])
-@pytest.mark.parametrize("keys", KEYS)
-def test_inverse_by_blocks(C, keys):
-    """A series in powers of L would be off by 1e7 for identical keys and β = 2."""
-    inputs = delta_inputs(1, C, 1, 128, 16, "none", keys=keys, beta=(1.9, 2.0))
-    assert inputs.beta is not None
-    k = F.normalize(inputs.k[0, :, 0].double(), dim=-1)
-    L = (inputs.beta[0] * (k @ k.mT)).tril(-1).float().to(DEVICE)
-    inverse = torch.empty_like(L)
-    inverse_of[(1,)](L, inverse, C)
-    expected = torch.linalg.inv(torch.eye(C).double() + L.cpu().double())
-    assert relative_error(inverse.cpu(), expected) <= 4e-6
-    assert torch.equal(inverse.cpu().triu(1), torch.zeros(C, C))

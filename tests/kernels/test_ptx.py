@@ -26,9 +26,11 @@ from tests.kernels import ptx  # noqa: E402
 from tests.kernels import test_deltaformer as deltaformer  # noqa: E402
 from tests.kernels.ptx import Emulated, Fault  # noqa: E402
 from tests.kernels.test_delta_rule import mirrored  # noqa: E402
+from tests.kernels.test_inverse import expected, inverse, inverse_kernel, system  # noqa: E402
 from tests.kernels.test_scans import assert_as_exact_as_torch, run  # noqa: E402
-from tests.ops.inputs import GATES  # noqa: E402
+from tests.ops.inputs import GATES, KEYS  # noqa: E402
 from tests.ops.operators import OPERATORS, worst  # noqa: E402
+from tests.ops.reference import relative_error  # noqa: E402
 from tests.ops.test_deltaformer import definition, with_gradients  # noqa: E402
 from tests.ops.test_deltaformer import worst as worst_of_deltaformer  # noqa: E402
 
@@ -91,6 +93,16 @@ def test_scans_by_warp_groups_are_as_exact_as_torch(name, gate, T, monkeypatch, 
     inputs = OPERATORS[name].inputs(1, T, 1, 128, 128, gate)
     assert_as_exact_as_torch(name, inputs, torch.bfloat16)
     assert instructions["wgmma"] > 0
+
+
+@pytest.mark.parametrize(("C", "scale"), [(16, 1), (32, 1), (64, 1), (32, 4)])
+@pytest.mark.parametrize("keys", KEYS)
+def test_inverse_in_bfloat16(C, scale, keys):
+    """With the range of float32: four times as large, entries of the inverse reach 1e26."""
+    L = scale * system(C, keys).float()
+    got = inverse(L, torch.bfloat16, Emulated(inverse_kernel))
+    assert relative_error(got, expected(L)) <= 4e-6
+    assert torch.equal(got.triu(1), torch.zeros_like(L))
 
 
 def test_bfloat16_does_not_make_a_memory_grow(monkeypatch):
