@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_report.py benchmarks/results/gpu_*.json     # tables, in Markdown
     python benchmarks/gpu_report.py FILE --figure gpu.svg             # time over length, drawn
-    python benchmarks/gpu_report.py FILE --store                      # and kept for chapter 6
+    python benchmarks/gpu_report.py FILE --store      # and kept for chapter 6 and the README
 
 Files of one device are read together; of a row that stands in several, the one that was measured
 last counts. What was not measured stays empty, and what is wrong is never compared.
@@ -19,6 +19,8 @@ from typing import Any
 
 from assocmem.book import recorded
 
+README = Path(__file__).parents[1] / "README.md"
+DECAYS = {"none": "none", "head": "a head", "channel": "a channel"}
 WRONG = 0.05  # relative error of an output or gradient that no rounding to bfloat16 explains
 PASSES = ("forward", "forward+backward")
 SHAPE = ("B", "T", "H", "D")
@@ -114,6 +116,42 @@ def table(rows: list[Row], at: tuple[int, ...]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def readme_table(rows: list[Row]) -> str:
+    """Our times at the published shape, and in brackets how many times as long fla takes."""
+    there = sound(rows)
+    gated = {row["operator"] for row in rows if row["gate"] != "none"}
+    lines = ["| operator | decay | forward | forward and backward |", "|---|---|---:|---:|"]
+    for operator in ("linear_attention", "delta_rule", "deltaformer"):
+        for gate, decay in DECAYS.items():
+            at = (operator, gate, *PUBLISHED)
+            if own := there.get((*at, "assocmem")):
+                peer, decay = there.get((*at, "fla"), {}), decay if operator in gated else "–"
+                lines.append(f"| `{operator}` | {decay} | {compared(own, peer)} |")
+    if own := there.get(("softmax_attention", "none", *PUBLISHED, "torch")):
+        times = " | ".join(f"{own[what]['ms']:.2f}" for what in PASSES)
+        lines.append(f"| PyTorch's softmax attention | – | {times} |")
+    return "\n".join(lines)
+
+
+def compared(own: Row, peer: Row) -> str:
+    """Cells with our times, and how many times as long a peer takes, where it does it at all."""
+    return " | ".join(
+        f"{own[what]['ms']:.2f} ({ratio_of(own, peer, what)})" if what in own else ""
+        for what in PASSES
+    )
+
+
+def ratio_of(own: Row, peer: Row, what: str) -> str:
+    """How many times our time a peer takes for a pass; a dash where it was not measured."""
+    return f"{peer[what]['ms'] / own[what]['ms']:.2f}" if what in peer else "–"
+
+
+def with_table(text: str, table: str) -> str:
+    """A text in which a table with the same head is replaced."""
+    start = text.index(table.partition("\n")[0])
+    return text[:start] + table + text[text.index("\n\n", start) :]
+
+
 def summary(result: dict[str, Any]) -> str:
     """What was run where, what passed, and how the times compare over the whole grid."""
     rows, tests = result["rows"], result["tests"]
@@ -177,7 +215,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--figure", type=Path, help="an SVG to write")
-    parser.add_argument("--store", action="store_true", help="keep the rows for chapter 6")
+    parser.add_argument(
+        "--store",
+        action="store_true",
+        help="keep the rows for chapter 6, and a table in the README",
+    )
     arguments = parser.parse_args()
     result = gathered(arguments.files)
     print(summary(result))
@@ -188,6 +230,7 @@ def main() -> None:
         figure(result, arguments.figure)
     if arguments.store:
         recorded.store_gpu(result)
+        README.write_text(with_table(README.read_text(), readme_table(result["rows"])))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,7 @@ from pathlib import Path
 import torch
 import triton
 from assocmem_kernels import (
-    channel_scores,
-    decay,
+    channel_decay,
     delta_rule,
     deltaformer,
     deltaformer_backward,
@@ -54,7 +53,7 @@ LIMITS = {
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 FLOAT32 = {  # accumulators, states and decays
     "g", "beta", "S0", "ST", "dST", "dS0", "A", "M", "dA", "dg", "dbeta", "y", "L", "G", "delta",
-    "kept", "inverse", "inverses", "triangles",
+    "kept", "inverse", "inverses", "triangles", "dM", "dq_in", "dk_in", "dk_out", "dkept",
 }  # fmt: skip
 INT64 = {"borders", "chunks"}
 NUMBERS = {"scale": "fp32"} | dict.fromkeys(("T", "past", "first", "stop", "low", "high"), "i32")
@@ -74,9 +73,8 @@ KERNELS = {
     "delta_states_backward_kernel": delta_rule,
     "delta_backward_kernel": delta_rule,
     "step_kernel": step,
-    "decayed_kernel": decay,
-    "channel_scores_kernel": channel_scores,
-    "channel_scores_backward_kernel": channel_scores,
+    "channel_decay_kernel": channel_decay,
+    "channel_decay_backward_kernel": channel_decay,
     "recall_kernel": deltaformer,
     "erase_triangles_kernel": erase,
     "correct_kernel": deltaformer,
@@ -86,8 +84,7 @@ KERNELS = {
     "key_gradient_kernel": deltaformer_backward,
 }
 GATES = {
-    channel_scores: (2,),
-    decay: (2,),
+    channel_decay: (2,),
     erase: (0,),
     deltaformer: (0,),
     deltaformer_backward: (0,),
@@ -147,12 +144,13 @@ def source(case: Case) -> ASTSource:
         "C": cfg["C"], "BK": case.D, "BV": min(cfg["BV"], case.D), "GATE": case.gate,
         "REVERSE": True, "DELTA": True, "ERASE": erase.CODES["softmax"],
     }  # fmt: skip
-    # With a decay a channel the gradients of q and k are summed in float32.
-    float32 = FLOAT32 | ({"dq", "dk"} if case.gate == 2 else {"since", "until"})
+    if KERNELS[case.kernel] is channel_decay:
+        sizes["BK"] = min(cfg["BV"], case.D)
+    # With a decay a channel a second kernel takes up the gradients of q and k, in float32.
+    first = case.gate == 2 and KERNELS[case.kernel] is not channel_decay
+    float32 = FLOAT32 | ({"dq", "dk"} if first else set() if case.gate == 2 else {"since", "until"})
     # The triangular system of float32 is in float64.
-    float64 = {"inverse", "M"}
-    if KERNELS[case.kernel] is channel_scores:
-        float64 |= {"A", "dA"}
+    float64 = {"inverse", "M", "dM"}
     signature, constants, attributes = {}, {}, {}
     for i, name in enumerate(kernel.arg_names):
         if name in sizes:

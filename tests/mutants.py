@@ -53,8 +53,9 @@ SOFTMAX_ATTENTION = "src/assocmem/ops/softmax_attention.py"
 DELTAFORMER = "src/assocmem/ops/deltaformer.py"
 ERASE = "src/assocmem/ops/erase.py"
 DELTA_KERNEL = "kernels/assocmem_kernels/delta_rule.py"
+TILES = "kernels/assocmem_kernels/tiles.py"
 INVERSE_KERNEL = "kernels/assocmem_kernels/inverse.py"
-CHANNEL_SCORES = "kernels/assocmem_kernels/channel_scores.py"
+CHANNEL_DECAY = "kernels/assocmem_kernels/channel_decay.py"
 PIECES = "kernels/assocmem_kernels/pieces.py"
 KERNEL_DECAY = "kernels/assocmem_kernels/decay.py"
 DELTAFORMER_KERNEL = "kernels/assocmem_kernels/deltaformer.py"
@@ -428,7 +429,7 @@ MUTANTS = (
     ),
     Mutant(
         "the kernel's decays a channel have exponentials of float32",
-        CHANNEL_SCORES,
+        CHANNEL_DECAY,
         "tl.exp(D.to(wide))",
         "tl.exp(D)",
         ("tests/kernels/test_delta_rule.py -k round_away",),
@@ -484,21 +485,21 @@ MUTANTS = (
     ),
     Mutant(
         "the inverse is of float16 in one part",
-        INVERSE_KERNEL,
+        TILES,
         "    Y += dot(A_2, B_1)\n",
         "",
         (INVERSE_KERNEL_TEST,),
     ),
     Mutant(
         "the inverse is of bfloat16 in two parts",
-        INVERSE_KERNEL,
+        TILES,
         "        Y += dot(A_1, part(B, dtype)[0])\n",
         "",
         ("tests/kernels/test_ptx.py -k inverse",),
     ),
     Mutant(
         "parts of what float16 does not hold are infinite",
-        INVERSE_KERNEL,
+        TILES,
         "tl.clamp(X, -65504.0, 65504.0).to(dtype)",
         "X.to(dtype)",
         (INVERSE_KERNEL_TEST,),
@@ -540,7 +541,7 @@ MUTANTS = (
     ),
     Mutant(
         "what float16 does not hold counts as held",
-        "kernels/assocmem_kernels/tiles.py",
+        TILES,
         "X = X.to(dtype)",
         "X = X * 1.0",
         (
@@ -783,7 +784,7 @@ MUTANTS = (
     ),
     Mutant(
         "what later tokens send back is rounded to half precision",
-        "kernels/assocmem_kernels/tiles.py",
+        TILES,
         "product += dot(T.to(dtype), X - high)",
         "pass",
         ("tests/kernels/test_delta_rule.py -k others_overwrite",),
@@ -1251,14 +1252,14 @@ MUTANTS = (
     # parts of kernels
     Mutant(
         "with a decay a channel, a token does not see itself",
-        CHANNEL_SCORES,
+        CHANNEL_DECAY,
         "(r[None, :] == s) & (r >= s)[:, None]",
         "(r[None, :] == s) & (r > s)[:, None]",
-        (KERNEL_TEST,),
+        (KERNEL_TEST, "tests/kernels/test_channel_decay.py"),
     ),
     Mutant(
         "a decay of a channel gets the gradient of the token's own score",
-        CHANNEL_SCORES,
+        CHANNEL_DECAY,
         "later = (r > s)[:, None]",
         "later = (r >= s)[:, None]",
         (KERNEL_TEST,),
@@ -1286,42 +1287,56 @@ MUTANTS = (
     ),
     Mutant(
         "what is near 1 in the decays to the chunk's end is counted twice",
-        KERNEL_DECAY,
-        "        ρ -= near\n",
+        CHANNEL_DECAY,
+        "            ρ -= near\n",
         "",
         (DELTA_KERNEL_TEST,),
     ),
     Mutant(
         "scores are split into two factors where one of them overflows",
-        CHANNEL_SCORES,
+        CHANNEL_DECAY,
         "STRONG = tl.constexpr(40.0)",
         "STRONG = tl.constexpr(400.0)",
-        ("tests/kernels/test_scans.py -k factors", "tests/kernels/test_channel_scores.py"),
+        ("tests/kernels/test_scans.py -k factors", "tests/kernels/test_ptx.py -k strong"),
     ),
     Mutant(
         "a NaN among the decays passes for a small number",
-        CHANNEL_SCORES,
+        CHANNEL_DECAY,
         "tl.where(tl.abs(G) < limit, 0, 1)",
         "tl.where(tl.abs(G) >= limit, 1, 0)",
         ("tests/kernels/test_scans.py -k factors",),
     ),
     Mutant(
         "the gradient of a decay lacks the pairs that it is not between",
-        CHANNEL_SCORES,
-        "tl.cumsum(Q * dQ - Kc * dK, 0, reverse=True)",
-        "tl.cumsum(Q * dQ, 0, reverse=True)",
+        CHANNEL_DECAY,
+        "tl.cumsum(dG - Kc * fall * dK_s, 0, reverse=True)",
+        "tl.cumsum(dG, 0, reverse=True)",
         ("tests/kernels/test_scans.py -k factors",),
     ),
     Mutant(
+        "a decay in half precision gets nothing of what its chunk leaves to later ones",
+        CHANNEL_DECAY,
+        "tl.sum(Kc * fall * from_later, 0) + ",
+        "",
+        ("tests/kernels/test_scans.py -k half_precision",),
+    ),
+    Mutant(
+        "of the channels of a slice the scores are kept, not of all",
+        CHANNEL_DECAY,
+        "scores, own = scores + a, own + m",
+        "scores, own = a, m",
+        ("tests/kernels/test_scans.py -k factors", "tests/kernels/test_ptx.py -k strong"),
+    ),
+    Mutant(
         "the inverse of half precision is rounded in one part",
-        "kernels/assocmem_kernels/tiles.py",
+        TILES,
         "dot(high, X) + dot((T - high).to(X.dtype), X)",
         "dot(high, X)",
         ("tests/kernels/test_delta_rule.py -k grow",),
     ),
     Mutant(
         "a NaN is looked for by taking a number from itself",
-        "kernels/assocmem_kernels/tiles.py",
+        TILES,
         "return X * 0.0",
         "return X - X",
         ("tests/kernels/test_resources.py -k itself", "tests/kernels/test_ptx.py -k float32"),
@@ -1342,7 +1357,7 @@ MUTANTS = (
     ),
     Mutant(
         "a tile reads on beyond the last column",
-        "kernels/assocmem_kernels/tiles.py",
+        TILES,
         "return tl.load(p, mask=ok[:, None] & (col < D)[None, :], other=0.0)",
         "return tl.load(p, mask=ok[:, None], other=0.0)",
         (KERNEL_TEST,),

@@ -11,6 +11,7 @@ import pytest
 from assocmem.book import recorded
 from benchmarks import gpu_report
 
+H200 = "benchmarks/results/gpu_nvidia_h200.json"
 TIME = {"over_floor": 2.0, "floor_ms": 1.0, "peak_bytes": 7_000_000, "samples": [1.0]}
 WHERE = {
     "gpu": "a GPU", "driver": "1", "torch": "2", "triton": "3", "fla": "0.6.0", "tests": None,
@@ -87,6 +88,28 @@ def test_a_forward_pass_alone_is_compared_with_another():
     assert cells[2:6] == ["1.00 (2.0×)", "2.00 (2.0×)", "3.00 (2.0×)", ""]
 
 
+def test_the_readme_has_the_stored_table():
+    stored = json.loads((gpu_report.README.parent / H200).read_text())
+    assert gpu_report.readme_table(stored["rows"]) in gpu_report.README.read_text()
+
+
+def test_a_table_for_the_readme():
+    rows = [
+        row(), row(who="fla", ms=2.5), row(gate="head"), row(T=2048, gate="channel"),
+        row("deltaformer", ms=2.0), row("softmax_attention", "torch", ms=4.0),
+    ]  # fmt: skip
+    del rows[2]["forward+backward"]
+    table = gpu_report.readme_table(rows)
+    assert table.splitlines()[2:] == [
+        "| `delta_rule` | none | 1.00 (2.50) | 3.00 (2.50) |",
+        "| `delta_rule` | a head | 1.00 (–) |  |",
+        "| `deltaformer` | – | 2.00 (–) | 6.00 (–) |",
+        "| PyTorch's softmax attention | – | 4.00 | 12.00 |",
+    ]
+    old = "before\n\n" + gpu_report.readme_table(rows[:1]) + "\n\nafter\n"
+    assert gpu_report.with_table(old, table) == f"before\n\n{table}\n\nafter\n"
+
+
 def test_the_command(tmp_path, monkeypatch, capsys):
     tests = {"passed": 9, "failed": 1, "error": 1, "skipped": 0, "not_run": 3}
     first = {**WHERE, "tests": tests, "rows": [not_measured("skipped"), row(T=2048)]}
@@ -96,6 +119,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     for path, result in zip(paths, (first, second), strict=True):
         path.write_text(json.dumps(result))
     monkeypatch.setattr(recorded, "RESULTS", tmp_path / "kept")
+    readme = tmp_path / "README.md"
+    readme.write_text(gpu_report.readme_table([]) + "\n\nafter\n")
+    monkeypatch.setattr(gpu_report, "README", readme)
     picture = tmp_path / "gpu.svg"
     command = ["gpu_report.py", *map(str, paths), "--figure", str(picture), "--store"]
     monkeypatch.setattr(sys, "argv", command)
@@ -107,6 +133,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert [r["forward"]["ms"] for r in kept] == [1.0, 5.0]  # the later file counts
     assert "samples" not in kept[0]["forward"]
     assert picture.read_text().startswith("<?xml")
+    assert readme.read_text() == gpu_report.readme_table([row(who="fla")]) + "\n\nafter\n"
 
 
 def test_files_of_different_devices_are_not_mixed(tmp_path):

@@ -10,14 +10,11 @@ chunk's end, γ_C over the whole chunk.
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from assocmem_kernels import launch
-from assocmem_kernels.chunks import own_chunk
-from assocmem_kernels.tiles import load, padded, store
+from assocmem_kernels.tiles import load
 
 
 @triton.jit
@@ -75,56 +72,6 @@ def over_chunk(kept, number, col, K: tl.constexpr, GATE: tl.constexpr):
 def near_one(kept):
     """1 for channels whose decays are near 1 in a chunk, else 0."""
     return tl.where(kept > 0.5, 1.0, 0.0)
-
-
-@triton.jit
-def decayed_kernel(
-    q, k, g, q_in, k_in, k_out, kept, chunks,
-    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
-    """γ ⊙ Q, γ ⊙ K, ρ ⊙ K and γ_C of one chunk with a decay a channel, once for all tiles of V.
-
-    With k_in, γ ⊙ K and ρ ⊙ K are without `near_one` ⊙ K if they are float32.
-    """
-    i, h, start, stop = own_chunk(chunks, H)
-    r, col = tl.arange(0, C), tl.arange(0, BK)
-    if start >= stop:  # a number without a chunk
-        return
-    row, ok = (start + r) * H + h, start + r < stop
-    wide: tl.constexpr = tl.float64 if k.dtype.element_ty == tl.float32 else tl.float32
-    γ, γ_C = since_start(g, row, ok, col, K, wide)
-    ρ = until_end(g, row, (start + r + 1 < stop) & (r < C - 1), col, H, K, wide)
-    Kc = load(k, row, ok, col, K)
-    if k_in is not None:
-        near = near_one(γ_C)[None, :] if k.dtype.element_ty == tl.float32 else 0.0
-        ρ -= near
-        store(k_in, row, ok, col, K, Kc * (γ - near))
-    store(q_in, row, ok, col, K, load(q, row, ok, col, K) * γ)
-    store(k_out, row, ok, col, K, Kc * ρ)
-    tl.store(kept + (i * H + h) * K + col, γ_C, mask=col < K)
-
-
-def decayed(
-    q: Tensor, k: Tensor, g: Tensor, chunks: Tensor, *, apart: bool = False
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-    """γ ⊙ Q, γ ⊙ K, ρ ⊙ K and γ_C `[chunks, H, K]` of a decay a channel.
-
-    Args:
-        q: queries `[B, T, H, K]`.
-        k: keys like q.
-        g: natural log of the decay, like q.
-        chunks: as `chunk_table` hands it back.
-        apart: with γ ⊙ K; of float32 it and ρ ⊙ K are without `near_one` ⊙ K.
-    """
-    H, K = q.shape[2:]
-    cfg = launch.config("decayed_kernel", launch.architecture(q), q.dtype, 2)
-    q_in, k_out = torch.empty_like(q), torch.empty_like(k)
-    k_in = torch.empty_like(k) if apart else None
-    kept = torch.empty(len(chunks), H, K, dtype=torch.float32, device=q.device)
-    decayed_kernel[(len(chunks) * H,)](
-        q, k, g, q_in, k_in, k_out, kept, chunks, H, K, cfg.C, padded(K), num_warps=cfg.num_warps
-    )
-    return q_in, k_in, k_out, kept
 
 
 def gate_kind(g: Tensor | None) -> int:

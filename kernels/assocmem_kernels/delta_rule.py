@@ -4,7 +4,7 @@
     O = scale · (A U + (γ ⊙ Q) S),    A = tril(Q Kᵀ ⊙ Γ),    S ← γ_C S + (ρ ⊙ K)ᵀ U
 
 The decays Γ, γ, ρ and γ_C are those of `decay.py`. GATE: 0 no decay, 1 one a head (g `[B, T, H]`),
-2 one a channel (g `[B, T, H, K]`), with which Q Kᵀ ⊙ Γ and K Kᵀ ⊙ Γ come from `channel_scores.py`.
+2 one a channel (g `[B, T, H, K]`), with which Q Kᵀ ⊙ Γ and K Kᵀ ⊙ Γ come from `channel_decay.py`.
 
 Forward: one kernel prepares A, T and the decays of every chunk, all at once; then one program per
 head and tile of V walks the chunks with S in registers. Backward: the same walk stores S before
@@ -27,16 +27,13 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
-from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
+from assocmem_kernels.channel_decay import channel_decay, channel_decay_backward
 from assocmem_kernels.chunks import chunk_table, own_chunk
 from assocmem_kernels.decay import (
-    decayed,
     gate_kind,
     head_decay,
     near_one,
     over_chunk,
-    since_start,
-    until_end,
 )
 from assocmem_kernels.inverse import unit_lower_inverse
 from assocmem_kernels.pieces import Pieces, cut
@@ -259,7 +256,7 @@ def delta_states_backward_kernel(
 @triton.jit
 def delta_backward_kernel(
     q, k, v, beta, g, since, until, kept, A, M, inverse,
-    do, S, dS, dq, dk, dv, dbeta, dg, chunks, scale,
+    do, S, dS, dq, dk, dk_in, dv, dbeta, dg, chunks, scale,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
@@ -267,9 +264,9 @@ def delta_backward_kernel(
 
     E = V − (γ ⊙ K) S − M U, with M = strict_lower(K Kᵀ ⊙ Γ), is what each write corrects, and
     U = β ⊙ E. So dβ = Y · E, dV = β ⊙ Y, and the scores get dA = scale · dO Uᵀ and
-    dM = −dV Uᵀ. A log decay g_r acts on every pair that it lies between. With GATE = 2 the
-    gradients through the scores are left to `channel_scores_backward_kernel`, and dA and dM take
-    the places of A and M.
+    dM = −dV Uᵀ. A log decay g_r acts on every pair that it lies between. With GATE = 2, dq,
+    dk_in, dk and dg are the gradients of γ ⊙ Q, γ ⊙ K, ρ ⊙ K and γ_C, and dA and dM take the places
+    of A and M.
     """
     i, h, start, stop = own_chunk(chunks, H)
     r, col = tl.arange(0, C), tl.arange(0, BK)
@@ -336,21 +333,16 @@ def delta_backward_kernel(
         Γ = head_decay(g, row, ok, lower)[0]
         dA, dM = dA * Γ, dM * Γ
     if GATE == 2:
-        γ = since_start(g, row, ok, col, K, wide)[0]
-        dQ, dK_in = dQ * γ, dK_in * γ
-        ok_next = (start + r + 1 < stop) & (r < C - 1)
-        dK_out *= until_end(g, row, ok_next, col, H, K, wide)
-        to_t, from_s = Q * dQ + Kc * dK_in, Kc * dK_out
-        # A sum over s < r as a product: a running sum less its last term would cancel.
-        dG = dot(tl.where(before, 1.0, 0.0), from_s) + tl.cumsum(to_t, 0, reverse=True)
-        store(dg, row, ok, col, K, dG + tl.trans(S_dS[:, None] * γ_C))
+        store(dk_in, row, ok, col, K, dK_in)
+        tl.store(dg + (i * H + h) * K + col, S_dS, mask=col < K)
         store(A, row, ok, r, C, dA)
         store(M, row, ok, r, C, dM)
+        store(dk, row, ok, col, K, dK_out)
     else:
         dQ += dot(dA.to(Kc.dtype), Kc)
         dK_in += dot(tl.trans(dA).to(Q.dtype), Q) + dot((dM + tl.trans(dM)).to(Kc.dtype), Kc)
+        store(dk, row, ok, col, K, dK_in + dK_out)
     store(dq, row, ok, col, K, dQ)
-    store(dk, row, ok, col, K, dK_in + dK_out)
 
 
 class Prepared(NamedTuple):
@@ -384,8 +376,7 @@ def prepared(
     inverse = q.new_empty(B, T, H, cfg.C, dtype=own)
     since, until, kept = None, None, None
     if g is not None and gate == 2:
-        A, M = channel_scores(q, k, g, chunks), channel_scores(k, k, g, chunks, own)
-        q_in, since, until, kept = decayed(q, k, g, chunks, apart=True)
+        A, M, q_in, since, until, kept = channel_decay(q, k, g, chunks, own)
     else:
         q_in, A = q, torch.empty_like(inverse, dtype=q.dtype)
         M = torch.empty_like(inverse, dtype=own) if backward else None
@@ -493,58 +484,56 @@ def delta_rule_backward(
     do, dST = do.to(v.dtype).contiguous(), dST.contiguous()
     (B, T, H, K), V = q.shape, v.shape[-1]
     gate, arch = gate_kind(g), launch.architecture(q)
-    # With a decay a channel a second kernel adds to the gradients, which are not rounded before.
-    dtype = torch.float32 if gate == 2 else q.dtype
-    dq, dk = (torch.empty(q.shape, dtype=dtype, device=q.device) for _ in range(2))
     dv, dS0 = torch.empty_like(v), torch.empty_like(S0)
     dbeta = torch.empty(beta.shape, dtype=torch.float32, device=q.device)
-    dg = torch.empty(0 if g is None else g.shape, dtype=torch.float32, device=q.device)
-    heads = S0.shape[0] * H
-    if heads:
-        back = launch.config("delta_states_backward_kernel", arch, q.dtype, gate)
-        tiles = triton.cdiv(V, back.BV)
-        pieces = cut(q, cu_seqlens, walks=heads * tiles, scans=3)
-        chunks = chunk_table(pieces.borders, B * T, back.C)
-        x = prepared(q, k, beta, g, chunks, backward=True)
-        S, dS = (
-            torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2)
-        )
+    if not len(S0) * H:
+        none = q.new_empty(0, dtype=torch.float32) if g is None else torch.empty_like(g)
+        return torch.empty_like(q), torch.empty_like(k), dv, dbeta.to(beta.dtype), none, dS0
+    back = launch.config("delta_states_backward_kernel", arch, q.dtype, gate)
+    tiles = triton.cdiv(V, back.BV)
+    pieces = cut(q, cu_seqlens, walks=len(S0) * H * tiles, scans=3)
+    chunks = chunk_table(pieces.borders, B * T, back.C)
+    x = prepared(q, k, beta, g, chunks, backward=True)
+    S, dS = (torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
 
-        def scan_backward(dST: Tensor) -> Tensor:
-            dS0 = torch.empty_like(dST)
-            delta_states_backward_kernel[(len(dST) * H, tiles)](
-                x.q, k, beta, x.since, x.until, x.kept, x.A, x.inverse,
-                do, dS, dv, dST, dS0, pieces.borders, scale,
-                H, K, V, back.C, padded(K), back.BV, gate,
-                num_warps=back.num_warps, num_stages=back.num_stages,
-            )  # fmt: skip
-            return dS0
+    def scan_backward(dST: Tensor) -> Tensor:
+        dS0 = torch.empty_like(dST)
+        delta_states_backward_kernel[(len(dST) * H, tiles)](
+            x.q, k, beta, x.since, x.until, x.kept, x.A, x.inverse,
+            do, dS, dv, dST, dS0, pieces.borders, scale,
+            H, K, V, back.C, padded(K), back.BV, gate,
+            num_warps=back.num_warps, num_stages=back.num_stages,
+        )  # fmt: skip
+        return dS0
 
-        if pieces.n > 1:
-            S0, P = states_between(x, k, v, beta, S0, pieces, gate)
-            dR = scan_backward(torch.zeros_like(S0))
-            dST = pieces.gradients(dST, lambda i, dS: P[:, i].mT @ dS, dR)
-        dS0 = pieces.by_sequence(scan_backward(dST))[:, 0].contiguous()
-        cfg = launch.config("delta_states_kernel", arch, q.dtype, gate)
-        delta_states_kernel[(len(S0) * H, triton.cdiv(V, cfg.BV))](
-            k, v, beta, x.since, x.until, x.kept, x.inverse, S, S0, pieces.borders,
-            H, K, V, cfg.C, padded(K), cfg.BV, gate,
-            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
-        )  # fmt: skip
-        cfg = launch.config("delta_backward_kernel", arch, q.dtype, gate)
-        delta_backward_kernel[(len(chunks) * H,)](
-            q, k, v, beta, g, x.since, x.until, x.kept, x.A, x.M, x.inverse,
-            do, S, dS, dq, dk, dv, dbeta, dg, chunks, scale,
-            H, K, V, cfg.C, padded(K), cfg.BV, gate,
-            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
-        )  # fmt: skip
-        if g is not None and gate == 2:
-            channel_scores_backward(q, k, g, x.A, dq, dk, dg, chunks)
-            dk_as_query = torch.zeros_like(dk)
-            channel_scores_backward(k, k, g, x.M, dk_as_query, dk, dg, chunks)
-            dk += dk_as_query
-    dg = dg if g is None else dg.to(g.dtype)
-    return dq.to(q.dtype), dk.to(k.dtype), dv, dbeta.to(beta.dtype), dg, dS0
+    if pieces.n > 1:
+        S0, P = states_between(x, k, v, beta, S0, pieces, gate)
+        dR = scan_backward(torch.zeros_like(S0))
+        dST = pieces.gradients(dST, lambda i, dS: P[:, i].mT @ dS, dR)
+    dS0 = pieces.by_sequence(scan_backward(dST))[:, 0].contiguous()
+    cfg = launch.config("delta_states_kernel", arch, q.dtype, gate)
+    delta_states_kernel[(len(S0) * H, triton.cdiv(V, cfg.BV))](
+        k, v, beta, x.since, x.until, x.kept, x.inverse, S, S0, pieces.borders,
+        H, K, V, cfg.C, padded(K), cfg.BV, gate,
+        num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+    )  # fmt: skip
+
+    # With a decay a channel they are of what `channel_decay` gave, and not rounded yet.
+    dtype = torch.float32 if gate == 2 else q.dtype
+    dq, dk = (torch.empty(q.shape, dtype=dtype, device=q.device) for _ in range(2))
+    dk_in = torch.empty_like(dk) if gate == 2 else None
+    shape = (0,) if g is None else g.shape if dk_in is None else (len(chunks), H, K)
+    dg = torch.empty(shape, dtype=torch.float32, device=q.device)
+    cfg = launch.config("delta_backward_kernel", arch, q.dtype, gate)
+    delta_backward_kernel[(len(chunks) * H,)](
+        q, k, v, beta, g, x.since, x.until, x.kept, x.A, x.M, x.inverse,
+        do, S, dS, dq, dk, dk_in, dv, dbeta, dg, chunks, scale,
+        H, K, V, cfg.C, padded(K), cfg.BV, gate,
+        num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+    )  # fmt: skip
+    if g is not None and gate == 2:
+        dq, dk, dg = channel_decay_backward(q, k, g, x.A, x.M, dq, dk_in, dk, dg, chunks)
+    return dq, dk, dv, dbeta.to(beta.dtype), dg if g is None else dg.to(g.dtype), dS0
 
 
 @delta_rule_backward.register_fake

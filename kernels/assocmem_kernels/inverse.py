@@ -9,7 +9,7 @@ Not by a series in powers of L, which would lose all digits where keys are simil
 import triton
 import triton.language as tl
 
-from assocmem_kernels.tiles import beyond, dot
+from assocmem_kernels.tiles import beyond, exact_product
 
 
 @triton.jit
@@ -40,39 +40,6 @@ def by_blocks(L, C: tl.constexpr, dtype: tl.constexpr):
             L_21 = tl.where(pair & (row // (1 << level) > col // (1 << level)), L, 0.0)
             T -= exact_product(exact_product(T, L_21, dtype), T, dtype)
     return T
-
-
-@triton.jit
-def exact_product(A, B, dtype: tl.constexpr):
-    """A B of float32, to all of its digits: two parts in float16 or three in bfloat16 have them.
-
-    Tensor cores multiply no float32, but six pairs of parts in less time than other cores take.
-    """
-    A_1, A = part(A, dtype)
-    B_1, B = part(B, dtype)
-    A_2, A = part(A, dtype)
-    B_2, B = part(B, dtype)
-    Y = dot(A_1, B_2)
-    Y += dot(A_2, B_1)
-    if dtype == tl.bfloat16:
-        Y += dot(A_2, B_2)
-        Y += dot(A_1, part(B, dtype)[0])
-        Y += dot(part(A, dtype)[0], B_1)
-    Y += dot(A_1, B_1)
-    return Y
-
-
-@triton.jit
-def part(X, dtype: tl.constexpr):
-    """X in dtype, and what is left of X; never infinity, of which 0 times would be NaN."""
-    if dtype == tl.bfloat16:  # the first half of its bits, as conversions are slow
-        bits = X.to(tl.uint32, bitcast=True)
-        near = (bits >> 16).to(tl.uint16).to(tl.bfloat16, bitcast=True)
-        rest = X - (bits & 0xFFFF0000).to(tl.float32, bitcast=True)
-    else:
-        near = tl.clamp(X, -65504.0, 65504.0).to(dtype)
-        rest = X - near.to(tl.float32)
-    return near, rest
 
 
 @triton.jit

@@ -18,7 +18,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Config:
-    """How one kernel is launched: tokens a chunk, columns of V a tile, warps, pipeline stages."""
+    """How one kernel is launched: tokens a chunk, columns of V a tile, warps, pipeline stages.
+
+    Of `channel_decay.py` the tiles are columns of K.
+    """
 
     C: int
     BV: int
@@ -53,7 +56,7 @@ KINDS = ("half", "half, channel", "float32", "float32, channel")
 TABLE = {
     "forward_kernel": ((32, 16, 8, 2), (16, 32, 4, 2), (16, 16, 8, 2), (16, 16, 8, 1)),
     "states_kernel": ((32, 64, 8, 2), (16, 64, 4, 2), (16, 16, 8, 2), (16, 16, 8, 1)),
-    "backward_kernel": ((32, 64, 8, 2), (16, 32, 4, 2), (16, 32, 8, 3), (16, 32, 8, 3)),
+    "backward_kernel": ((32, 64, 8, 2), (16, 32, 4, 2), (16, 32, 8, 3), (16, 32, 8, 2)),
     "triangles_kernel": ((32, 16, 2, 1), (16, 16, 1, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
     "delta_forward_kernel": ((32, 32, 4, 2), (16, 32, 4, 2), (16, 16, 8, 1), (16, 16, 8, 2)),
     "delta_states_kernel": ((32, 64, 4, 2), (16, 64, 4, 2), (16, 16, 8, 2), (16, 16, 8, 2)),
@@ -72,9 +75,8 @@ TABLE = {
     "erase_key_gradient_kernel": ((64, 32, 8, 2),) * 2 + ((32, 32, 8, 2),) * 2,
     "key_gradient_kernel": ((64, 64, 8, 2),) * 2 + ((32, 32, 8, 2),) * 2,
     "step_kernel": ((1, 16, 4, 1),) * 4,
-    "decayed_kernel": ((16, 16, 4, 1),) * 4,
-    "channel_scores_kernel": ((16, 16, 4, 1),) * 2 + ((16, 16, 8, 1),) * 2,
-    "channel_scores_backward_kernel": ((16, 16, 4, 1),) * 2 + ((16, 16, 8, 1),) * 2,
+    "channel_decay_kernel": ((16, 32, 1, 1),) * 2 + ((16, 128, 8, 1),) * 2,
+    "channel_decay_backward_kernel": ((16, 32, 4, 1),) * 2 + ((16, 64, 16, 1),) * 2,
 }
 # Of sm_90 in half precision, without a decay a channel: the fastest that an H200 was given, with
 # heads of 128. All others are chosen by what the compiler says of them.
@@ -133,9 +135,9 @@ EXCEPTIONS = {
     ("sm_100", "delta_forward_kernel", "half"): (32, 64, 4, 2),
     ("sm_100", "delta_forward_kernel", "half, head"): (32, 32, 4, 2),
     ("sm_100", "delta_forward_kernel", "half, channel"): (16, 64, 4, 2),
+    ("sm_100", "delta_backward_kernel", "half, channel"): (16, 32, 4, 1),
     ("sm_100", "erase_key_gradient_kernel", "half"): (64, 64, 8, 2),
     ("sm_100", "key_gradient_kernel", "half"): (64, 64, 4, 2),
-    ("sm_100", "channel_scores_backward_kernel", "float32, channel"): (16, 16, 16, 1),
     ("sm_120", "forward_kernel", "float32"): (16, 16, 8, 3),
     ("sm_120", "states_kernel", "half"): (16, 32, 8, 2),
     ("sm_120", "backward_kernel", "half"): (16, 32, 8, 2),

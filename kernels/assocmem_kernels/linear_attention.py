@@ -7,9 +7,9 @@ chunk's end. GATE: 0 no decay, 1 one a head (g `[B, T, H]`), 2 one a channel (g 
 
 Forward: one program per head and tile of V walks the chunks with S in registers. Backward: the
 same walk stores S before each chunk, a walk from the end stores dS after each chunk, and then all
-chunks are independent. With a decay a channel, γ ⊙ Q and ρ ⊙ K (`decay.py`) and the scores
-A = Q Kᵀ ⊙ Γ (`channel_scores.py`) come from kernels of their own, once for all tiles of V. Few long
-sequences are cut into pieces first (`pieces.py`).
+chunks are independent. With a decay a channel, γ ⊙ Q, ρ ⊙ K, γ_C and the scores A = Q Kᵀ ⊙ Γ come
+from a kernel of their own (`channel_decay.py`), once for all tiles of V. Few long sequences are cut
+into pieces first (`pieces.py`).
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
@@ -23,15 +23,12 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
-from assocmem_kernels.channel_scores import channel_scores, channel_scores_backward
+from assocmem_kernels.channel_decay import channel_decay, channel_decay_backward
 from assocmem_kernels.chunks import chunk_table, own_chunk
 from assocmem_kernels.decay import (
-    decayed,
     gate_kind,
     head_decay,
     over_chunk,
-    since_start,
-    until_end,
 )
 from assocmem_kernels.pieces import cut
 from assocmem_kernels.step import step
@@ -127,8 +124,8 @@ def backward_kernel(
 
     With dA = scale · (dO Vᵀ) ⊙ mask: dQ = scale · γ ⊙ (dO Sᵀ) + (dA ⊙ Γ) K,
     dK = ρ ⊙ (V dSᵀ) + (dA ⊙ Γ)ᵀ Q and dV = (ρ ⊙ K) dS + scale · Aᵀ dO. A log decay g_r acts on
-    every pair that it lies between: dg_r = Σ_{s<r≤t} of what s contributes to t. With GATE = 2 the
-    terms in dA are left to `channel_scores_backward_kernel`, and dA takes the place of A.
+    every pair that it lies between: dg_r = Σ_{s<r≤t} of what s contributes to t. With GATE = 2,
+    dq, dk and dg are the gradients of γ ⊙ Q, ρ ⊙ K and γ_C, and dA takes the place of A.
     """
     i, h, start, stop = own_chunk(chunks, H)
     r, col = tl.arange(0, C), tl.arange(0, BK)
@@ -175,12 +172,7 @@ def backward_kernel(
         tl.store(dg + row, dG, mask=ok)
         dA *= Γ
     if GATE == 2:
-        γ, γ_C = since_start(g, row, ok, col, K)
-        ok_next = (start + r + 1 < stop) & (r < C - 1)
-        dQ, dK = dQ * γ, dK * until_end(g, row, ok_next, col, H, K)
-        # A sum over s < r as a product: a running sum less its last term would cancel.
-        dG = dot(tl.where(before, 1.0, 0.0), Kc * dK) + (S_dS * γ_C)[None, :]
-        store(dg, row, ok, col, K, dG + tl.cumsum(Q * dQ, 0, reverse=True))
+        tl.store(dg + (i * H + h) * K + col, S_dS, mask=col < K)
         store(A, row, ok, r, C, dA)
     else:
         dQ += dot(dA.to(Kc.dtype), Kc)
@@ -228,8 +220,7 @@ def linear_attention(
     A, kept = None, None
     if g is not None and gate == 2:
         chunks = chunk_table(pieces.borders, B * T, cfg.C)
-        A = channel_scores(q, k, g, chunks)
-        q, _, k, kept = decayed(q, k, g, chunks)
+        A, _, q, _, k, kept = channel_decay(q, k, g, chunks)
 
     def scan(S0: Tensor) -> Tensor:
         ST = torch.empty_like(S0)
@@ -297,8 +288,7 @@ def linear_attention_backward(
     S, dS = (torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
     q_in, k_out, kept, A = q, k, None, None
     if g is not None and gate == 2:
-        q_in, _, k_out, kept = decayed(q, k, g, chunks)
-        A = channel_scores(q, k, g, chunks)
+        A, _, q_in, _, k_out, kept = channel_decay(q, k, g, chunks)
 
     def scan(k: Tensor, v: Tensor, S: Tensor, S0: Tensor, scale: float, reverse: bool) -> Tensor:
         ST = torch.empty_like(S0)
@@ -316,22 +306,23 @@ def linear_attention_backward(
     scan(k_out, v, S, S0, 1.0, False)
     dS0 = pieces.by_sequence(scan(q_in, do, dS, dST, scale, True))[:, 0].contiguous()
 
-    # With a decay a channel a second kernel adds to the gradients, which are not rounded before.
+    # With a decay a channel they are of what `channel_decay` gave, and not rounded yet.
     dtype = torch.float32 if gate == 2 else q.dtype
     dq, dk = (torch.empty(q.shape, dtype=dtype, device=q.device) for _ in range(2))
     dv = torch.empty_like(v)
-    dg = torch.empty(0 if g is None else g.shape, dtype=torch.float32, device=q.device)
+    shape = (0,) if g is None else g.shape if gate < 2 else (len(chunks), H, K)
+    dg = torch.empty(shape, dtype=torch.float32, device=q.device)
     cfg = launch.config("backward_kernel", arch, q.dtype, gate)
     options = {"num_warps": cfg.num_warps, "num_stages": cfg.num_stages}
     backward_kernel[(len(chunks) * H,)](
         q, k, v, g, k_out, A, do, S, dS, dq, dk, dv, dg, chunks, scale,
         H, K, V, cfg.C, padded(K), cfg.BV, gate, **options,
     )  # fmt: skip
-    if g is not None and A is not None:
-        channel_scores_backward(q, k, g, A, dq, dk, dg, chunks)
+    if g is not None and gate == 2:
+        dq, dk, dg = channel_decay_backward(q, k, g, A, None, dq, None, dk, dg, chunks)
     if power is not None:
         dq, dk, dv, dg, dS0 = (power * x for x in (dq, dk, dv, dg, dS0))
-    return dq.to(q.dtype), dk.to(k.dtype), dv, dg if g is None else dg.to(g.dtype), dS0
+    return dq, dk, dv, dg if g is None else dg.to(g.dtype), dS0
 
 
 @linear_attention_backward.register_fake

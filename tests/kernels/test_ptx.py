@@ -23,6 +23,7 @@ from assocmem.ops import backend  # noqa: E402
 from assocmem.ops.deltaformer import write_and_read  # noqa: E402
 from benchmarks.resources import KERNELS  # noqa: E402
 from tests.kernels import ptx  # noqa: E402
+from tests.kernels import test_channel_decay as channel_decay  # noqa: E402
 from tests.kernels import test_deltaformer as deltaformer  # noqa: E402
 from tests.kernels.ptx import Emulated, Fault  # noqa: E402
 from tests.kernels.test_delta_rule import mirrored  # noqa: E402
@@ -103,6 +104,13 @@ def test_inverse_in_bfloat16(C, scale, keys):
     got = inverse(L, torch.bfloat16, Emulated(inverse_kernel))
     assert relative_error(got, expected(L)) <= 4e-6
     assert torch.equal(got.triu(1), torch.zeros_like(L))
+
+
+@pytest.mark.parametrize("size", channel_decay.SIZES)
+@pytest.mark.parametrize("total", channel_decay.TOTALS)
+def test_strong_decays_of_large_and_small_keys(size, total, monkeypatch):
+    emulate(monkeypatch)
+    channel_decay.assert_right(torch.bfloat16, size, total, "cpu")
 
 
 def test_bfloat16_does_not_make_a_memory_grow(monkeypatch):

@@ -26,7 +26,7 @@ from benchmarks import resources  # noqa: E402
 STORED = json.loads(resources.STORED.read_text())
 
 # With a decay a channel only.
-CHANNEL = ("decayed_kernel", "channel_scores_kernel", "channel_scores_backward_kernel")
+CHANNEL = ("channel_decay_kernel", "channel_decay_backward_kernel")
 
 
 def test_the_stored_table_is_of_these_kernels_and_no_others(monkeypatch):
@@ -130,7 +130,7 @@ def test_no_wgmma_takes_its_first_operand_from_registers():
 
 # Launched one after the other over the same chunks.
 TOGETHER = (
-    ("forward_kernel", *CHANNEL[:2]),
+    ("forward_kernel", CHANNEL[0]),
     ("states_kernel", "backward_kernel", *CHANNEL),
     (*(name for name in resources.KERNELS if name.startswith(("triangles", "delta"))), *CHANNEL),
     ("erase_triangles_kernel", "correct_kernel", "correct_backward_kernel"),

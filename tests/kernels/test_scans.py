@@ -107,8 +107,11 @@ def assert_as_exact_as_torch(name: str, inputs: Inputs, dtype: torch.dtype) -> N
 @every_operator
 @pytest.mark.parametrize("total", [-79.0, -300.0])
 def test_two_factors_where_decays_are_not_too_strong(name, total):
-    """A chunk's decays, with one strong channel on either side of where factors are used."""
-    inputs = OPERATORS[name].inputs(1, 40, 1, 32, 16, "channel", strength=-2.0)
+    """A chunk's decays, with one strong channel on either side of where factors are used.
+
+    Half of the channels are in a slice without it.
+    """
+    inputs = OPERATORS[name].inputs(1, 40, 1, 64, 16, "channel", strength=-2.0)
     assert inputs.g is not None
     inputs.g[..., 3] = total / 15
     assert_as_exact_as_torch(name, inputs, torch.float16)
