@@ -656,6 +656,20 @@ MUTANTS = (
         ("tests/test_cpu_benchmark.py",),
     ),
     Mutant(
+        "a launch that gives other numbers may be the fastest",
+        "benchmarks/tuning.py",
+        'if r.get("differs", 1) <= SAME',
+        'if r.get("differs", 1) <= 1',
+        ("tests/test_tuning.py",),
+    ),
+    Mutant(
+        "after a launch that ended its process the next one is left out",
+        "benchmarks/tuning.py",
+        "numbers = lost[1:]",
+        "numbers = lost[2:]",
+        ("tests/test_tuning.py",),
+    ),
+    Mutant(
         "rows are measured after the time is up",
         "benchmarks/gpu.py",
         "if start >= deadline:",
@@ -806,7 +820,7 @@ MUTANTS = (
     Mutant(
         "copies are pipelined where their fence is missing",
         "kernels/assocmem_kernels/launch.py",
-        "return replace(listed, num_stages=1)",
+        "return replace(cfg, num_stages=1)",
         "return listed",
         ("tests/kernels/test_resources.py -k fence",),
     ),

@@ -190,11 +190,11 @@ def config(kernel: str, arch: str, dtype: torch.dtype, gate: int) -> Config:
     if arch == "sm_75":
         return Config(*TURING)
     base = "float32" if dtype == torch.float32 else "half"
-    listed = _listed(kernel, arch, base, gate)
+    cfg = listed(kernel, arch, base, gate)
     affected = kernel in UNFENCED and arch in ("sm_90", "sm_100") and base == "half"
-    if affected and listed.num_warps >= 4 and not fenced(triton.__version__):
-        return replace(listed, num_stages=1)
-    return listed
+    if affected and cfg.num_warps >= 4 and not fenced(triton.__version__):
+        return replace(cfg, num_stages=1)
+    return cfg
 
 
 @cache
@@ -203,7 +203,8 @@ def fenced(version: str) -> bool:
     return tuple(int(x) for x in re.findall(r"\d+", version)[:3]) >= (3, 7, 1)
 
 
-def _listed(kernel: str, arch: str, base: str, gate: int) -> Config:
+def listed(kernel: str, arch: str, base: str, gate: int) -> Config:
+    """The configuration of a kernel in the table, for "half" or "float32"."""
     kinds = ((base,), (f"{base}, head", base), (f"{base}, channel",))[gate]
     for kind in kinds:
         if (arch, kernel, kind) in EXCEPTIONS:
