@@ -821,7 +821,7 @@ MUTANTS = (
         "copies are pipelined where their fence is missing",
         "kernels/assocmem_kernels/launch.py",
         "return replace(cfg, num_stages=1)",
-        "return listed",
+        "return cfg",
         ("tests/kernels/test_resources.py -k fence",),
     ),
     Mutant(

@@ -277,7 +277,8 @@ def channel_decay(
     kept = torch.empty(len(chunks), H, K, dtype=torch.float32, device=q.device)
     channel_decay_kernel[(len(chunks) * H,)](
         q, k, g, A, own, q_in, k_in, k_out, kept, chunks,
-        H, K, cfg.C, min(cfg.BV, padded(K)), num_warps=cfg.num_warps,
+        H, K, cfg.C, min(cfg.BV, padded(K)),
+        num_warps=cfg.num_warps, num_stages=cfg.num_stages,
     )  # fmt: skip
     return A, own, q_in, k_in, k_out, kept
 
@@ -292,6 +293,7 @@ def channel_decay_backward(
     dq, dk, dg = torch.empty_like(q), torch.empty_like(k), torch.empty_like(dq_in)
     channel_decay_backward_kernel[(len(chunks) * H,)](
         q, k, g, dA, dM, dq_in, dk_in, dk_out, dkept, dq, dk, dg, chunks,
-        H, K, cfg.C, min(cfg.BV, padded(K)), num_warps=cfg.num_warps,
+        H, K, cfg.C, min(cfg.BV, padded(K)),
+        num_warps=cfg.num_warps, num_stages=cfg.num_stages,
     )  # fmt: skip
     return dq, dk, dg

@@ -63,6 +63,7 @@ def step(
     if B * H:
         step_kernel[(B * H, triton.cdiv(V, cfg.BV))](
             q, k, v, beta, g, o, S0, ST, scale,
-            K, V, padded(K), cfg.BV, gate_kind(g), beta is not None, num_warps=cfg.num_warps,
+            K, V, padded(K), cfg.BV, gate_kind(g), beta is not None,
+            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
         )  # fmt: skip
     return o, ST
