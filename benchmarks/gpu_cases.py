@@ -11,7 +11,6 @@ import importlib.metadata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -64,11 +63,14 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """All rows, shape by shape, so that a budget that ends early has cut no operator short."""
-    first, *others = (
-        [(TOKENS // T, T, H, D) for T in LENGTHS] for D in (128, 64) for H in (32, 16)
-    )
-    for shape in (PUBLISHED, *first, FEW_HEADS, *chain(*others)):
+    """All rows, shape by shape, so that a budget that ends early has cut no operator short.
+
+    Every number and size of heads comes once before lengths are swept.
+    """
+    sizes = [(H, D) for D in (128, 64) for H in (32, 16)]
+    once = [(TOKENS // 4096, 4096, *size) for size in sizes[1:]]
+    swept = [(TOKENS // T, T, *size) for size in sizes for T in LENGTHS]
+    for shape in dict.fromkeys((PUBLISHED, FEW_HEADS, *once, *swept)):
         for operator, gate in VARIANTS:
             yield Case(operator, gate, *shape)
 

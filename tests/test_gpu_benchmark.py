@@ -241,6 +241,8 @@ def test_the_grid():
     shapes = {(c.T, c.H, c.D) for c in cases[8:] if c.B * c.T == gpu_cases.TOKENS}
     assert {(T, H, D) for T in gpu_cases.LENGTHS for H in (16, 32) for D in (64, 128)} < shapes
     assert set(Counter((c.B, c.T, c.H, c.D) for c in cases).values()) == {8}
+    early = {(c.H, c.D) for c in cases[: 5 * 8]}
+    assert early == {(32, 128), (4, 128), (16, 128), (32, 64), (16, 64)}
 
 
 @pytest.mark.parametrize(
