@@ -28,10 +28,10 @@ from assocmem import ops
 from assocmem.book.recorded import provenance
 from assocmem.ops.chunks import CHUNK
 from assocmem.ops.delta_rule import CHUNK as DELTA_CHUNK
+from benchmarks.gpu_report import README, with_table
 from benchmarks.processes import answer
 
 STORED = Path(__file__).parent / "results" / "cpu.json"
-README = Path(__file__).parents[1] / "README.md"
 SCAN_LENGTHS = (1024, 2048, 4096, 16384)
 LENGTHS = {
     "linear_attention": SCAN_LENGTHS,
@@ -196,8 +196,7 @@ def main() -> None:
         commit = answer("git", "rev-parse", "HEAD")
         measured = {"commit": commit, "seconds": rows, "training_bytes": memory}
         stored = {**provenance("python -m benchmarks.cpu --store"), **measured}
-        before = table(json.loads(STORED.read_text())["seconds"])
-        README.write_text(README.read_text().replace(before, table(rows)))
+        README.write_text(with_table(README.read_text(), table(rows)))
         STORED.write_text(json.dumps(stored, indent=1) + "\n")
 
 

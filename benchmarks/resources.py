@@ -144,11 +144,13 @@ def source(case: Case) -> ASTSource:
         "C": cfg["C"], "BK": case.D, "BV": min(cfg["BV"], case.D), "GATE": case.gate,
         "REVERSE": True, "DELTA": True, "ERASE": erase.CODES["softmax"],
     }  # fmt: skip
+    float32 = set(FLOAT32)
     if KERNELS[case.kernel] is channel_decay:
         sizes["BK"] = min(cfg["BV"], case.D)
-    # With a decay a channel a second kernel takes up the gradients of q and k, in float32.
-    first = case.gate == 2 and KERNELS[case.kernel] is not channel_decay
-    float32 = FLOAT32 | ({"dq", "dk"} if first else set() if case.gate == 2 else {"since", "until"})
+    elif case.gate == 2:  # `channel_decay.py` takes up the gradients of q and k, in float32
+        float32 |= {"dq", "dk"}
+    else:
+        float32 |= {"since", "until"}
     # The triangular system of float32 is in float64.
     float64 = {"inverse", "M", "dM"}
     signature, constants, attributes = {}, {}, {}

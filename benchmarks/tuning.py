@@ -33,15 +33,7 @@ from typing import Any
 
 import torch
 import triton
-from assocmem_kernels import (
-    channel_decay,
-    delta_rule,
-    deltaformer,
-    deltaformer_backward,
-    erase,
-    launch,
-    linear_attention,
-)
+from assocmem_kernels import launch
 from torch.profiler import ProfilerActivity, profile
 
 from assocmem.book.recorded import gpu_name, provenance
@@ -62,10 +54,10 @@ from benchmarks.resources import KERNELS
 Launch = tuple[int, int, int]  # columns of a tile, warps, pipeline stages
 GRID: tuple[Launch, ...] = tuple(itertools.product((64, 32, 128, 16), (4, 2, 8, 1), (3, 2, 1)))
 PRESENT = -1  # the number of what `launch.py` has, beside those of the grid
-FILES = {
-    "linear_attention": (linear_attention,),
-    "delta_rule": (delta_rule,),
-    "deltaformer": (erase, deltaformer, deltaformer_backward),
+FILES = {  # of the kernels
+    "linear_attention": {"linear_attention"},
+    "delta_rule": {"delta_rule"},
+    "deltaformer": {"erase", "deltaformer", "deltaformer_backward"},
 }
 KINDS = {"none": "half", "head": "half, head", "channel": "half, channel"}
 SAME = 0.01  # relative difference of outputs and gradients that an order of sums explains
@@ -75,8 +67,8 @@ COMPILED = 0.6  # of the time, at most
 
 def kernels(operator: str, gate: str) -> list[str]:
     """What an operator launches for a sequence of many tokens."""
-    files = (*FILES[operator], *((channel_decay,) if gate == "channel" else ()))
-    return [name for name, file in KERNELS.items() if file in files]
+    files = FILES[operator] | ({"channel_decay"} if gate == "channel" else set())
+    return [name for name, file in KERNELS.items() if file.__name__.rpartition(".")[2] in files]
 
 
 @contextmanager
@@ -139,8 +131,7 @@ def told(rows: list[dict[str, Any]], case: Case, arch: str) -> Iterator[str]:
         best = fastest(rows, kernel)
         if best is None:
             continue
-        gate = ("none", "head", "channel").index(case.gate)
-        cfg = launch.listed(kernel, arch, "half", gate)
+        cfg = launch.listed(kernel, arch, "half", list(KINDS).index(case.gate))
         shape = (cfg.BV, cfg.num_warps, cfg.num_stages)
         if best["number"] != PRESENT:
             shape = GRID[best["number"]]
@@ -191,10 +182,9 @@ def tune(case: Case, seconds: float) -> None:
     start = time.monotonic()
     command = [sys.executable, "-m", "benchmarks.tuning", case.operator, case.gate]
     command += ["--D", str(case.D)]
-    with tempfile.TemporaryDirectory() as folder:
-        logs = Path(folder)
-        numbers = compiled(command, COMPILED * seconds, logs)
-        rows = timed(command, numbers, seconds - (time.monotonic() - start), logs)
+    with tempfile.TemporaryDirectory() as logs:
+        numbers = compiled(command, COMPILED * seconds, Path(logs))
+        rows = timed(command, numbers, seconds - (time.monotonic() - start), Path(logs))
     gpu, folder = torch.cuda.get_device_name(), Path(os.environ.get("OUT") or RESULTS)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"tuning_{gpu_name(gpu)}_{case.operator}_{case.gate}_{case.D}.json"

@@ -522,7 +522,7 @@ def delta_rule_backward(
     dtype = torch.float32 if gate == 2 else q.dtype
     dq, dk = (torch.empty(q.shape, dtype=dtype, device=q.device) for _ in range(2))
     dk_in = torch.empty_like(dk) if gate == 2 else None
-    shape = (0,) if g is None else g.shape if dk_in is None else (len(chunks), H, K)
+    shape = ((0,), (B, T, H), (len(chunks), H, K))[gate]
     dg = torch.empty(shape, dtype=torch.float32, device=q.device)
     cfg = launch.config("delta_backward_kernel", arch, q.dtype, gate)
     delta_backward_kernel[(len(chunks) * H,)](

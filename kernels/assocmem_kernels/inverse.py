@@ -26,7 +26,7 @@ def by_substitution(L, C: tl.constexpr):
 
 @triton.jit
 def by_blocks(L, C: tl.constexpr, dtype: tl.constexpr):
-    """(I + L)⁻¹ in float32, C a power of two, by products of a half precision dtype.
+    """(I + L)⁻¹ in float32, C of 16, 32 or 64, by products of a half precision dtype.
 
     Of two tokens it is I − L. Then neighbouring blocks are merged, twice as large each time: below
     the diagonal T₂₁ = −T₂₂ L₂₁ T₁₁, for all pairs of blocks at once.

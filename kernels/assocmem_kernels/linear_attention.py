@@ -310,7 +310,7 @@ def linear_attention_backward(
     dtype = torch.float32 if gate == 2 else q.dtype
     dq, dk = (torch.empty(q.shape, dtype=dtype, device=q.device) for _ in range(2))
     dv = torch.empty_like(v)
-    shape = (0,) if g is None else g.shape if gate < 2 else (len(chunks), H, K)
+    shape = ((0,), (B, T, H), (len(chunks), H, K))[gate]
     dg = torch.empty(shape, dtype=torch.float32, device=q.device)
     cfg = launch.config("backward_kernel", arch, q.dtype, gate)
     options = {"num_warps": cfg.num_warps, "num_stages": cfg.num_stages}

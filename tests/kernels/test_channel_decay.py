@@ -49,9 +49,11 @@ def assert_right(dtype, size, total, device):
     none = [torch.zeros(x.shape, device=device) for x in (k, k, k, k[:, 0])]  # from the states
     dA, dM = 1e-6 * dA.to(device), 1e-6 * dM.to(device)
     grads = channel_decay_backward(*tokens, dA, dM, *none, chunks)
-    for x, grad, bound in zip(wide, grads, (3e-3, 3e-3, 1e-3), strict=True):
+    own = 1e-6 if dtype == torch.float32 else 1e-3  # of bfloat16 one in a column may lie next to it
+    for x, grad, bound in zip(wide, grads, (own, own, 1e-3), strict=True):
+        exact = x.grad.to(grad.dtype).cpu()
         for c in (0, STRONG, K - 1):  # together the large ones would hide what the others are
-            assert relative_error(grad[..., c].cpu(), x.grad[..., c]) <= bound
+            assert relative_error(grad[..., c].cpu(), exact[..., c].double()) <= bound
 
 
 SIZES, TOTALS = [1e15, 1.0, 1e-15], [-74.0, -300.0]

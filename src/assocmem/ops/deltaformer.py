@@ -213,8 +213,8 @@ def write_and_read(
             o, u = one_token(q, w, k, v, beta, past, erase, scale)
             return o.to(v.dtype), torch.cat((past, u), 1)
         u = corrections(form, w, k, v, beta, past, erase, scale)
-        o = read(form, q, k, torch.cat((past.to(v.dtype), u.to(v.dtype)), 1), scale)
-        return o, torch.cat((past, u.to(past)), 1)
+        u = torch.cat((past, u.to(past)), 1)
+        return read(form, q, k, u.to(v.dtype), scale), u
 
 
 def read(form: str, q: Tensor, k: Tensor, u: Tensor, scale: float) -> Tensor:
