@@ -79,6 +79,7 @@ DELTAFORMER_KERNEL_TEST = "tests/kernels/test_deltaformer.py"
 PIECES_TEST = "tests/kernels/test_pieces.py"
 INTEGERS_TEST = "tests/kernels/test_integers.py"
 GPU_TEST = "tests/test_gpu_benchmark.py"
+PACKED_LAYERS = "tests/nn/test_packed.py"
 DELTA_LAYERS = "tests/nn/test_delta_layers.py"
 DELTAFORMER_TEST = "tests/ops/test_deltaformer.py"
 DELTA_FORMER_LAYER = "tests/nn/test_delta_former.py"
@@ -805,7 +806,7 @@ MUTANTS = (
     ),
     Mutant(
         "a cache may have lost tokens of one of its parts",
-        "src/assocmem/nn/mixer.py",
+        "src/assocmem/nn/cache.py",
         "if any(size != sizes[0] for size in sizes):",
         "if False:",
         ("tests/nn/test_mixers.py",),
@@ -834,8 +835,8 @@ MUTANTS = (
     Mutant(
         "the short convolution gives the weights of earlier tokens to the next",
         "src/assocmem/nn/short_convolution.py",
-        "x[:, past - i : past - i + T]",
-        "x[:, past - i + 1 : past - i + 1 + T]",
+        "x[:, past - i : x.shape[1] - i]",
+        "x[:, past - i + 1 : x.shape[1] - i + 1]",
         ("tests/nn/test_short_convolution.py",),
     ),
     # feed-forward memories, tasks, training
@@ -1230,10 +1231,52 @@ MUTANTS = (
     ),
     Mutant(
         "every piece of a sequence begins at position 0",
-        "src/assocmem/nn/softmax_attention.py",
-        "start = piece.start + (0 if state is None else state.k.shape[1])",
-        "start = piece.start",
+        "src/assocmem/nn/cache.py",
+        "torch.arange(self.S, self.S + self.T, device=self.device)",
+        "torch.arange(self.T, device=self.device)",
         ("tests/nn/test_mixers.py -k pieces",),
+    ),
+    Mutant(
+        "every rank counts its positions from 0",
+        "src/assocmem/nn/softmax_attention.py",
+        "following(state, x, cu_seqlens, piece.start)",
+        "following(state, x, cu_seqlens)",
+        ("tests/distributed/test_layers.py",),
+    ),
+    Mutant(
+        "positions count from the start of the row, and not of the packed sequence",
+        "src/assocmem/nn/cache.py",
+        "return row - self.borders[sequence_of(self.new, row.shape[0])]",
+        "return row",
+        (PACKED_LAYERS,),
+    ),
+    Mutant(
+        "a cache of packed sequences has its new tokens at the end of the row",
+        "src/assocmem/ops/packed.py",
+        "torch.cat((x_rows, y_rows)).argsort()",
+        "torch.cat((x_rows, y_rows)).sort().values",
+        (PACKED_LAYERS,),
+    ),
+    Mutant(
+        "a packed sequence's filter sees the tokens of the one before",
+        "src/assocmem/nn/short_convolution.py",
+        "y = self.filtered(seen).index_select(1, new - past)",
+        "y = self.filtered(torch.cat((state[:1], x), 1))",
+        (PACKED_LAYERS,),
+    ),
+    Mutant(
+        "of packed sequences the first tokens are remembered in place of the last",
+        "src/assocmem/nn/short_convolution.py",
+        "end = (slots + cu_seqlens)[1:, None]",
+        "end = (slots + cu_seqlens)[:-1, None] + past",
+        (PACKED_LAYERS,),
+    ),
+    Mutant(
+        "the pairs of packed tokens have the borders of the tokens",
+        "src/assocmem/nn/delta_product.py",
+        "n * cu_seqlens",
+        "cu_seqlens",
+        (f"{PACKED_LAYERS} -k DeltaProduct",),
     ),
     Mutant(
         "only the largest part of a state takes memory",
@@ -1244,7 +1287,7 @@ MUTANTS = (
     ),
     Mutant(
         "a state of every token need not fit the layer",
-        "src/assocmem/nn/mixer.py",
+        "src/assocmem/nn/cache.py",
         "if not alike(old, x):",
         "if False:",
         ("tests/nn/test_mixers.py -k state", DELTA_FORMER_LAYER),

@@ -93,9 +93,21 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
+def check_packed(module, x: Tensor) -> None:
+    """Packed sequences on four ranks, of which the second lies on three."""
+    rank, pieces, cu_seqlens = dist.get_rank(), (3, 0, 9, 8), torch.tensor([0, 2, 16, 16, 20])
+    whole, final = module(x, cu_seqlens=cu_seqlens)
+    rows = slice(sum(pieces[:rank]), sum(pieces[: rank + 1]))
+    y, state = module(x[:, rows], group=dist.group.WORLD, cu_seqlens=cu_seqlens)
+    torch.testing.assert_close(y, whole[:, rows], rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(state, final, rtol=1e-11, atol=1e-11)
+
+
 def check_everything(rank: int) -> None:
     for name in SPLIT_MIXERS:
         check_module(layer(name), tokens(2, 40))
+    for name in ("linear attention", "retention", "gated linear attention"):
+        check_packed(layer(name), tokens(1, 20))
     torch.manual_seed(0)
     model = SequenceModel(20, 16, 2, HYBRID).double()
     check_module(model, torch.randint(20, (2, 40), generator=torch.Generator().manual_seed(1)))
@@ -104,6 +116,17 @@ def check_everything(rank: int) -> None:
 
 def test_split_layers_and_models_equal_whole_ones():
     on_ranks(4, check_everything)
+
+
+@pytest.mark.parametrize("name", ["DeltaNet", "DeltaProduct", "KDA", "softmax attention"])
+def test_layers_say_that_they_cannot_split_packed_sequences(name):
+    x, cu_seqlens = tokens(1, 10), torch.tensor([0, 4, 10])
+    with pytest.raises(NotImplementedError, match=r"takes no .* with a group"):
+        layer(name)(x, group=object(), cu_seqlens=cu_seqlens)
+    if name == "softmax attention":
+        _, state = layer(name)(x, cu_seqlens=cu_seqlens)
+        with pytest.raises(NotImplementedError, match="packed sequences with a group"):
+            layer(name)(tokens(2, 3), state, group=object())
 
 
 def test_deltaformer_says_that_it_cannot_be_split():

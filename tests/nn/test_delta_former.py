@@ -47,7 +47,7 @@ def test_equals_its_equations(erase, own_erase_keys, rotary, factor):
     if erase != "softmax":
         w, k = unit(w), unit(k)
     if rotary:  # itself tested with `nn.SoftmaxAttention`
-        q, w, k = (rotate(z, 0) for z in (q, w, k))
+        q, w, k = (rotate(z, torch.arange(z.shape[1])) for z in (q, w, k))
     beta = factor / (1 + (-(x @ former.beta_proj.weight.T)).exp())
     root = 2 if erase == "softmax" else 1  # √K = 2
     u, o = torch.zeros(2, 0, H, V, dtype=x.dtype), []

@@ -44,9 +44,14 @@ class Block(Streaming):
         self.feed_forward = FeedForwardMemory(d_model, d_hidden, "swiglu")
 
     def forward(
-        self, x: Tensor, state: Any = None, *, group: dist.ProcessGroup | None = None
+        self,
+        x: Tensor,
+        state: Any = None,
+        *,
+        group: dist.ProcessGroup | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         """From tokens `[B, T, d_model]` to the same shape, with the mixer's state."""
-        mixed, state = self.mixer(self.mixer_norm(x), state, group=group)
+        mixed, state = self.mixer(self.mixer_norm(x), state, group=group, cu_seqlens=cu_seqlens)
         h = x + mixed
         return h + self.feed_forward(self.feed_forward_norm(h)), state

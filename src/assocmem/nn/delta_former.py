@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from assocmem.nn.cache import after_packed, checked_cache, following, is_packed, together
 from assocmem.nn.delta_net import l2_normalize, stable
-from assocmem.nn.mixer import Mixer, checked_cache
+from assocmem.nn.mixer import Mixer
 from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.deltaformer import write_and_read
 from assocmem.ops.erase import check_erase
@@ -22,10 +22,12 @@ class KUCache(NamedTuple):
     Args:
         k: keys `[B, S, H, K]`, with rotary turned by their positions.
         u: corrections `[B, S, H, V]`, float32 (float64 for float64 inputs).
+        cu_seqlens: borders of N packed sequences, `[N + 1]`, B = 1; None for B sequences of S.
     """
 
     k: Tensor
     u: Tensor
+    cu_seqlens: Tensor | None = None
 
 
 class DeltaFormer(Mixer):
@@ -90,7 +92,12 @@ class DeltaFormer(Mixer):
         )
 
     def forward(
-        self, x: Tensor, state: KUCache | None = None, *, group: dist.ProcessGroup | None = None
+        self,
+        x: Tensor,
+        state: KUCache | None = None,
+        *,
+        group: dist.ProcessGroup | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, KUCache]:
         """Correct, write and read at every token.
 
@@ -100,12 +107,14 @@ class DeltaFormer(Mixer):
             x: tokens `[B, T, d_model]`.
             state: what an earlier piece handed back, with S tokens; None at the start.
             group: None; a sequence cannot be split over ranks here.
+            cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
 
         Returns:
             y `[B, T, d_model]`, and the state with S + T tokens, for the next piece.
 
         Raises:
-            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state or cu_seqlens do
+                not fit it.
             NotImplementedError: when a group is given.
         """
         if group is not None:
@@ -115,20 +124,28 @@ class DeltaFormer(Mixer):
                 "be split over ranks are LinearAttention, Retention, GatedLinearAttention, "
                 "DeltaNet, GatedDeltaNet, DeltaProduct, KimiDeltaAttention and SoftmaxAttention"
             )
-        q, k, v = map(self.heads, self.project(x))
+        if cu_seqlens is None and is_packed(state, KUCache):
+            return after_packed(self, x, state)
+        q, k, v = map(self.heads, self.project(x, cu_seqlens))
         w = k if self.w_proj is None else self.heads(self.w_proj(x))
         beta = self.max_beta * self.beta_proj(x).sigmoid()
-        scale, past = self.d_key**-0.5, None
+        scale = self.d_key**-0.5
         if self.erase != "softmax":
             w, k, scale = l2_normalize(w), l2_normalize(k), 1.0
         if state is not None:
-            state = checked_cache(state, KUCache(k, v.to(state_dtype(v))))
+            state = checked_cache(state, KUCache(k, v.to(state_dtype(v)), cu_seqlens))
+        place = following(state, x, cu_seqlens)
         if self.rotary:
-            start = 0 if state is None else state.k.shape[1]
-            q, w, k = rotate(q, start), rotate(w, start), rotate(k, start)
+            positions = place.positions()
+            q, w, k = rotate(q, positions), rotate(w, positions), rotate(k, positions)
         if self.erase != "softmax":
             beta = stable(beta, k)
         if state is not None:
-            k, past = torch.cat((state.k, k), 1), state.u
-        o, u = write_and_read(q, w, k, v, beta, past, self.erase, scale, self.backend)
-        return self.o_proj(o.flatten(-2)), KUCache(k, u)
+            k = place.join(state.k, k)
+        pieces = []
+        for past, new, seen in place.spans():
+            u = None if state is None else state.u[:, past]
+            tokens = (q[:, new], w[:, new], k[:, seen], v[:, new], beta[:, new], u)
+            pieces.append(write_and_read(*tokens, self.erase, scale, self.backend))
+        o, u = map(together, zip(*pieces, strict=True))
+        return self.o_proj(o.flatten(-2)), KUCache(k, u, place.borders)

@@ -121,7 +121,12 @@ class DeltaNet(Mixer):
         return self.o_norm(o)
 
     def forward(
-        self, x: Tensor, state: DeltaState | None = None, *, group: dist.ProcessGroup | None = None
+        self,
+        x: Tensor,
+        state: DeltaState | None = None,
+        *,
+        group: dist.ProcessGroup | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, DeltaState]:
         """Read and write the memory at every token.
 
@@ -129,6 +134,7 @@ class DeltaNet(Mixer):
             x: tokens `[B, T, d_model]`.
             state: what an earlier piece handed back; None for an empty memory.
             group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
+            cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
 
         Returns:
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
@@ -138,7 +144,9 @@ class DeltaNet(Mixer):
         """
         S, recent = parts_of(state)
         # A filter a channel: one convolution of all channels is one of q, one of k and one of v.
-        qkv, recent = self.conv(torch.cat(self.project(x), -1), recent, group=group)
+        qkv, recent = self.conv(
+            torch.cat(self.project(x, cu_seqlens), -1), recent, group=group, cu_seqlens=cu_seqlens
+        )
         keys, values = self.n_heads * self.d_key, self.n_heads * self.d_value
         q, k, v = map(self.heads, qkv.split([keys, keys, values], -1))
         q, k = l2_normalize(q), l2_normalize(k)
@@ -152,6 +160,7 @@ class DeltaNet(Mixer):
             scale=1.0,
             initial_state=S,
             output_final_state=True,
+            cu_seqlens=cu_seqlens,
             backend=self.backend,
         )
         assert S is not None  # asked for above

@@ -62,7 +62,12 @@ class DeltaProduct(DeltaNet):
         return x.unflatten(-1, (self.n_corrections, self.n_heads, -1)).flatten(1, 2)
 
     def forward(
-        self, x: Tensor, state: DeltaState | None = None, *, group: dist.ProcessGroup | None = None
+        self,
+        x: Tensor,
+        state: DeltaState | None = None,
+        *,
+        group: dist.ProcessGroup | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, DeltaState]:
         """Write n pairs into the memory and read it, at every token.
 
@@ -70,6 +75,7 @@ class DeltaProduct(DeltaNet):
             x: tokens `[B, T, d_model]`.
             state: what an earlier piece handed back; None for an empty memory.
             group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
+            cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
 
         Returns:
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
@@ -78,8 +84,10 @@ class DeltaProduct(DeltaNet):
             TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         S, recent = parts_of(state)
-        projected = self.project(x)
-        qkv, recent = self.conv(torch.cat(projected, -1), recent, group=group)
+        projected = self.project(x, cu_seqlens)
+        qkv, recent = self.conv(
+            torch.cat(projected, -1), recent, group=group, cu_seqlens=cu_seqlens
+        )
         q, k, v = qkv.split([y.shape[-1] for y in projected], -1)
         n, k = self.n_corrections, l2_normalize(self.in_turn(k))
         scan = scan_on(group, ops.delta_rule, distributed.delta_rule)
@@ -91,6 +99,7 @@ class DeltaProduct(DeltaNet):
             scale=1.0,
             initial_state=S,
             output_final_state=True,
+            cu_seqlens=None if cu_seqlens is None else n * cu_seqlens,
             backend=self.backend,
         )
         assert S is not None  # asked for above

@@ -62,7 +62,12 @@ class LinearAttention(Mixer):
         self.normalize = normalize
 
     def forward(
-        self, x: Tensor, state: Tensor | None = None, *, group: dist.ProcessGroup | None = None
+        self,
+        x: Tensor,
+        state: Tensor | None = None,
+        *,
+        group: dist.ProcessGroup | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Read and write the memory at every token.
 
@@ -71,6 +76,7 @@ class LinearAttention(Mixer):
             state: what an earlier piece handed back, `[B, H, m, V]` with m the size of φ (V + 1
                 with normalize); None for an empty memory.
             group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
+            cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
 
         Returns:
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
@@ -78,7 +84,7 @@ class LinearAttention(Mixer):
         Raises:
             TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
-        q, k, v = map(self.heads, self.project(x))
+        q, k, v = map(self.heads, self.project(x, cu_seqlens))
         scan = scan_on(group, ops.linear_attention, distributed.linear_attention)
         o, state = scan(
             self.feature_map(q),
@@ -86,6 +92,7 @@ class LinearAttention(Mixer):
             v,
             initial_state=state,
             output_final_state=True,
+            cu_seqlens=cu_seqlens,
             normalize=self.normalize,
             backend=self.backend,
         )

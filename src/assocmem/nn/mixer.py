@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from assocmem.arguments import check_counts, check_floats
 from assocmem.nn.streaming import Streaming
 from assocmem.ops.backend import check_known
+from assocmem.ops.inputs import check_packed
 
 
 def scan_on(group: dist.ProcessGroup | None, here: Callable, split: Callable) -> Callable:
@@ -26,42 +27,6 @@ def check_parts(state: Any, names: tuple[str, ...]) -> None:
     """Raise unless a state is a tuple of as many parts as there are names."""
     if not isinstance(state, tuple) or len(state) != len(names):
         raise ValueError(f"state must be ({', '.join(names)}), got {type(state).__name__}")
-
-
-def checked_cache(state: Any, new: Any) -> Any:
-    """A state that keeps something of every token, `[B, S, ...]` each, as it fits T new tokens.
-
-    Raises:
-        ValueError: when it is another kind of state, its parts differ in S, or they differ from
-            the new ones in more than S and T.
-    """
-    names = new._fields
-    check_parts(state, names)
-    for name, old, x in zip(names, state, new, strict=True):
-        if not alike(old, x):
-            raise ValueError(f"state must have {name} = {described(x)}, got {described(old)}")
-    kept = {name: x.shape[1] for name, x in zip(names, state, strict=True) if x is not None}
-    sizes = list(kept.values())
-    if any(size != sizes[0] for size in sizes):  # a set would fix S in what `torch.compile` traces
-        raise ValueError(f"state must keep the same tokens in all its parts, got S = {kept}")
-    return type(new)(*state)
-
-
-def alike(old: Tensor | None, new: Tensor | None) -> bool:
-    """Whether two tensors `[B, S, ...]` differ in S at most, or are both None."""
-    if old is None or new is None:
-        return old is new
-    return (old.dtype, old.device, old.ndim) == (new.dtype, new.device, new.ndim) and (
-        (old.shape[0], *old.shape[2:]) == (new.shape[0], *new.shape[2:])
-    )
-
-
-def described(x: Tensor | None) -> str:
-    """A tensor `[B, S, ...]` in words, without S."""
-    if x is None:
-        return "None"
-    sizes = ", ".join(map(str, (*x.shape[:1], "S", *x.shape[2:])))
-    return f"{x.dtype} [{sizes}] on {x.device}"
 
 
 class Mixer(Streaming):
@@ -112,11 +77,12 @@ class Mixer(Streaming):
         self.v_proj = nn.Linear(d_model, n_heads * self.d_value, bias=False)
         self.o_proj = nn.Linear(n_heads * self.d_value, d_model, bias=False)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, cu_seqlens: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys `[B, T, H·K]` and values `[B, T, H·V]` of tokens `[B, T, d_model]`.
 
         Raises:
-            TypeError, ValueError: when x is no tensor of floats, or not `[B, T, d_model]`.
+            TypeError, ValueError: when x is no tensor of floats, not `[B, T, d_model]`, or not one
+                row of packed sequences where cu_seqlens are given.
         """
         check_floats(x=x)
         if x.ndim != 3 or x.shape[-1] != self.d_model:
@@ -124,6 +90,7 @@ class Mixer(Streaming):
                 f"x must have shape [B, T, d_model] with d_model = {self.d_model}, "
                 f"got {list(x.shape)}"
             )
+        check_packed(cu_seqlens, x, "x")
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
     def heads(self, x: Tensor) -> Tensor:

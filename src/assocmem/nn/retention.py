@@ -59,7 +59,12 @@ class Retention(Mixer):
         return torch.log1p(-(2**-exponent)).expand(*x.shape[:2], -1)
 
     def forward(
-        self, x: Tensor, state: Tensor | None = None, *, group: dist.ProcessGroup | None = None
+        self,
+        x: Tensor,
+        state: Tensor | None = None,
+        *,
+        group: dist.ProcessGroup | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Read and write the memory at every token.
 
@@ -67,6 +72,7 @@ class Retention(Mixer):
             x: tokens `[B, T, d_model]`.
             state: what an earlier piece handed back, `[B, H, K, V]`; None for an empty memory.
             group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
+            cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
 
         Returns:
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
@@ -74,7 +80,7 @@ class Retention(Mixer):
         Raises:
             TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
-        q, k, v = map(self.heads, self.project(x))
+        q, k, v = map(self.heads, self.project(x, cu_seqlens))
         scan = scan_on(group, ops.linear_attention, distributed.linear_attention)
         o, state = scan(
             q,
@@ -83,6 +89,7 @@ class Retention(Mixer):
             self.log_decay(x),
             initial_state=state,
             output_final_state=True,
+            cu_seqlens=cu_seqlens,
             backend=self.backend,
         )
         assert state is not None  # asked for above

@@ -14,6 +14,7 @@ from assocmem.arguments import check_counts
 from assocmem.nn.block import Block
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.streaming import Streaming
+from assocmem.ops.inputs import check_packed
 
 
 class SequenceModel(Streaming):
@@ -50,6 +51,14 @@ class SequenceModel(Streaming):
         >>> next_logits, state = model.step(logits[:, -1].argmax(-1), state)
         >>> logits.shape, next_logits.shape
         (torch.Size([2, 10, 50]), torch.Size([2, 50]))
+
+        Two prompts, of 3 and of 7 tokens, in one row, and the next token of both:
+
+        >>> prompts, cu_seqlens = torch.randint(50, (1, 10)), torch.tensor([0, 3, 10])
+        >>> logits, state = model(prompts, cu_seqlens=cu_seqlens)
+        >>> next_logits, state = model.step(logits[0, cu_seqlens[1:] - 1].argmax(-1), state)
+        >>> next_logits.shape
+        torch.Size([2, 50])
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class SequenceModel(Streaming):
         state: tuple[Any, ...] | None = None,
         *,
         group: dist.ProcessGroup | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """The logits of the token after every token.
 
@@ -99,19 +109,22 @@ class SequenceModel(Streaming):
             tokens: integers `[B, T]` from 0 to vocab_size - 1.
             state: what an earlier piece handed back, one state a block; None at the start.
             group: the ranks on which the pieces of the sequences lie, as `Streaming` says.
+            cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
 
         Returns:
             logits `[B, T, vocab_size]`, and the state after the last token.
 
         Raises:
             TypeError: when tokens is no tensor of int32 or int64.
-            ValueError: when tokens are not `[B, T]`, or the state is of another number of blocks.
+            ValueError: when tokens are not `[B, T]`, the state is of another number of blocks, or
+                cu_seqlens do not fit.
         """
         if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int32, torch.int64):
             what = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
             raise TypeError(f"tokens must be a tensor of int32 or int64, got {what}")
         if tokens.ndim != 2:
             raise ValueError(f"tokens must have shape [B, T], got {list(tokens.shape)}")
+        check_packed(cu_seqlens, tokens, "tokens")
         if state is None:
             state = (None,) * len(self.blocks)
         elif len(state) != len(self.blocks):
@@ -120,7 +133,7 @@ class SequenceModel(Streaming):
             )
         x, after = self.embedding(tokens), []
         for block, before in zip(self.blocks, state, strict=True):
-            x, new = block(x, before, group=group)
+            x, new = block(x, before, group=group, cu_seqlens=cu_seqlens)
             after.append(new)
         head = self.embedding if self.head is None else self.head
         return F.linear(self.norm(x), head.weight), tuple(after)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from assocmem.arguments import check_counts, check_floats
 from assocmem.distributed import Piece
 from assocmem.nn.streaming import Streaming
+from assocmem.ops.inputs import check_cu_seqlens
+from assocmem.ops.packed import joined, rows_behind
 
 
 class ShortConvolution(Streaming):
@@ -50,43 +52,73 @@ class ShortConvolution(Streaming):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(
-        self, x: Tensor, state: Tensor | None = None, *, group: dist.ProcessGroup | None = None
+        self,
+        x: Tensor,
+        state: Tensor | None = None,
+        *,
+        group: dist.ProcessGroup | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Filter a piece of a sequence.
 
         Args:
             x: tokens `[B, T, C]`.
-            state: the width - 1 tokens before them, `[B, width - 1, C]`; zeros when None. It takes
-                the dtype of x, as autocast may be on for some pieces and off for others.
+            state: the width - 1 tokens before them, `[N, width - 1, C]`, N = B unless sequences are
+                packed; zeros when None. It takes the dtype of x, as autocast may be on for some
+                pieces and off for others.
             group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
+            cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
 
         Returns:
             y `[B, T, C]`, and the last width - 1 tokens, for the next piece.
 
         Raises:
             TypeError: when x or the state is no tensor of floats.
-            ValueError: when x is not `[B, T, C]`, or the state not `[B, width - 1, C]`.
+            ValueError: when x is not `[B, T, C]`, the state not `[N, width - 1, C]`, or cu_seqlens
+                do not fit.
+            NotImplementedError: when sequences are packed, and a group is given.
         """
         check_floats(x=x)
         width, C = self.weight.shape
         if x.ndim != 3 or x.shape[-1] != C:
             raise ValueError(f"x must have shape [B, T, C] with C = {C}, got {list(x.shape)}")
-        past, T = width - 1, x.shape[1]
-        expected = (x.shape[0], past, C)
+        check_cu_seqlens(cu_seqlens, x, "x")
+        N, past = x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1, width - 1
+        expected = (N, past, C)
         state = x.new_zeros(expected) if state is None else state
         check_floats(state=state)
         if state.shape != expected:
             raise ValueError(
-                f"state must have shape [B, width - 1, C] = {list(expected)}, "
+                f"state must have shape [N, width - 1, C] = {list(expected)}, "
                 f"got {list(state.shape)}"
             )
-        tail = x[:, max(T - past, 0) :]
+        if cu_seqlens is not None:
+            if group is not None:
+                raise NotImplementedError("a short convolution takes no cu_seqlens with a group")
+            return self.packed(x, state.to(x.dtype), cu_seqlens)
+        tail = x[:, max(x.shape[1] - past, 0) :]
         piece = Piece(tail, group)
         # What a filter sees of earlier ranks lies in their last tokens, `past` of each or all.
         seen = torch.cat((state.to(x.dtype), *piece.whole(tail)), 1)
-        x = torch.cat((seen[:, piece.start : piece.start + past], x), 1)
-        y = self.weight[0] * x[:, past:]
-        for i in range(1, width):
-            y = y + self.weight[i] * x[:, past - i : past - i + T]
+        y = self.filtered(torch.cat((seen[:, piece.start : piece.start + past], x), 1))
         # A copy, as a view would keep the whole piece in memory.
         return F.silu(y), seen[:, seen.shape[1] - past :].clone()
+
+    def packed(self, x: Tensor, state: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for packed sequences, each put behind the tokens before it, all in one row."""
+        N, past, C = state.shape
+        slots = past * torch.arange(N + 1, device=x.device)
+        before, new = rows_behind(slots, N * past, cu_seqlens, x.shape[1])
+        seen = joined(state.reshape(1, N * past, C), before, x, new)
+        y = self.filtered(seen).index_select(1, new - past)
+        end = (slots + cu_seqlens)[1:, None]
+        last = end - past + torch.arange(past, device=x.device)
+        return F.silu(y), seen[0].index_select(0, last.flatten()).unflatten(0, (N, past))
+
+    def filtered(self, x: Tensor) -> Tensor:
+        """Σ_i w_i ⊙ x_{t-i} of every token but the first width - 1 of x `[B, width - 1 + T, C]`."""
+        past = len(self.weight) - 1
+        y = self.weight[0] * x[:, past:]
+        for i in range(1, past + 1):
+            y = y + self.weight[i] * x[:, past - i : x.shape[1] - i]
+        return y

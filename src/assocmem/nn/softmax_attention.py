@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assocmem.distributed import Piece
-from assocmem.nn.mixer import Mixer, checked_cache
+from assocmem.nn.cache import after_packed, checked_cache, following, is_packed, together
+from assocmem.nn.mixer import Mixer
 from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.softmax_attention import attend
 
@@ -25,19 +25,13 @@ class KVCache(NamedTuple):
         k: keys `[B, S, H, K]`, with rotary turned by their positions.
         v: values `[B, S, H, V]`.
         g: log decays `[B, S, H]`, or None without a forget gate.
+        cu_seqlens: borders of N packed sequences, `[N + 1]`, B = 1; None for B sequences of S.
     """
 
     k: Tensor
     v: Tensor
     g: Tensor | None
-
-
-def joined(old: KVCache, new: KVCache) -> KVCache:
-    """The tokens of one cache, then those of another."""
-    k, v = torch.cat((old.k, new.k), 1), torch.cat((old.v, new.v), 1)
-    if old.g is None or new.g is None:
-        return KVCache(k, v, None)
-    return KVCache(k, v, torch.cat((old.g, new.g), 1))
+    cu_seqlens: Tensor | None = None
 
 
 class SoftmaxAttention(Mixer):
@@ -88,7 +82,12 @@ class SoftmaxAttention(Mixer):
         self.forget_proj = nn.Linear(d_model, n_heads) if forget_gate else None
 
     def forward(
-        self, x: Tensor, state: KVCache | None = None, *, group: dist.ProcessGroup | None = None
+        self,
+        x: Tensor,
+        state: KVCache | None = None,
+        *,
+        group: dist.ProcessGroup | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, KVCache]:
         """Attend from every token to all tokens so far.
 
@@ -99,23 +98,35 @@ class SoftmaxAttention(Mixer):
             x: tokens `[B, T, d_model]`.
             state: what an earlier piece handed back, with S tokens; None at the start.
             group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
+            cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
 
         Returns:
             y `[B, T, d_model]`, and the state with S + T tokens, for the next piece.
 
         Raises:
-            ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state or cu_seqlens do
+                not fit it.
+            NotImplementedError: when sequences are packed, and a group is given.
         """
-        q, k, v = map(self.heads, self.project(x))
+        if group is not None and (cu_seqlens is not None or is_packed(state, KVCache)):
+            raise NotImplementedError("SoftmaxAttention takes no packed sequences with a group")
+        if cu_seqlens is None and is_packed(state, KVCache):
+            return after_packed(self, x, state)
+        q, k, v = map(self.heads, self.project(x, cu_seqlens))
         g = None if self.forget_proj is None else F.logsigmoid(self.forget_proj(x))
         if state is not None:
-            state = checked_cache(state, KVCache(k, v, g))
+            state = checked_cache(state, KVCache(k, v, g, cu_seqlens))
         piece = Piece(x, group)
-        start = piece.start + (0 if state is None else state.k.shape[1])
+        place = following(state, x, cu_seqlens, piece.start)
         if self.rotary:
-            q, k = rotate(q, start), rotate(k, start)
-        new = KVCache(*piece.whole(k, v, g))
-        k, v, g = new if state is None else joined(state, new)
-        seen = slice(0, start + x.shape[1])
-        o = attend(q, k[:, seen], v[:, seen], None if g is None else g[:, seen], None, self.backend)
-        return self.o_proj(o.flatten(-2)), KVCache(k, v, g)
+            positions = place.positions()
+            q, k = rotate(q, positions), rotate(k, positions)
+        k, v, g = piece.whole(k, v, g)
+        if state is not None:
+            k, v = place.join(state.k, k), place.join(state.v, v)
+            g = None if state.g is None else place.join(state.g, g)
+        o = []
+        for _, new, seen in place.spans():
+            decays = None if g is None else g[:, seen]
+            o.append(attend(q[:, new], k[:, seen], v[:, seen], decays, None, self.backend))
+        return self.o_proj(together(o).flatten(-2)), KVCache(k, v, g, place.borders)

@@ -10,11 +10,17 @@ from torch import Tensor, nn
 
 
 class Streaming(nn.Module):
-    """A module `forward(x, state=None, *, group=None) -> (y, state)`: pieces equal the whole.
+    """A module `forward(x, state=None, *, group=None, cu_seqlens=None) -> (y, state)`.
 
     x is a sequence `[B, T, ...]`, and the state is all that later tokens need of it, a tensor or a
-    tuple of states; None stands for nothing so far. Gradients flow through it: detach it to stop
-    them.
+    tuple of states; None stands for nothing so far. Pieces equal the whole: what comes out does not
+    depend on how a sequence is cut. Gradients flow through the state: detach it to stop them.
+
+    With cu_seqlens, int32 or int64 `[N + 1]` from 0 to T, x is one row `[1, T, ...]` of N sequences
+    of different lengths, one behind the other, which do not see each other. The state is then one
+    of N sequences, and any other tokens of N sequences may follow, packed or as a batch: prompts of
+    different lengths can be read in one row and continued together by `step`. `SoftmaxAttention`
+    and `DeltaFormer` go through the sequences one after the other.
 
     With group, a `torch.distributed.ProcessGroup` (of a `DeviceMesh`, `mesh.get_group("sequence")`;
     of all ranks, `dist.group.WORLD`), x is the piece of the sequence that lies on this rank, and y
@@ -23,7 +29,8 @@ class Streaming(nn.Module):
     the last, is the same on every rank. All ranks of the group call the module, and all go
     backward, with a loss of 0 if need be; the gradient of a weight is then the sum of theirs. The
     pieces have to agree in all but their lengths: with TORCH_DISTRIBUTED_DEBUG=DETAIL in the
-    environment PyTorch compares what ranks exchange, and raises, instead of mixing numbers up.
+    environment PyTorch compares what ranks exchange, and raises, instead of mixing numbers up. Only
+    layers without a short convolution or a cache take both, with the borders of the whole row.
     """
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:

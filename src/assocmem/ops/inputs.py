@@ -118,22 +118,28 @@ def check_scale(scale: float | None) -> None:
         raise ValueError(f"scale must be finite, got {scale}")
 
 
-def check_cu_seqlens(cu_seqlens: Tensor | None, q: Tensor) -> None:
+def check_cu_seqlens(cu_seqlens: Tensor | None, x: Tensor, name: str = "q") -> None:
     """Check the borders of packed sequences: int32 or int64 `[N + 1]`, from 0 to T, B = 1."""
+    check_packed(cu_seqlens, x, name)
+    # The contents are not known while a graph is traced.
+    if cu_seqlens is None or torch.compiler.is_compiling() or cu_seqlens.is_meta:
+        return
+    check_borders(cu_seqlens.tolist(), x.shape[1])
+
+
+def check_packed(cu_seqlens: Tensor | None, x: Tensor, name: str) -> None:
+    """Check all but the contents of cu_seqlens, for tokens x `[B, T, ...]`."""
     if cu_seqlens is None:
         return
     check_tensor("cu_seqlens", cu_seqlens)
     if cu_seqlens.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"cu_seqlens must be int32 or int64, got {cu_seqlens.dtype}")
-    _check_device("cu_seqlens", cu_seqlens, q)
+    if cu_seqlens.device != x.device:
+        raise ValueError(f"cu_seqlens must be on {x.device} like {name}, got {cu_seqlens.device}")
     if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:
         raise ValueError(f"cu_seqlens must have shape [N + 1], got {list(cu_seqlens.shape)}")
-    if q.shape[0] != 1:
-        raise ValueError(f"q must have batch size 1 with cu_seqlens, got {q.shape[0]}")
-    # The contents are not known while a graph is traced.
-    if torch.compiler.is_compiling() or cu_seqlens.is_meta:
-        return
-    check_borders(cu_seqlens.tolist(), q.shape[1])
+    if x.shape[0] != 1:
+        raise ValueError(f"{name} must have batch size 1 with cu_seqlens, got {x.shape[0]}")
 
 
 def check_borders(borders: list[int], T: int) -> None:

@@ -18,6 +18,29 @@ def rows_of(cu_seqlens: Tensor, T: int) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(borders)]
 
 
+def sequence_of(cu_seqlens: Tensor, T: int) -> Tensor:
+    """Of each of T tokens, which of the packed sequences it belongs to, `[T]`."""
+    token = torch.arange(T, device=cu_seqlens.device)
+    return torch.searchsorted(cu_seqlens[1:].long(), token, right=True)
+
+
+def rows_behind(first: Tensor, S: int, second: Tensor, T: int) -> tuple[Tensor, Tensor]:
+    """Rows of the S and of the T tokens of two packs in one, where each sequence goes on.
+
+    The borders of the first are `first`, of the second `second`, of both together first + second.
+    """
+    before_first = second[sequence_of(first, S)]
+    before_second = first[sequence_of(second, T) + 1]
+    token = torch.arange(max(S, T), device=first.device)
+    return token[:S] + before_first, token[:T] + before_second
+
+
+def joined(x: Tensor, x_rows: Tensor, y: Tensor, y_rows: Tensor) -> Tensor:
+    """One tensor `[1, S + T, ...]` of x `[1, S, ...]` and y `[1, T, ...]` with the rows given."""
+    order = torch.cat((x_rows, y_rows)).argsort()
+    return torch.cat((x, y), 1).index_select(1, order)
+
+
 def over_sequences(
     read: Callable[..., Tensor], tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor | None
 ) -> Tensor:

@@ -1,0 +1,195 @@
+"""Layers on packed sequences: what each sequence gives when it goes through the layer alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from assocmem.nn import DeltaNet, SequenceModel, ShortConvolution, SoftmaxAttention
+from tests.nn.test_mixers import GROWING, MIXERS, layer, parts, tokens
+from tests.nn.test_sequence_model import model, some_tokens
+from tests.ops.reference import relative_error
+
+LENGTHS = (70, 0, 1, 2, 33)  # several chunks, none, less than a filter sees
+MORE = (0, 3, 40, 1, 2)
+
+
+def borders(lengths, dtype=torch.int64) -> Tensor:
+    return torch.tensor([0, *lengths]).cumsum(0).to(dtype)
+
+
+def alone(module, x: Tensor, lengths, states=None) -> tuple[Tensor, list]:
+    """The outputs in one row, and the state of every sequence."""
+    outputs, after = [], []
+    for n, piece in enumerate(x.split(lengths, 1)):
+        y, state = module(piece, None if states is None else states[n])
+        outputs.append(y)
+        after.append(state)
+    return torch.cat(outputs, 1), after
+
+
+def of_sequence(state, n: int):
+    """The state of the n-th packed sequence, of one layer."""
+    if isinstance(state, Tensor):
+        return state[n : n + 1]
+    cu_seqlens = getattr(state, "cu_seqlens", None)
+    if cu_seqlens is None:
+        return type(state)(*(x[n : n + 1] for x in state))
+    rows = slice(*cu_seqlens.tolist()[n : n + 2])
+    return type(state)(*(None if x is None else x[:, rows] for x in state[:-1]), None)
+
+
+def check_states(state, expected: list) -> None:
+    for n, alone in enumerate(expected):
+        for part, x in zip(parts(of_sequence(state, n)), parts(alone), strict=True):
+            torch.testing.assert_close(part, x, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("name", MIXERS)
+@torch.no_grad()
+def test_packed_sequences_do_not_see_each_other(name, dtype):
+    mixer, x = layer(name), tokens(1, sum(LENGTHS))
+    expected, states = alone(mixer, x, LENGTHS)
+    y, state = mixer(x, cu_seqlens=borders(LENGTHS, dtype))
+    assert y.shape == x.shape
+    assert relative_error(y, expected) <= 1e-12
+    check_states(state, states)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@torch.no_grad()
+def test_packed_sequences_go_on_where_they_were(name):
+    mixer, x, z = layer(name), tokens(1, sum(LENGTHS)), tokens(1, sum(MORE)).flip(1)
+    _, states = alone(mixer, x, LENGTHS)
+    expected, after = alone(mixer, z, MORE, states)
+    _, state = mixer(x, cu_seqlens=borders(LENGTHS))
+    y, state = mixer(z, state, cu_seqlens=borders(MORE))
+    assert relative_error(y, expected) <= 1e-12
+    check_states(state, after)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@torch.no_grad()
+def test_prompts_of_different_lengths_are_continued_together(name):
+    mixer, x, z = layer(name), tokens(1, sum(LENGTHS)), tokens(len(LENGTHS), 4).flip(1)
+    _, states = alone(mixer, x, LENGTHS)
+    _, state = mixer(x, cu_seqlens=borders(LENGTHS))
+    y, state = mixer(z[:, :2], state)
+    steps = []
+    for t in (2, 3):
+        out, state = mixer.step(z[:, t], state)
+        steps.append(out)
+    for n, before in enumerate(states):
+        expected, _ = mixer(z[n : n + 1], before)
+        got = torch.cat((y[n], steps[0][n : n + 1], steps[1][n : n + 1]))
+        assert relative_error(got, expected[0]) <= 1e-12
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@torch.no_grad()
+def test_a_batch_is_continued_by_packed_sequences(name):
+    mixer, x, z = layer(name), tokens(5, 20), tokens(1, sum(MORE)).flip(1)
+    _, state = mixer(x)
+    states = [mixer(row[None])[1] for row in x]
+    expected, after = alone(mixer, z, MORE, states)
+    y, state = mixer(z, state, cu_seqlens=borders(MORE))
+    assert relative_error(y, expected) <= 1e-12
+    check_states(state, after)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_gradients_of_packed_sequences_are_those_of_each(name):
+    mixer, x, z = layer(name), tokens(1, sum(LENGTHS)), tokens(1, sum(MORE)).flip(1)
+    x.requires_grad_()
+    targets = [x, *mixer.parameters()]
+    _, states = alone(mixer, x, LENGTHS)
+    y, _ = alone(mixer, z, MORE, states)
+    expected = torch.autograd.grad(y.square().sum(), targets)
+    _, state = mixer(x, cu_seqlens=borders(LENGTHS))
+    y, _ = mixer(z, state, cu_seqlens=borders(MORE))
+    for got, grad in zip(torch.autograd.grad(y.square().sum(), targets), expected, strict=True):
+        assert relative_error(got, grad) <= 1e-10
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_what_is_not_finite_stays_in_its_sequence(name):
+    mixer, x = layer(name), tokens(1, 12).requires_grad_()
+    with torch.no_grad():
+        x[:, 4] = torch.nan
+    y, state = mixer(x, cu_seqlens=borders((3, 5, 4)))
+    assert y[:, :4].isfinite().all()
+    assert y[:, 4:8].isnan().all()
+    assert y[:, 8:].isfinite().all()
+    assert all(part.isfinite().all() for n in (0, 2) for part in parts(of_sequence(state, n)))
+    (dx,) = torch.autograd.grad(y[:, [0, 1, 2, 8, 9, 10, 11]].sum(), x)
+    assert dx[:, :3].isfinite().all()
+    assert dx[:, 8:].isfinite().all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_a_short_convolution_starts_anew_in_every_sequence(width):
+    torch.manual_seed(0)
+    conv, x = ShortConvolution(6, width).double(), torch.randn(1, 106, 6, dtype=torch.float64)
+    state = torch.randn(5, width - 1, 6, dtype=torch.float64)
+    expected, states = alone(conv, x, LENGTHS, [row[None] for row in state])
+    y, after = conv(x, state, cu_seqlens=borders(LENGTHS))
+    torch.testing.assert_close(y, expected)
+    assert torch.equal(after, torch.cat(states))
+
+
+@torch.no_grad()
+def test_a_model_reads_prompts_in_one_row_and_continues_them_as_a_batch():
+    net, row = model(), some_tokens(1, sum(LENGTHS) + 5)
+    lengths = [n + 1 for n in LENGTHS]  # a prompt has at least one token
+    logits, state = net(row, cu_seqlens=borders(lengths))
+    expected, states = alone(net, row, lengths)
+    assert relative_error(logits, expected) <= 1e-12
+    last = logits[0, borders(lengths)[1:] - 1].argmax(-1)
+    logits, state = net.step(last, state)
+    logits, _ = net.step(logits.argmax(-1), state)
+    for n, own in enumerate(states):
+        one, own = net.step(last[n : n + 1], own)
+        one, _ = net.step(one.argmax(-1), own)
+        assert relative_error(logits[n], one[0]) <= 1e-12
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_bad_borders_are_named(name):
+    mixer, x = layer(name), tokens(1, 10)
+    for cu_seqlens, error, message in [
+        (torch.tensor([0, 11]), ValueError, r"cu_seqlens must rise from 0 to T = \d+ without"),
+        (torch.tensor([0, 7, 5, 10]), ValueError, r"cu_seqlens must rise from 0"),
+        (torch.tensor([0.0, 10.0]), TypeError, "cu_seqlens must be int32 or int64"),
+        ([0, 10], TypeError, "cu_seqlens must be a torch.Tensor, got list"),
+        (torch.tensor([0]), ValueError, r"cu_seqlens must have shape \[N \+ 1\], got \[1\]"),
+    ]:
+        with pytest.raises(error, match=message):
+            mixer(x, cu_seqlens=cu_seqlens)
+    with pytest.raises(ValueError, match="x must have batch size 1 with cu_seqlens, got 2"):
+        mixer(tokens(2, 10), cu_seqlens=torch.tensor([0, 10]))
+    _, state = mixer(x, cu_seqlens=torch.tensor([0, 4, 10]))
+    with pytest.raises(ValueError, match="state must"):
+        mixer(x, state, cu_seqlens=torch.tensor([0, 4, 7, 10]))
+    with pytest.raises(ValueError, match="must have shape"):
+        mixer(tokens(3, 10), state)
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_packed_cache_says_of_how_many_sequences_it_is(name):
+    mixer, x = layer(name), tokens(1, 10)
+    _, state = mixer(x, cu_seqlens=torch.tensor([0, 4, 10]))
+    assert state.cu_seqlens.tolist() == [0, 4, 10]
+    with pytest.raises(ValueError, match=r"must be of N = 3 sequences like cu_seqlens, got 2"):
+        mixer(x, state, cu_seqlens=torch.tensor([0, 4, 7, 10]))
+    with pytest.raises(ValueError, match=r"x must have shape \[N, T, d_model\] with N = 2 like"):
+        mixer(tokens(3, 10), state)
+    with pytest.raises(TypeError, match=r"x must be a torch\.Tensor, got list"):
+        mixer([1], state)
+
+
+def test_tokens_have_batch_size_1():
+    net = SequenceModel(11, 24, 3, [DeltaNet, SoftmaxAttention])
+    with pytest.raises(ValueError, match="tokens must have batch size 1 with cu_seqlens, got 2"):
+        net(some_tokens(2, 8), cu_seqlens=torch.tensor([0, 8]))
