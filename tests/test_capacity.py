@@ -863,6 +863,22 @@ def test_decoding_has_nothing_to_confuse_with_one_pair():
             ValueError,
             r"keys must have shape \[N, d\] with d >= 1, got \[3, 0\]",
         ),
+        (
+            lambda: capacity.monte_carlo(8, 8, generator=0),  # pyright: ignore
+            TypeError,
+            "generator must be a torch.Generator, got int",
+        ),
+        (
+            lambda: capacity.snr_by_quadrature(2.5, 8, ReLU()),  # pyright: ignore
+            TypeError,
+            "N must be an integer, got float",
+        ),
+        (lambda: capacity.snr_rbf(8, 8, True), TypeError, "sigma must be a number, got bool"),
+        (
+            lambda: capacity.freezing_temperature(8, 8, "gaussian-random"),
+            ValueError,
+            "keys must be one of",
+        ),
         *(
             (call, TypeError, "generator must be a torch.Generator, got NoneType")
             for call in (

@@ -279,6 +279,12 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
             ValueError,
             "n >= 2 elements, got 1",
         ),
+        (lambda: constructions.unbiased_bases(0), ValueError, "s must be at least 1, got 0"),
+        (
+            lambda: constructions.dihedral(torch.tensor([[0, 2]]), 3),
+            ValueError,
+            "tokens must lie in 0 … 1, got 0 … 2",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):

@@ -180,6 +180,21 @@ def test_only_values_change():
             r"spare must have shape .* d_model = 6, got \[4, 3\]",
         ),
         (
+            lambda: memory("relu").write(inputs(D), inputs(D), spare=inputs(4, D).float()),
+            TypeError,
+            r"spare must be torch\.float64 like x, got torch\.float32",
+        ),
+        (
+            lambda: memory("relu").write(inputs(D), inputs(D), spare=[0.0]),  # pyright: ignore
+            TypeError,
+            r"spare must be a torch\.Tensor, got list",
+        ),
+        (
+            lambda: memory("relu").write(inputs(D), inputs(D), spare=inputs(4, D).log()),
+            ValueError,
+            "spare must be finite, got nan",
+        ),
+        (
             lambda: memory("relu").write(inputs(D), inputs(D).float()),
             TypeError,
             r"y must be torch\.float64 like x, got torch\.float32",

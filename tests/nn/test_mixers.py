@@ -182,6 +182,8 @@ def test_bad_input_is_named(name):
         LinearAttention(24.0, 2)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"d_key must be at least 1, got -1"):
         LinearAttention(24, 2, d_key=-1)
+    with pytest.raises(ValueError, match=r"d_value must be at least 1, got 0"):
+        LinearAttention(24, 2, d_value=0)
     with pytest.raises(ValueError, match=r"backend must be one of .*got 'cuda'"):
         LinearAttention(24, 2, backend="cuda")
     with pytest.raises(ValueError, match=r"x must have shape .* d_model = 24, got \[2, 8, 23\]"):

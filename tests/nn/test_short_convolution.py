@@ -44,6 +44,8 @@ def test_bad_input_is_named():
         ShortConvolution(6, 0)
     with pytest.raises(TypeError, match="width must be an integer, got float"):
         ShortConvolution(6, 2.0)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="channels must be at least 1, got 0"):
+        ShortConvolution(0)
     conv = ShortConvolution(6)
     with pytest.raises(ValueError, match=r"x must have shape .* C = 6, got \[2, 4, 5\]"):
         conv(torch.zeros(2, 4, 5))
