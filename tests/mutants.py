@@ -1260,8 +1260,8 @@ MUTANTS = (
     Mutant(
         "a packed sequence's filter sees the tokens of the one before",
         "src/assocmem/nn/short_convolution.py",
-        "y = self.filtered(seen).index_select(1, new - past)",
-        "y = self.filtered(torch.cat((state[:1], x), 1))",
+        "y = self._filtered(seen).index_select(1, new - past)",
+        "y = self._filtered(torch.cat((state[:1], x), 1))",
         (PACKED_LAYERS,),
     ),
     Mutant(

@@ -95,27 +95,27 @@ class ShortConvolution(Streaming):
         if cu_seqlens is not None:
             if group is not None:
                 raise NotImplementedError("a short convolution takes no cu_seqlens with a group")
-            return self.packed(x, state.to(x.dtype), cu_seqlens)
+            return self._packed(x, state.to(x.dtype), cu_seqlens)
         tail = x[:, max(x.shape[1] - past, 0) :]
         piece = Piece(tail, group)
         # What a filter sees of earlier ranks lies in their last tokens, `past` of each or all.
         seen = torch.cat((state.to(x.dtype), *piece.whole(tail)), 1)
-        y = self.filtered(torch.cat((seen[:, piece.start : piece.start + past], x), 1))
+        y = self._filtered(torch.cat((seen[:, piece.start : piece.start + past], x), 1))
         # A copy, as a view would keep the whole piece in memory.
         return F.silu(y), seen[:, seen.shape[1] - past :].clone()
 
-    def packed(self, x: Tensor, state: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
+    def _packed(self, x: Tensor, state: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
         """The same for packed sequences, each put behind the tokens before it, all in one row."""
         N, past, C = state.shape
         slots = past * torch.arange(N + 1, device=x.device)
         before, new = rows_behind(slots, N * past, cu_seqlens, x.shape[1])
         seen = joined(state.reshape(1, N * past, C), before, x, new)
-        y = self.filtered(seen).index_select(1, new - past)
+        y = self._filtered(seen).index_select(1, new - past)
         end = (slots + cu_seqlens)[1:, None]
         last = end - past + torch.arange(past, device=x.device)
         return F.silu(y), seen[0].index_select(0, last.flatten()).unflatten(0, (N, past))
 
-    def filtered(self, x: Tensor) -> Tensor:
+    def _filtered(self, x: Tensor) -> Tensor:
         """Σ_i w_i ⊙ x_{t-i} of every token but the first width - 1 of x `[B, width - 1 + T, C]`."""
         past = len(self.weight) - 1
         y = self.weight[0] * x[:, past:]

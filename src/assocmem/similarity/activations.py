@@ -18,6 +18,12 @@ from assocmem.similarity.base import DotProduct, Tempered, temperature
 class ReLU(DotProduct):
     """κ(q, k) = max(0, qᵀk)^power, the kernel function of a ReLU feed-forward layer.
 
+    Args:
+        power: 1 for ReLU, 2 for the squared ReLU of Primer (arXiv:2109.08668).
+
+    Raises:
+        TypeError, ValueError: when power is no integer >= 1.
+
     Example:
         >>> import torch
         >>> from assocmem import similarity
@@ -41,6 +47,12 @@ class ReLU(DotProduct):
 class GELU(Tempered):
     """κ(q, k) = u Φ(u), u = qᵀk / τ, with Φ the normal distribution function (τ = √d when None).
 
+    Args:
+        tau: temperature τ, √d when None.
+
+    Raises:
+        TypeError, ValueError: when tau is no number, or not finite and > 0.
+
     Example:
         >>> import torch
         >>> from assocmem import similarity
@@ -58,6 +70,12 @@ class GELU(Tempered):
 @dataclass(frozen=True)
 class SiLU(Tempered):
     """κ(q, k) = u σ(u), u = qᵀk / τ, with σ the logistic function (τ = √d when None).
+
+    Args:
+        tau: temperature τ, √d when None.
+
+    Raises:
+        TypeError, ValueError: when tau is no number, or not finite and > 0.
 
     Example:
         >>> import torch
@@ -79,6 +97,12 @@ class Round(DotProduct):
 
     Keys whose cosines stay below ½ do not see each other at all, and are read without crosstalk.
     Its gradient is zero almost everywhere: it is for constructions, not for training.
+
+    Args:
+        tau: the product qᵀk that counts as 1.
+
+    Raises:
+        TypeError, ValueError: when tau is no number, or not finite and > 0.
 
     Example:
         >>> import torch

@@ -17,6 +17,12 @@ class Exponential(Tempered):
 
     Its feature map has infinitely many components, the scaled tensor powers of every degree.
 
+    Args:
+        tau: temperature τ, √d when None.
+
+    Raises:
+        TypeError, ValueError: when tau is no number, or not finite and > 0.
+
     Example:
         >>> import torch
         >>> from assocmem import similarity
@@ -38,6 +44,12 @@ class SoLU(Tempered):
     The softmax linear unit multiplies each score by its softmax over the units (Elhage et al.,
     Softmax Linear Units, 2022). Its sum over the units depends on all keys, and is left out here.
 
+    Args:
+        tau: temperature τ, √d when None.
+
+    Raises:
+        TypeError, ValueError: when tau is no number, or not finite and > 0.
+
     Example:
         >>> import torch
         >>> from assocmem import similarity
@@ -58,6 +70,12 @@ class RBF(Similarity):
 
     For q and k of fixed norms it is exp(qᵀk / σ²) up to a constant: on a sphere it is the
     exponential kernel function with τ = σ². σ lies between 1e-150 and 1e150, so that σ² is a float.
+
+    Args:
+        sigma: width σ, the fourth root of d when None.
+
+    Raises:
+        TypeError, ValueError: when sigma is no number between 1e-150 and 1e150.
 
     Example:
         >>> import torch

@@ -23,6 +23,9 @@ def elu_plus_one(x: Tensor) -> Tensor:
     It is e^x for x < 0, and as a sum of elu and 1 would round to 0 there: at −20 in float32, at −8
     in bfloat16.
 
+    Args:
+        x: queries or keys, a tensor of floats of any shape.
+
     Example:
         >>> import torch
         >>> from assocmem import similarity
@@ -58,6 +61,12 @@ class DPFP(Featured):
 
     Each feature is the product of two coordinates of r, at distance j around its circle of 2d.
 
+    Args:
+        nu: the largest distance ν.
+
+    Raises:
+        TypeError, ValueError: when nu is no integer >= 1.
+
     Example:
         >>> import torch
         >>> from assocmem import similarity
@@ -86,6 +95,14 @@ class PositiveRandomFeatures(Featured):
 
     with w_l ~ N(0, I) independent, fixed by the seed, and τ = √d when None. FAVOR+ also makes the
     w_l orthogonal, which lowers the variance a little; it is not done here.
+
+    Args:
+        m: number of features.
+        tau: temperature τ, √d when None.
+        seed: of the directions w_l; equal seeds give equal features.
+
+    Raises:
+        TypeError, ValueError: when m is no integer >= 1, or tau not finite and > 0.
 
     Example:
         >>> import torch

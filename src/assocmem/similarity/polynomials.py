@@ -47,6 +47,12 @@ class Linear(DotProduct):
 class Polynomial(DotProduct):
     """κ(q, k) = (qᵀk)^degree, with φ(x) = x ⊗ … ⊗ x of size d^degree (arXiv:1606.01164).
 
+    Args:
+        degree: of the polynomial.
+
+    Raises:
+        TypeError, ValueError: when degree is no integer >= 1.
+
     Example:
         >>> import torch
         >>> from assocmem import similarity
@@ -81,6 +87,13 @@ class Taylor(DotProduct):
 
     Degree 2 is the feature map of Based (arXiv:2402.18668), of size 1 + d + d². For odd degrees κ
     turns negative where qᵀk/τ is well below −1.
+
+    Args:
+        degree: the last power that is kept.
+        tau: temperature τ, √d when None.
+
+    Raises:
+        TypeError, ValueError: when degree is no integer >= 1, or tau not finite and > 0.
 
     Example:
         >>> import torch
