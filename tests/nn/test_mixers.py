@@ -21,6 +21,7 @@ from assocmem.nn import (
     Mixer,
     Retention,
     SoftmaxAttention,
+    detached,
     state_bytes,
 )
 from tests.ops.reference import relative_error
@@ -108,6 +109,20 @@ def test_gradients_through_states_equal_those_of_the_whole(name):
     assert (got[0][:, :20].norm(dim=-1) > 0).all()
     for a, b in zip(got, expected, strict=True):
         assert relative_error(a, b) <= 1e-10
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_no_gradient_flows_through_a_detached_state(name):
+    mixer, x = layer(name), tokens(1, 40).requires_grad_()
+    _, state = mixer(x[:, :20])
+    cut = detached((state, None))[0]
+    assert type(cut) is type(state)
+    assert not any(part.requires_grad for part in parts(cut))
+    expected, _ = mixer(x[:, 20:], state)
+    y, _ = mixer(x[:, 20:], cut)
+    assert torch.equal(y, expected)
+    (dx,) = torch.autograd.grad(y.square().sum(), x)
+    assert not dx[:, :20].any()
 
 
 @pytest.mark.parametrize("name", MIXERS)

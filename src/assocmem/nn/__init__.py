@@ -21,7 +21,7 @@ from assocmem.nn.sequence_model import SequenceModel
 from assocmem.nn.short_convolution import ShortConvolution
 from assocmem.nn.softmax_attention import KVCache, SoftmaxAttention
 from assocmem.nn.softplus_decay import SoftplusDecay
-from assocmem.nn.streaming import Streaming, state_bytes
+from assocmem.nn.streaming import Streaming, detached, state_bytes
 
 __all__ = [
     "KERNEL_FUNCTIONS",
@@ -46,6 +46,7 @@ __all__ = [
     "SoftmaxAttention",
     "SoftplusDecay",
     "Streaming",
+    "detached",
     "state_bytes",
 ]
 

@@ -14,7 +14,7 @@ class Streaming(nn.Module):
 
     x is a sequence `[B, T, ...]`, and the state is all that later tokens need of it, a tensor or a
     tuple of states; None stands for nothing so far. Pieces equal the whole: what comes out does not
-    depend on how a sequence is cut. Gradients flow through the state: detach it to stop them.
+    depend on how a sequence is cut. Gradients flow through the state; `detached` stops them.
 
     With cu_seqlens, int32 or int64 `[N + 1]` from 0 to T, x is one row `[1, T, ...]` of N sequences
     of different lengths, one behind the other, which do not see each other. The state is then one
@@ -64,3 +64,27 @@ def state_bytes(state: Any) -> int:
     if isinstance(state, Tensor):
         return state.nbytes
     return 0 if state is None else sum(map(state_bytes, state))
+
+
+def detached(state: Any) -> Any:
+    """A state through which no gradients flow: the next piece does not train what came before.
+
+    Args:
+        state: what a `Streaming` module handed back: a tensor, or a tuple of states, or None.
+
+    Returns:
+        The same numbers, in tensors that share the memory of those given.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> _, state = nn.DeltaNet(32, 4)(torch.randn(1, 10, 32))
+        >>> state.S.requires_grad, nn.detached(state).S.requires_grad
+        (True, False)
+    """
+    if state is None:
+        return None
+    if isinstance(state, Tensor):
+        return state.detach()
+    parts = map(detached, state)
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
