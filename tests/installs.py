@@ -29,6 +29,7 @@ SELECTION = (
     "tests/ops/test_linear_attention.py",
     "tests/ops/test_delta_rule.py",
     "tests/nn/test_mixers.py",
+    "tests/nn/test_packed.py",
     "examples/hybrid",
     "examples/one_import",
 )

@@ -14,7 +14,14 @@ CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 REPOSITORY = CONFIG["repository"]["url"]
 SITE = CONFIG["html"]["baseurl"]
 OWNER, NAME = REPOSITORY.removeprefix("https://github.com/").split("/")
-COPIES = ["README.md", "CITATION.cff", "pyproject.toml", "book/index.md", "book/using.md", "_config.yml"]
+COPIES = [
+    "README.md",
+    "CITATION.cff",
+    "pyproject.toml",
+    "book/index.md",
+    "book/using.md",
+    "_config.yml",
+]
 ADDRESS = re.compile(
     r"(?:https://|git\+https://)(?:github\.com/[\w-]+/[\w-]+|[\w-]+\.github\.io/[\w-]+)"
 )

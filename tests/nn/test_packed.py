@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from assocmem.nn import DeltaNet, SequenceModel, ShortConvolution, SoftmaxAttention
@@ -85,6 +87,31 @@ def test_prompts_of_different_lengths_are_continued_together(name):
         expected, _ = mixer(z[n : n + 1], before)
         got = torch.cat((y[n], steps[0][n : n + 1], steps[1][n : n + 1]))
         assert relative_error(got, expected[0]) <= 1e-12
+
+
+CALLS = st.sampled_from(["packed", "batch"])
+LENGTH = st.sampled_from([0, 1, 2, 3, 17, 40])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.sampled_from(sorted(MIXERS)), st.integers(1, 4), st.lists(CALLS, max_size=4), st.data())
+@torch.no_grad()
+def test_calls_in_any_order_give_what_each_sequence_gives(name, N, calls, data):
+    mixer, x = layer(name), tokens(4, 200)
+    state, states, start = None, [None] * N, 0
+    for call in calls:
+        same = call == "batch"
+        lengths = [data.draw(LENGTH)] * N if same else [data.draw(LENGTH) for _ in range(N)]
+        pieces = [x[n : n + 1, start : start + T] for n, T in enumerate(lengths)]
+        start += max(lengths)
+        if same:
+            y, state = mixer(torch.cat(pieces), state)
+        else:
+            y, state = mixer(torch.cat(pieces, 1), state, cu_seqlens=borders(lengths))
+        outputs = y.flatten(0, 1).split(lengths)
+        for n, piece in enumerate(pieces):
+            expected, states[n] = mixer(piece, states[n])
+            torch.testing.assert_close(outputs[n], expected[0], rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -187,6 +214,12 @@ def test_a_packed_cache_says_of_how_many_sequences_it_is(name):
         mixer(tokens(3, 10), state)
     with pytest.raises(TypeError, match=r"x must be a torch\.Tensor, got list"):
         mixer([1], state)
+    for no_borders in ([0, 4, 10], torch.tensor([0.0, 4.0, 10.0])):
+        wrong = state._replace(cu_seqlens=no_borders)
+        with pytest.raises(TypeError, match="cu_seqlens must be"):
+            mixer(tokens(2, 10), wrong)
+        with pytest.raises(TypeError, match="cu_seqlens must be"):
+            mixer(x, wrong, cu_seqlens=torch.tensor([0, 4, 10]))
 
 
 def test_tokens_have_batch_size_1():

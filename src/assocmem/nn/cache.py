@@ -10,6 +10,7 @@ from torch import Tensor
 
 from assocmem.arguments import check_floats
 from assocmem.nn.mixer import Mixer, check_parts
+from assocmem.ops.inputs import check_packed
 from assocmem.ops.packed import joined, rows_behind, rows_of, sequence_of
 
 
@@ -20,20 +21,25 @@ def checked_cache(state: Any, new: Any) -> Any:
     last of them, cu_seqlens, has the borders of packed sequences, or is None.
 
     Raises:
-        ValueError: when it is another kind of state, its parts differ in S, or they differ from
-            the new ones in more than S and T.
+        TypeError, ValueError: when it is another kind of state, its parts differ in S, they differ
+            from the new ones in more than S and T, or its borders are no borders.
     """
-    check_parts(state, new._fields)
+    fields = type(new)._fields  # of the class: torch 2.6 cannot count or cut a tuple that it traces
+    check_parts(state, fields)
+    check_packed(state[-1], new[0], "x")
     if new.cu_seqlens is not None:
         state = packed(state)
         N, came = new.cu_seqlens.shape[0] - 1, state[-1].shape[0] - 1
         if came != N:
             raise ValueError(f"state must be of N = {N} sequences like cu_seqlens, got {came}")
-    names = new._fields[:-1]
-    for name, old, x in zip(names, state, new, strict=False):
+    kept = {}
+    for name, old, x in zip(fields, state, new, strict=True):
+        if name == "cu_seqlens":
+            continue
         if not alike(old, x):
             raise ValueError(f"state must have {name} = {described(x)}, got {described(old)}")
-    kept = {name: x.shape[1] for name, x in zip(names, state, strict=False) if x is not None}
+        if old is not None:
+            kept[name] = old.shape[1]
     sizes = list(kept.values())
     if any(size != sizes[0] for size in sizes):  # a set would fix S in what `torch.compile` traces
         raise ValueError(f"state must keep the same tokens in all its parts, got S = {kept}")
@@ -42,7 +48,11 @@ def checked_cache(state: Any, new: Any) -> Any:
 
 def is_packed(state: Any, kind: type) -> bool:
     """Whether a state is a cache of this kind, and of packed sequences."""
-    return isinstance(state, tuple) and len(state) == len(kind._fields) and state[-1] is not None
+    return (
+        isinstance(state, tuple)
+        and len(state) == len(kind._fields)
+        and isinstance(state[-1], Tensor)
+    )
 
 
 def packed(state: Any) -> Any:
@@ -86,7 +96,7 @@ def after_packed(layer: Mixer, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         )
     borders = x.shape[1] * torch.arange(N + 1, device=x.device)
     y, state = layer(x.flatten(0, 1)[None], state, cu_seqlens=borders)
-    return y.reshape(*x.shape[:2], -1), state
+    return y.reshape(x.shape), state
 
 
 # The rows of one sequence, or of all in a batch: in a cache, in new tokens, and in both. (Of a

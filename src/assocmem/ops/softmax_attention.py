@@ -58,7 +58,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -
         return F.scaled_dot_product_attention(q, k, v, D, scale=scale)
     if past == 0 and scale > 0:  # PyTorch scales what is_causal has set to -inf, but not a mask
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-    seen = torch.ones(T, past + T, dtype=torch.bool, device=q.device).tril(past)
+    token = torch.arange(past + T, device=q.device)
+    seen = token <= token[past:, None]  # `tril` fixes the length in what torch 2.6 compiles
     return F.scaled_dot_product_attention(q, k, v, seen, scale=scale)
 
 
