@@ -1258,6 +1258,27 @@ MUTANTS = (
         (PACKED_LAYERS,),
     ),
     Mutant(
+        "the borders in a cache need not be borders",
+        "src/assocmem/nn/cache.py",
+        'check_packed(state[-1], new[0], "x")',
+        "pass",
+        (f"{PACKED_LAYERS} -k how_many",),
+    ),
+    Mutant(
+        "a batch cannot follow packed sequences of which it has no tokens",
+        "src/assocmem/nn/cache.py",
+        "y.reshape(x.shape)",
+        "y.reshape(*x.shape[:2], -1)",
+        (f"{PACKED_LAYERS} -k any_order",),
+    ),
+    Mutant(
+        "gradients flow through what is detached",
+        "src/assocmem/nn/streaming.py",
+        "return state.detach()",
+        "return state",
+        ("tests/nn/test_mixers.py -k detached",),
+    ),
+    Mutant(
         "a packed sequence's filter sees the tokens of the one before",
         "src/assocmem/nn/short_convolution.py",
         "y = self._filtered(seen).index_select(1, new - past)",
