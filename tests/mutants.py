@@ -1304,7 +1304,7 @@ MUTANTS = (
         "src/assocmem/nn/streaming.py",
         "sum(map(state_bytes, state))",
         "max(map(state_bytes, state))",
-        ("tests/nn/test_mixers.py",),
+        ("tests/nn/test_mixers.py", "tests/book/test_using.py"),
     ),
     Mutant(
         "a state of every token need not fit the layer",
