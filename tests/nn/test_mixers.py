@@ -269,6 +269,9 @@ def test_whatever_is_made_is_made_on_the_device_of_the_tokens(name):
     again, _ = mixer(y, state)
     assert again.is_meta
     assert again.shape == (2, 10, 24)
+    y, state = mixer(y[:1], cu_seqlens=torch.empty(4, dtype=torch.int64, device="meta"))
+    again, _ = mixer(y.expand(3, -1, -1), state)
+    assert again.shape == (3, 10, 24)
 
 
 @pytest.mark.parametrize("kind", [SoftmaxAttention, DeltaFormer])

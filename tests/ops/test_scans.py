@@ -388,6 +388,10 @@ def test_meta_tensors_give_shapes(name):
     q = torch.empty(2**20, 130, 3, 16, device="meta")  # more than 2³² numbers
     o, S = op.function(q, q, q, *[q[..., 0]] * ("beta" in op.arguments), output_final_state=True)
     assert (o.shape, S.shape) == (q.shape, (2**20, 3, 16, 16))
+    q, cu_seqlens = q[:1], torch.empty(5, dtype=torch.int32, device="meta")
+    rest = [q[..., 0]] * ("beta" in op.arguments)
+    o, S = op.function(q, q, q, *rest, cu_seqlens=cu_seqlens, output_final_state=True)
+    assert (o.shape, S.shape) == (q.shape, (4, 3, 16, 16))
 
 
 BAD = BAD_FOR_ALL | {

@@ -13,7 +13,10 @@ from assocmem.ops.inputs import check_borders
 
 def rows_of(cu_seqlens: Tensor, T: int) -> list[slice]:
     """The tokens of every packed sequence, of T tokens in all."""
-    borders = cu_seqlens.tolist()
+    if cu_seqlens.is_meta:  # they hold no numbers, and any lengths give the same shapes
+        borders = [0, *[T] * (cu_seqlens.shape[0] - 1)]
+    else:
+        borders = cu_seqlens.tolist()
     check_borders(borders, T)  # where a graph was traced before, only here they are known
     return [slice(start, end) for start, end in pairwise(borders)]
 
