@@ -285,3 +285,18 @@ def test_a_compiled_step_serves_a_cache_that_grows(kind):
     for t in range(3, 9):
         _, state = step(x[:, t], state)
     assert counter.frame_count <= 2  # the second with a length that may change
+
+
+def test_what_is_no_state_is_named():
+    for no_state in ({"a": torch.ones(1)}, "S", 3):
+        with pytest.raises(TypeError, match="state must be a tensor, a tuple of states or None"):
+            detached(no_state)
+        with pytest.raises(TypeError, match="state must be a tensor, a tuple of states or None"):
+            state_bytes(no_state)
+
+
+def test_a_step_takes_a_token_of_every_sequence():
+    with pytest.raises(TypeError, match=r"x must be a torch\.Tensor, got list"):
+        layer("DeltaNet").step([1.0])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"x must have shape \[B, \.\.\.\], got \[\]"):
+        layer("DeltaNet").step(torch.tensor(1.0))

@@ -7,8 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
-from assocmem.nn import DeltaNet, SequenceModel, ShortConvolution, SoftmaxAttention
+from assocmem.nn import (
+    DeltaFormer,
+    DeltaNet,
+    KVCache,
+    LinearAttention,
+    SequenceModel,
+    ShortConvolution,
+    SoftmaxAttention,
+)
 from tests.nn.test_mixers import GROWING, MIXERS, layer, parts, tokens
 from tests.nn.test_sequence_model import model, some_tokens
 from tests.ops.reference import relative_error
@@ -214,6 +223,10 @@ def test_a_packed_cache_says_of_how_many_sequences_it_is(name):
         mixer(tokens(3, 10), state)
     with pytest.raises(TypeError, match=r"x must be a torch\.Tensor, got list"):
         mixer([1], state)
+    for no_parts in ([None] * 3, [[1]] * 3, [state[0], state[1][:, :4], *state[2:-1]]):
+        wrong = type(state)(*no_parts[: len(state) - 1], state.cu_seqlens)
+        with pytest.raises(ValueError, match="state must"):
+            mixer(x, wrong, cu_seqlens=torch.tensor([0, 4, 10]))
     for no_borders in ([0, 4, 10], torch.tensor([0.0, 4.0, 10.0])):
         wrong = state._replace(cu_seqlens=no_borders)
         with pytest.raises(TypeError, match="cu_seqlens must be"):
@@ -222,7 +235,29 @@ def test_a_packed_cache_says_of_how_many_sequences_it_is(name):
             mixer(x, wrong, cu_seqlens=torch.tensor([0, 4, 10]))
 
 
+def test_parts_of_a_batch_that_differ_are_not_packed():
+    x, k, v = tokens(1, 6).float(), torch.randn(2, 6, 3, 8), torch.randn(3, 4, 3, 8)
+    with pytest.raises(ValueError, match=r"the same tokens .* got v \[3, 4\] beside \[2, 6\]"):
+        SoftmaxAttention(24, 3)(x, KVCache(k, v, None), cu_seqlens=torch.tensor([0, 2, 6]))
+
+
 def test_tokens_have_batch_size_1():
     net = SequenceModel(11, 24, 3, [DeltaNet, SoftmaxAttention])
     with pytest.raises(ValueError, match="tokens must have batch size 1 with cu_seqlens, got 2"):
         net(some_tokens(2, 8), cu_seqlens=torch.tensor([0, 8]))
+
+
+@pytest.mark.parametrize("kind", [LinearAttention, DeltaNet, SoftmaxAttention, DeltaFormer])
+@torch.no_grad()
+def test_another_number_of_sequences_is_not_compiled_anew(kind):
+    torch.compiler.reset()
+    counter = CompileCounter()
+    net = SequenceModel(11, 24, 3, [kind])
+    compiled = torch.compile(net, backend=counter)
+    frames = []
+    for lengths in ((3, 5), (4, 2, 6), (7, 1, 2, 5), (2, 9, 4, 3, 8), (3, 5, 4, 6, 2, 7)):
+        row, cu_seqlens = some_tokens(1, sum(lengths)), borders(lengths)
+        logits, _ = compiled(row, cu_seqlens=cu_seqlens)
+        torch.testing.assert_close(logits, net(row, cu_seqlens=cu_seqlens)[0])
+        frames.append(counter.frame_count)
+    assert frames[1] == frames[-1]  # the second with a number that may change

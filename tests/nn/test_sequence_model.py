@@ -173,6 +173,8 @@ def test_bad_input_is_named():
     layer: Any = LinearAttention(8, 2)
     with pytest.raises(TypeError, match="such as LinearAttention, got a LinearAttention"):
         SequenceModel(7, 8, 2, [layer])
+    with pytest.raises(TypeError, match="mixers must be what makes a layer, got 3"):
+        SequenceModel(7, 8, 2, [3])  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="d_model must be at least 1, got 0"):
         SequenceModel(7, 0, 2, [])
     with pytest.raises(ValueError, match="n_heads must be at least 1, got 0"):
@@ -181,6 +183,8 @@ def test_bad_input_is_named():
         SequenceModel(0, 24, 3, [])
     with pytest.raises(ValueError, match="state must have one entry a block, 4, got 2"):
         net(some_tokens(1, 5), (None, None))
+    with pytest.raises(ValueError, match="state must have one entry a block, 4, got int"):
+        net(some_tokens(1, 5), 3)  # pyright: ignore[reportArgumentType]
 
 
 def test_the_head_is_tied_unless_it_is_asked_not_to_be():

@@ -11,7 +11,7 @@ from torch import Tensor
 from assocmem.arguments import check_floats
 from assocmem.nn.mixer import Mixer, check_parts
 from assocmem.ops.inputs import check_packed
-from assocmem.ops.packed import joined, rows_behind, rows_of, sequence_of
+from assocmem.ops.packed import rows_behind, rows_of, sequence_of
 
 
 def checked_cache(state: Any, new: Any) -> Any:
@@ -26,24 +26,36 @@ def checked_cache(state: Any, new: Any) -> Any:
     """
     fields = type(new)._fields  # of the class: torch 2.6 cannot count or cut a tuple that it traces
     check_parts(state, fields)
+    check_tensors(state, fields)
     check_packed(state[-1], new[0], "x")
     if new.cu_seqlens is not None:
         state = packed(state)
         N, came = new.cu_seqlens.shape[0] - 1, state[-1].shape[0] - 1
         if came != N:
             raise ValueError(f"state must be of N = {N} sequences like cu_seqlens, got {came}")
-    kept = {}
     for name, old, x in zip(fields, state, new, strict=True):
-        if name == "cu_seqlens":
-            continue
-        if not alike(old, x):
+        if name != "cu_seqlens" and not alike(old, x):
             raise ValueError(f"state must have {name} = {described(x)}, got {described(old)}")
-        if old is not None:
-            kept[name] = old.shape[1]
-    sizes = list(kept.values())
-    if any(size != sizes[0] for size in sizes):  # a set would fix S in what `torch.compile` traces
-        raise ValueError(f"state must keep the same tokens in all its parts, got S = {kept}")
     return type(new)(*state)
+
+
+def check_tensors(state: Any, fields: tuple[str, ...]) -> None:
+    """Raise unless the parts of a cache are tensors `[B, S, ...]` of the same B and S, or None."""
+    first = None
+    for name, x in zip(fields, state, strict=True):
+        if name == "cu_seqlens" or x is None:
+            continue
+        if not isinstance(x, Tensor) or x.ndim < 3:
+            what = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"state must have {name} = a tensor [B, S, ...], got {what}")
+        first = x if first is None else first
+        if x.shape[0] != first.shape[0] or x.shape[1] != first.shape[1]:
+            raise ValueError(
+                f"state must keep the same tokens in all its parts, got {name} "
+                f"{list(x.shape[:2])} beside {list(first.shape[:2])}"
+            )
+    if first is None:
+        raise ValueError(f"state must have {fields[0]} = a tensor [B, S, ...], got None")
 
 
 def is_packed(state: Any, kind: type) -> bool:
@@ -89,10 +101,12 @@ def after_packed(layer: Mixer, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         ValueError: when x is of another number of sequences.
     """
     check_floats(x=x)
+    check_packed(state[-1], x[:1], "x")
     N = state[-1].shape[0] - 1
-    if x.ndim != 3 or x.shape[0] != N:
+    if x.ndim != 3 or x.shape[0] != N or x.shape[2] != layer.d_model:
         raise ValueError(
-            f"x must have shape [N, T, d_model] with N = {N} like the state, got {list(x.shape)}"
+            f"x must have shape [N, T, d_model] with N = {N} like the state and "
+            f"d_model = {layer.d_model}, got {list(x.shape)}"
         )
     borders = x.shape[1] * torch.arange(N + 1, device=x.device)
     y, state = layer(x.flatten(0, 1)[None], state, cu_seqlens=borders)
@@ -145,12 +159,16 @@ class Packed:
     def __init__(self, S: int, past: Tensor, x: Tensor, new: Tensor) -> None:
         T = x.shape[1]
         self.new, self.borders = new, past + new
-        self.slices = rows_of(past, S), rows_of(new, T), rows_of(self.borders, S + T)
+        self.slices = rows_of(past, S), rows_of(new, T)
         self.rows = rows_behind(past, S, new, T)
+        self.order = torch.cat(self.rows).argsort()
 
     def spans(self) -> list[Span]:
         """The rows of every sequence."""
-        return list(zip(*self.slices, strict=True))
+        return [
+            (a, b, slice(a.start + b.start, a.stop + b.stop))
+            for a, b in zip(*self.slices, strict=True)
+        ]
 
     def positions(self) -> Tensor:
         """How many tokens of its sequence come before each new one, `[T]`."""
@@ -159,7 +177,7 @@ class Packed:
 
     def join(self, old: Tensor, new: Tensor) -> Tensor:
         """Every sequence of a cache, followed by its new tokens."""
-        return joined(old, self.rows[0], new, self.rows[1])
+        return torch.cat((old, new), 1).index_select(1, self.order)
 
 
 def following(state: Any, x: Tensor, cu_seqlens: Tensor | None, start: int = 0) -> Batch | Packed:

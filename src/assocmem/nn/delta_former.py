@@ -14,6 +14,7 @@ from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.deltaformer import write_and_read
 from assocmem.ops.erase import check_erase
 from assocmem.ops.inputs import state_dtype
+from assocmem.ops.packed import uncompiled
 
 
 class KUCache(NamedTuple):
@@ -134,7 +135,16 @@ class DeltaFormer(Mixer):
             w, k, scale = l2_normalize(w), l2_normalize(k), 1.0
         if state is not None:
             state = checked_cache(state, KUCache(k, v.to(state_dtype(v)), cu_seqlens))
-        place = following(state, x, cu_seqlens)
+        read = self._read if cu_seqlens is None else uncompiled(self._read)
+        o, state = read(q, w, k, v, beta, scale, state, cu_seqlens)
+        return self.o_proj(o.flatten(-2)), state
+
+    def _read(
+        self, q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, scale: float,
+        state: KUCache | None, cu_seqlens: Tensor | None,
+    ) -> tuple[Tensor, KUCache]:  # fmt: skip
+        """What new tokens read of all so far, and the cache of all."""
+        place = following(state, q, cu_seqlens)
         if self.rotary:
             positions = place.positions()
             q, w, k = rotate(q, positions), rotate(w, positions), rotate(k, positions)
@@ -148,4 +158,4 @@ class DeltaFormer(Mixer):
             tokens = (q[:, new], w[:, new], k[:, seen], v[:, new], beta[:, new], u)
             pieces.append(write_and_read(*tokens, self.erase, scale, self.backend))
         o, u = map(together, zip(*pieces, strict=True))
-        return self.o_proj(o.flatten(-2)), KUCache(k, u, place.borders)
+        return o, KUCache(k, u, place.borders)

@@ -79,6 +79,8 @@ class SequenceModel(Streaming):
             if isinstance(mixer, nn.Module):
                 name = type(mixer).__name__
                 raise TypeError(f"mixers must be what makes a layer, such as {name}, got a {name}")
+            if not callable(mixer):
+                raise TypeError(f"mixers must be what makes a layer, got {mixer!r}")
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.reset_parameters()
         self.blocks = nn.ModuleList(Block(mixer(d_model, n_heads), d_hidden) for mixer in mixers)
@@ -127,10 +129,9 @@ class SequenceModel(Streaming):
         check_packed(cu_seqlens, tokens, "tokens")
         if state is None:
             state = (None,) * len(self.blocks)
-        elif len(state) != len(self.blocks):
-            raise ValueError(
-                f"state must have one entry a block, {len(self.blocks)}, got {len(state)}"
-            )
+        elif not isinstance(state, (tuple, list)) or len(state) != len(self.blocks):
+            what = len(state) if isinstance(state, (tuple, list)) else type(state).__name__
+            raise ValueError(f"state must have one entry a block, {len(self.blocks)}, got {what}")
         x, after = self.embedding(tokens), []
         for block, before in zip(self.blocks, state, strict=True):
             x, new = block(x, before, group=group, cu_seqlens=cu_seqlens)

@@ -11,7 +11,7 @@ from assocmem.arguments import check_counts, check_floats
 from assocmem.distributed import Piece
 from assocmem.nn.streaming import Streaming
 from assocmem.ops.inputs import check_cu_seqlens
-from assocmem.ops.packed import joined, rows_behind
+from assocmem.ops.packed import rows_behind
 
 
 class ShortConvolution(Streaming):
@@ -75,7 +75,7 @@ class ShortConvolution(Streaming):
         Raises:
             TypeError: when x or the state is no tensor of floats.
             ValueError: when x is not `[B, T, C]`, the state not `[N, width - 1, C]`, or cu_seqlens
-                do not fit.
+                do not fit (what they hold is not looked at in a graph of `torch.compile`).
             NotImplementedError: when sequences are packed, and a group is given.
         """
         check_floats(x=x)
@@ -109,7 +109,8 @@ class ShortConvolution(Streaming):
         N, past, C = state.shape
         slots = past * torch.arange(N + 1, device=x.device)
         before, new = rows_behind(slots, N * past, cu_seqlens, x.shape[1])
-        seen = joined(state.reshape(1, N * past, C), before, x, new)
+        order = torch.cat((before, new)).argsort()
+        seen = torch.cat((state.reshape(1, N * past, C), x), 1).index_select(1, order)
         y = self._filtered(seen).index_select(1, new - past)
         end = (slots + cu_seqlens)[1:, None]
         last = end - past + torch.arange(past, device=x.device)

@@ -12,6 +12,7 @@ from assocmem.distributed import Piece
 from assocmem.nn.cache import after_packed, checked_cache, following, is_packed, together
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.rotary import check_rotary, rotate
+from assocmem.ops.packed import uncompiled
 from assocmem.ops.softmax_attention import attend
 
 
@@ -116,17 +117,25 @@ class SoftmaxAttention(Mixer):
         g = None if self.forget_proj is None else F.logsigmoid(self.forget_proj(x))
         if state is not None:
             state = checked_cache(state, KVCache(k, v, g, cu_seqlens))
-        piece = Piece(x, group)
-        place = following(state, x, cu_seqlens, piece.start)
+        read = self._read if cu_seqlens is None else uncompiled(self._read)
+        o, state = read(q, k, v, g, state, cu_seqlens, Piece(x, group))
+        return self.o_proj(o.flatten(-2)), state
+
+    def _read(
+        self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: KVCache | None,
+        cu_seqlens: Tensor | None, piece: Piece,
+    ) -> tuple[Tensor, KVCache]:  # fmt: skip
+        """What new tokens read of all so far, and the cache of all."""
+        place = following(state, q, cu_seqlens, piece.start)
         if self.rotary:
             positions = place.positions()
             q, k = rotate(q, positions), rotate(k, positions)
         k, v, g = piece.whole(k, v, g)
         if state is not None:
             k, v = place.join(state.k, k), place.join(state.v, v)
-            g = None if state.g is None else place.join(state.g, g)
+            g = None if g is None or state.g is None else place.join(state.g, g)
         o = []
         for _, new, seen in place.spans():
             decays = None if g is None else g[:, seen]
             o.append(attend(q[:, new], k[:, seen], v[:, seen], decays, None, self.backend))
-        return self.o_proj(together(o).flatten(-2)), KVCache(k, v, g, place.borders)
+        return together(o), KVCache(k, v, g, place.borders)

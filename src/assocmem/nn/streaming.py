@@ -42,9 +42,24 @@ class Streaming(nn.Module):
 
         Returns:
             y for this token, without the dimension T, and the state after it.
+
+        Raises:
+            TypeError, ValueError: when x is no tensor `[B, ...]`, and as `forward`.
         """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+        if x.ndim == 0:
+            raise ValueError("x must have shape [B, ...], got []")
         y, state = self(x[:, None], state)
         return y[:, 0], state
+
+
+def check_state(state: Any) -> None:
+    """Raise unless what is no tensor is a tuple or a list of states, or None."""
+    if state is not None and not isinstance(state, (tuple, list)):
+        raise TypeError(
+            f"state must be a tensor, a tuple of states or None, got {type(state).__name__}"
+        )
 
 
 def state_bytes(state: Any) -> int:
@@ -53,6 +68,9 @@ def state_bytes(state: Any) -> int:
     Args:
         state: what a `Streaming` module handed back: a tensor, or a tuple of states; None holds
             nothing.
+
+    Raises:
+        TypeError: when it is anything else.
 
     Example:
         >>> import torch
@@ -63,6 +81,7 @@ def state_bytes(state: Any) -> int:
     """
     if isinstance(state, Tensor):
         return state.nbytes
+    check_state(state)
     return 0 if state is None else sum(map(state_bytes, state))
 
 
@@ -75,6 +94,9 @@ def detached(state: Any) -> Any:
     Returns:
         The same numbers, in tensors that share the memory of those given.
 
+    Raises:
+        TypeError: when it is anything else.
+
     Example:
         >>> import torch
         >>> from assocmem import nn
@@ -86,5 +108,6 @@ def detached(state: Any) -> Any:
         return None
     if isinstance(state, Tensor):
         return state.detach()
+    check_state(state)
     parts = map(detached, state)
     return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)

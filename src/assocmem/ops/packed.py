@@ -11,6 +11,15 @@ from torch import Tensor
 from assocmem.ops.inputs import check_borders
 
 
+def uncompiled(f: Callable) -> Callable:
+    """f, called from outside of a graph where `torch.compile` traces one.
+
+    A loop over sequences would be compiled anew for each number of them, and after eight not at
+    all.
+    """
+    return torch.compiler.disable(f) if torch.compiler.is_compiling() else f
+
+
 def rows_of(cu_seqlens: Tensor, T: int) -> list[slice]:
     """The tokens of every packed sequence, of T tokens in all."""
     if cu_seqlens.is_meta:  # they hold no numbers, and any lengths give the same shapes
@@ -24,7 +33,7 @@ def rows_of(cu_seqlens: Tensor, T: int) -> list[slice]:
 def sequence_of(cu_seqlens: Tensor, T: int) -> Tensor:
     """Of each of T tokens, which of the packed sequences it belongs to, `[T]`."""
     token = torch.arange(T, device=cu_seqlens.device)
-    return torch.searchsorted(cu_seqlens[1:].long(), token, right=True)
+    return torch.searchsorted(cu_seqlens[1:].long().contiguous(), token, right=True)
 
 
 def rows_behind(first: Tensor, S: int, second: Tensor, T: int) -> tuple[Tensor, Tensor]:
@@ -38,18 +47,18 @@ def rows_behind(first: Tensor, S: int, second: Tensor, T: int) -> tuple[Tensor, 
     return token[:S] + before_first, token[:T] + before_second
 
 
-def joined(x: Tensor, x_rows: Tensor, y: Tensor, y_rows: Tensor) -> Tensor:
-    """One tensor `[1, S + T, ...]` of x `[1, S, ...]` and y `[1, T, ...]` with the rows given."""
-    order = torch.cat((x_rows, y_rows)).argsort()
-    return torch.cat((x, y), 1).index_select(1, order)
-
-
 def over_sequences(
     read: Callable[..., Tensor], tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor | None
 ) -> Tensor:
     """Run an operator without a state on the whole batch, or on each packed sequence."""
     if cu_seqlens is None:
         return read(*tokens)
+    return uncompiled(_read_each)(read, tokens, cu_seqlens)
+
+
+def _read_each(
+    read: Callable[..., Tensor], tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor
+) -> Tensor:
     T = next(x.shape[1] for x in tokens if x is not None)
     pieces = [
         read(*(None if x is None else x[:, rows] for x in tokens))
@@ -71,6 +80,17 @@ def each_sequence(
         o, final = form(*tokens, g, scale, S)
         # Without tokens it is still the caller's own.
         return o, final.clone() if o.shape[1] == 0 else final
+    return uncompiled(_form_each)(form, tokens, g, scale, S, cu_seqlens)
+
+
+def _form_each(
+    form: Callable[..., tuple[Tensor, Tensor]],
+    tokens: tuple[Tensor, ...],
+    g: Tensor | None,
+    scale: float,
+    S: Tensor,
+    cu_seqlens: Tensor,
+) -> tuple[Tensor, Tensor]:
     outputs, states = [], []
     for n, rows in enumerate(rows_of(cu_seqlens, tokens[0].shape[1])):
         o, final = form(
