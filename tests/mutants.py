@@ -1246,15 +1246,15 @@ MUTANTS = (
     Mutant(
         "positions count from the start of the row, and not of the packed sequence",
         "src/assocmem/nn/cache.py",
-        "return row - self.borders[sequence_of(self.new, row.shape[0])]",
-        "return row",
+        "return self.rows - self.borders[sequence_of(self.new, self.rows.shape[0])]",
+        "return self.rows",
         (PACKED_LAYERS,),
     ),
     Mutant(
         "a cache of packed sequences has its new tokens at the end of the row",
-        "src/assocmem/nn/cache.py",
-        "torch.cat(self.rows).argsort()",
-        "torch.cat(self.rows).sort().values",
+        "src/assocmem/ops/packed.py",
+        "torch.cat((before, behind)).argsort()",
+        "torch.cat((before, behind)).sort().values",
         (PACKED_LAYERS,),
     ),
     Mutant(

@@ -6,14 +6,13 @@ import contextlib
 import io
 import re
 
-from tests.book.chapter import BOOK
+from tests.book.test_address import examples
 
-CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SAID = re.compile(r"^print\(.*\)  # (.*)$", re.MULTILINE)
 
 
 def test_the_code_prints_what_it_says() -> None:
-    blocks, names = CODE.findall((BOOK / "using.md").read_text()), {}
+    blocks, names = examples("book/using.md"), {}
     assert len(blocks) >= 7
     for block in blocks:
         printed = io.StringIO()

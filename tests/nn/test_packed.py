@@ -217,6 +217,10 @@ def test_a_packed_cache_says_of_how_many_sequences_it_is(name):
     mixer, x = layer(name), tokens(1, 10)
     _, state = mixer(x, cu_seqlens=torch.tensor([0, 4, 10]))
     assert state.cu_seqlens.tolist() == [0, 4, 10]
+    shapes = []
+    with mixer.register_forward_hook(lambda _, __, out: shapes.append(tuple(out[0].shape))):
+        mixer(tokens(2, 3), state)
+    assert shapes == [(2, 3, 24)]  # a hook sees one call
     with pytest.raises(ValueError, match=r"must be of N = 3 sequences like cu_seqlens, got 2"):
         mixer(x, state, cu_seqlens=torch.tensor([0, 4, 7, 10]))
     with pytest.raises(ValueError, match=r"x must have shape \[N, T, d_model\] with N = 2 like"):

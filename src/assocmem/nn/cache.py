@@ -109,7 +109,8 @@ def after_packed(layer: Mixer, x: Tensor, state: Any) -> tuple[Tensor, Any]:
             f"d_model = {layer.d_model}, got {list(x.shape)}"
         )
     borders = x.shape[1] * torch.arange(N + 1, device=x.device)
-    y, state = layer(x.flatten(0, 1)[None], state, cu_seqlens=borders)
+    # Not the layer itself, whose hooks run already.
+    y, state = layer.forward(x.flatten(0, 1)[None], state, cu_seqlens=borders)
     return y.reshape(x.shape), state
 
 
@@ -160,8 +161,7 @@ class Packed:
         T = x.shape[1]
         self.new, self.borders = new, past + new
         self.slices = rows_of(past, S), rows_of(new, T)
-        self.rows = rows_behind(past, S, new, T)
-        self.order = torch.cat(self.rows).argsort()
+        self.order, self.rows = rows_behind(past, S, new, T)
 
     def spans(self) -> list[Span]:
         """The rows of every sequence."""
@@ -172,8 +172,7 @@ class Packed:
 
     def positions(self) -> Tensor:
         """How many tokens of its sequence come before each new one, `[T]`."""
-        row = self.rows[1]
-        return row - self.borders[sequence_of(self.new, row.shape[0])]
+        return self.rows - self.borders[sequence_of(self.new, self.rows.shape[0])]
 
     def join(self, old: Tensor, new: Tensor) -> Tensor:
         """Every sequence of a cache, followed by its new tokens."""

@@ -108,8 +108,7 @@ class ShortConvolution(Streaming):
         """The same for packed sequences, each put behind the tokens before it, all in one row."""
         N, past, C = state.shape
         slots = past * torch.arange(N + 1, device=x.device)
-        before, new = rows_behind(slots, N * past, cu_seqlens, x.shape[1])
-        order = torch.cat((before, new)).argsort()
+        order, new = rows_behind(slots, N * past, cu_seqlens, x.shape[1])
         seen = torch.cat((state.reshape(1, N * past, C), x), 1).index_select(1, order)
         y = self._filtered(seen).index_select(1, new - past)
         end = (slots + cu_seqlens)[1:, None]

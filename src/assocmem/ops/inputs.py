@@ -134,8 +134,7 @@ def check_packed(cu_seqlens: Tensor | None, x: Tensor, name: str) -> None:
     check_tensor("cu_seqlens", cu_seqlens)
     if cu_seqlens.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"cu_seqlens must be int32 or int64, got {cu_seqlens.dtype}")
-    if cu_seqlens.device != x.device:
-        raise ValueError(f"cu_seqlens must be on {x.device} like {name}, got {cu_seqlens.device}")
+    _check_device("cu_seqlens", cu_seqlens, x, name)
     if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:
         raise ValueError(f"cu_seqlens must have shape [N + 1], got {list(cu_seqlens.shape)}")
     if x.shape[0] != 1:
@@ -208,6 +207,6 @@ def check_tensor(name: str, x: Tensor) -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
 
 
-def _check_device(name: str, x: Tensor, q: Tensor) -> None:
+def _check_device(name: str, x: Tensor, q: Tensor, like: str = "q") -> None:
     if x.device != q.device:
-        raise ValueError(f"{name} must be on {q.device} like q, got {x.device}")
+        raise ValueError(f"{name} must be on {q.device} like {like}, got {x.device}")

@@ -37,14 +37,21 @@ def sequence_of(cu_seqlens: Tensor, T: int) -> Tensor:
 
 
 def rows_behind(first: Tensor, S: int, second: Tensor, T: int) -> tuple[Tensor, Tensor]:
-    """Rows of the S and of the T tokens of two packs in one, where each sequence goes on.
+    """How two packs become one, in which each sequence of the first goes on in the second.
 
-    The borders of the first are `first`, of the second `second`, of both together first + second.
+    Args:
+        first: borders of the first, with S tokens; those of both together are first + second.
+        S: number of tokens.
+        second: borders of the second, with T tokens.
+        T: number of tokens.
+
+    Returns:
+        The order in which to take the S + T tokens, and the rows `[T]` of the second's among them.
     """
-    before_first = second[sequence_of(first, S)]
-    before_second = first[sequence_of(second, T) + 1]
     token = torch.arange(max(S, T), device=first.device)
-    return token[:S] + before_first, token[:T] + before_second
+    before = token[:S] + second[sequence_of(first, S)]
+    behind = token[:T] + first[sequence_of(second, T) + 1]
+    return torch.cat((before, behind)).argsort(), behind
 
 
 def over_sequences(
