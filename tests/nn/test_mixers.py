@@ -274,6 +274,20 @@ def test_whatever_is_made_is_made_on_the_device_of_the_tokens(name):
     assert again.shape == (3, 10, 24)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["linear attention", "retention", "gated linear attention", "DeltaNet", "DeltaProduct"]
+    + ["Gated DeltaNet", "KDA", "Forgetting Transformer", "DeltaFormer"],
+)
+def test_one_graph_forward_and_backward(name):
+    torch.compiler.reset()
+    mixer, x = layer(name).float(), tokens(2, 5).float().requires_grad_()
+    compiled = torch.compile(mixer, fullgraph=True, backend="aot_eager")
+    grads = [torch.autograd.grad(f(x)[0].sum(), [x, *mixer.parameters()]) for f in (compiled, mixer)]
+    for got, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
 @pytest.mark.parametrize("kind", [SoftmaxAttention, DeltaFormer])
 @torch.no_grad()
 def test_a_compiled_step_serves_a_cache_that_grows(kind):

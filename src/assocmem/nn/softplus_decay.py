@@ -39,4 +39,5 @@ class SoftplusDecay(nn.Module):
 
     def forward(self, a: Tensor) -> Tensor:
         """The log decays of a `[B, T, H, C]`, in the same shape."""
-        return -self.A_log.exp() * F.softplus(a + self.dt_bias)
+        # softplus(x) = −log σ(−x): `torch.compile` mistakes the strides of softplus's gradient.
+        return self.A_log.exp() * F.logsigmoid(-(a + self.dt_bias))
