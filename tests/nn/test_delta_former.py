@@ -98,7 +98,7 @@ def test_bad_input_is_named():
         DeltaFormer(24, 3, erase="exp")
     with pytest.raises(RuntimeError, match="float32 at most"):
         layer(backend="triton")(tokens())
-    cache = KUCache(torch.zeros(3, 5, H, K).double(), torch.zeros(3, 5, H, V).double())
-    expected = rf"k = torch.float64 \[2, S, {H}, {K}\] on cpu, got torch.float64 \[3, S, {H}, {K}\]"
+    cache = KUCache(torch.zeros(2, 5, H, K), torch.zeros(2, 5, H, V).double())
+    expected = rf"k = torch.float64 \[2, S, {H}, {K}\] on cpu, got torch.float32 \[2, S, {H}, {K}\]"
     with pytest.raises(ValueError, match=f"state must have {expected}"):
         layer()(tokens(), cache)

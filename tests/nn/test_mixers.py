@@ -22,6 +22,7 @@ from assocmem.nn import (
     Retention,
     SoftmaxAttention,
     detached,
+    select,
     state_bytes,
 )
 from tests.ops.reference import relative_error
@@ -209,7 +210,7 @@ def test_bad_input_is_named(name):
     with pytest.raises(TypeError, match=r"x must be a tensor of floats, got torch\.int64"):
         mixer(tokens(2, 8).long())
     _, state = mixer(tokens(2, 8))
-    with pytest.raises(ValueError, match="state must have"):
+    with pytest.raises(ValueError, match="state must"):
         mixer(tokens(3, 8), state)
 
 
@@ -276,16 +277,15 @@ def test_whatever_is_made_is_made_on_the_device_of_the_tokens(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["linear attention", "retention", "gated linear attention", "DeltaNet", "DeltaProduct"]
-    + ["Gated DeltaNet", "KDA", "Forgetting Transformer", "DeltaFormer"],
+    [name for name in MIXERS if "," not in name],
 )
 def test_one_graph_forward_and_backward(name):
     torch.compiler.reset()
     mixer, x = layer(name).float(), tokens(2, 5).float().requires_grad_()
     compiled = torch.compile(mixer, fullgraph=True, backend="aot_eager")
-    grads = [torch.autograd.grad(f(x)[0].sum(), [x, *mixer.parameters()]) for f in (compiled, mixer)]
-    for got, expected in zip(*grads, strict=True):
-        torch.testing.assert_close(got, expected)
+    inputs = [x, *mixer.parameters()]
+    got, expected = (torch.autograd.grad(f(x)[0].sum(), inputs) for f in (compiled, mixer))
+    torch.testing.assert_close(got, expected)
 
 
 @pytest.mark.parametrize("kind", [SoftmaxAttention, DeltaFormer])
@@ -301,12 +301,44 @@ def test_a_compiled_step_serves_a_cache_that_grows(kind):
     assert counter.frame_count <= 2  # the second with a length that may change
 
 
+@pytest.mark.parametrize("index", [[2, 0], [1, 1, 0, 2], [], [True, False, True]])
+@pytest.mark.parametrize("name", MIXERS)
+@torch.no_grad()
+def test_some_sequences_go_on_without_the_others(name, index):
+    mixer, x, index = layer(name), tokens(3, 8), torch.tensor(index)
+    index = index.long() if len(index) == 0 else index
+    _, state = mixer(x)
+    y, _ = mixer(x.flip(1), state)
+    kept, _ = mixer(x.flip(1)[index], select((state, None), index)[0])
+    torch.testing.assert_close(kept, y[index], rtol=1e-12, atol=1e-12)
+
+
+def test_a_bad_index_of_sequences_is_named():
+    state = layer("KDA")(tokens(3, 8))[1]
+    for index, error, message in [
+        ([0, 1], TypeError, r"index must be a torch\.Tensor, got list"),
+        (torch.tensor([0.0]), TypeError, r"index must be int32, int64 or bool, got torch\.float32"),
+        (torch.tensor(0), ValueError, r"index must have shape \[M\], got \[\]"),
+        (torch.tensor([0, 3]), ValueError, r"index must be from 0 to N - 1 = 2, got \[0, 3\]"),
+        (torch.tensor([-1]), ValueError, r"index must be from 0 to N - 1 = 2, got \[-1\]"),
+        (
+            torch.tensor([True, False]),
+            ValueError,
+            r"index must have shape \[N\] = \[3\], got \[2\]",
+        ),
+    ]:
+        with pytest.raises(error, match=message):
+            select(state, index)
+
+
 def test_what_is_no_state_is_named():
     for no_state in ({"a": torch.ones(1)}, "S", 3):
         with pytest.raises(TypeError, match="state must be a tensor, a tuple of states or None"):
             detached(no_state)
         with pytest.raises(TypeError, match="state must be a tensor, a tuple of states or None"):
             state_bytes(no_state)
+        with pytest.raises(TypeError, match="state must be a tensor, a tuple of states or None"):
+            select(no_state, torch.tensor([0]))
 
 
 def test_a_step_takes_a_token_of_every_sequence():

@@ -17,6 +17,7 @@ from assocmem.nn import (
     SequenceModel,
     ShortConvolution,
     SoftmaxAttention,
+    select,
 )
 from tests.nn.test_mixers import GROWING, MIXERS, layer, parts, tokens
 from tests.nn.test_sequence_model import model, some_tokens
@@ -46,9 +47,12 @@ def of_sequence(state, n: int):
         return state[n : n + 1]
     cu_seqlens = getattr(state, "cu_seqlens", None)
     if cu_seqlens is None:
-        return type(state)(*(x[n : n + 1] for x in state))
-    rows = slice(*cu_seqlens.tolist()[n : n + 2])
-    return type(state)(*(None if x is None else x[:, rows] for x in state[:-1]), None)
+        return type(state)(*(x if x is None else x[n : n + 1] for x in state))
+    start, end = cu_seqlens.tolist()[n : n + 2]
+    rows = slice(n, n + 1), slice(state[0].shape[1] - (end - start), None)  # of a padded batch
+    if len(state[0]) == 1:
+        rows = slice(None), slice(start, end)
+    return type(state)(*(None if x is None else x[rows] for x in state[:-1]), None)
 
 
 def check_states(state, expected: list) -> None:
@@ -98,17 +102,23 @@ def test_prompts_of_different_lengths_are_continued_together(name):
         assert relative_error(got, expected[0]) <= 1e-12
 
 
-CALLS = st.sampled_from(["packed", "batch"])
+CALLS = st.sampled_from(["packed", "batch", "select"])
 LENGTH = st.sampled_from([0, 1, 2, 3, 17, 40])
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.sampled_from(sorted(MIXERS)), st.integers(1, 4), st.lists(CALLS, max_size=4), st.data())
+@given(st.sampled_from(sorted(MIXERS)), st.integers(1, 4), st.lists(CALLS, max_size=5), st.data())
 @torch.no_grad()
 def test_calls_in_any_order_give_what_each_sequence_gives(name, N, calls, data):
+    """Also where sequences end, or go on several times."""
     mixer, x = layer(name), tokens(4, 200)
     state, states, start = None, [None] * N, 0
     for call in calls:
+        if call == "select":
+            index = data.draw(st.lists(st.integers(0, N - 1), min_size=1, max_size=4))
+            state, states = select(state, torch.tensor(index)), [states[n] for n in index]
+            N = len(index)
+            continue
         same = call == "batch"
         lengths = [data.draw(LENGTH)] * N if same else [data.draw(LENGTH) for _ in range(N)]
         pieces = [x[n : n + 1, start : start + T] for n, T in enumerate(lengths)]
@@ -121,6 +131,41 @@ def test_calls_in_any_order_give_what_each_sequence_gives(name, N, calls, data):
         for n, piece in enumerate(pieces):
             expected, states[n] = mixer(piece, states[n])
             torch.testing.assert_close(outputs[n], expected[0], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", GROWING)
+@torch.no_grad()
+def test_prompts_that_go_on_lie_in_a_batch_behind_zeros(name):
+    mixer, x, z = layer(name), tokens(1, 6), tokens(2, 1)
+    _, state = mixer(x, cu_seqlens=borders((4, 2)))
+    y, after = mixer.step(z[:, 0], state)
+    assert after.cu_seqlens.tolist() == [0, 5, 8]
+    for part in after[:-1]:
+        if part is not None:
+            assert part.shape[:2] == (2, 5)
+            assert not part[1, :2].any()
+    _, even = mixer(x, cu_seqlens=borders((3, 3)))
+    assert mixer.step(z[:, 0], even)[1].cu_seqlens is None
+    # What lies before a sequence in its row is not in its zeros.
+    state = type(state)(*(p if p is None else p.clone() for p in state))
+    state[0][:, :4] = torch.nan
+    again, _ = mixer.step(z[:, 0], state)
+    assert torch.equal(again[1], y[1])
+    assert again[0].isnan().all()
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_gradients_flow_through_zeros_to_no_other_sequence(name):
+    mixer, x, z = layer(name), tokens(1, 9).requires_grad_(), tokens(3, 2)
+    _, state = mixer(x, cu_seqlens=borders((5, 0, 4)))
+    y, state = mixer.step(z[:, 0], state)
+    more, _ = mixer.step(z[:, 1], state)
+    (got,) = torch.autograd.grad((y + more)[2].square().sum(), x)
+    _, own = mixer(x[:, 5:])
+    y, own = mixer.step(z[2:, 0], own)
+    more, _ = mixer.step(z[2:, 1], own)
+    (expected,) = torch.autograd.grad((y + more).square().sum(), x)
+    torch.testing.assert_close(got, expected)
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -208,7 +253,7 @@ def test_bad_borders_are_named(name):
     _, state = mixer(x, cu_seqlens=torch.tensor([0, 4, 10]))
     with pytest.raises(ValueError, match="state must"):
         mixer(x, state, cu_seqlens=torch.tensor([0, 4, 7, 10]))
-    with pytest.raises(ValueError, match="must have shape"):
+    with pytest.raises(ValueError, match=r"must have shape|must be of N = 3 sequences"):
         mixer(tokens(3, 10), state)
 
 
@@ -221,10 +266,12 @@ def test_a_packed_cache_says_of_how_many_sequences_it_is(name):
     with mixer.register_forward_hook(lambda _, __, out: shapes.append(tuple(out[0].shape))):
         mixer(tokens(2, 3), state)
     assert shapes == [(2, 3, 24)]  # a hook sees one call
-    with pytest.raises(ValueError, match=r"must be of N = 3 sequences like cu_seqlens, got 2"):
+    with pytest.raises(ValueError, match=r"state must be of N = 3 sequences, got 2"):
         mixer(x, state, cu_seqlens=torch.tensor([0, 4, 7, 10]))
-    with pytest.raises(ValueError, match=r"x must have shape \[N, T, d_model\] with N = 2 like"):
+    with pytest.raises(ValueError, match=r"state must be of N = 3 sequences, got 2"):
         mixer(tokens(3, 10), state)
+    with pytest.raises(ValueError, match=r"x must have shape \[B, T, d_model\] .* got \[2, 24\]"):
+        mixer(tokens(2, 1)[:, 0], state)
     with pytest.raises(TypeError, match=r"x must be a torch\.Tensor, got list"):
         mixer([1], state)
     for no_parts in ([None] * 3, [[1]] * 3, [state[0], state[1][:, :4], *state[2:-1]]):
@@ -233,9 +280,9 @@ def test_a_packed_cache_says_of_how_many_sequences_it_is(name):
             mixer(x, wrong, cu_seqlens=torch.tensor([0, 4, 10]))
     for no_borders in ([0, 4, 10], torch.tensor([0.0, 4.0, 10.0])):
         wrong = state._replace(cu_seqlens=no_borders)
-        with pytest.raises(TypeError, match="cu_seqlens must be"):
+        with pytest.raises(TypeError, match=r"state\.cu_seqlens must be"):
             mixer(tokens(2, 10), wrong)
-        with pytest.raises(TypeError, match="cu_seqlens must be"):
+        with pytest.raises(TypeError, match=r"state\.cu_seqlens must be"):
             mixer(x, wrong, cu_seqlens=torch.tensor([0, 4, 10]))
 
 
@@ -249,6 +296,22 @@ def test_tokens_have_batch_size_1():
     net = SequenceModel(11, 24, 3, [DeltaNet, SoftmaxAttention])
     with pytest.raises(ValueError, match="tokens must have batch size 1 with cu_seqlens, got 2"):
         net(some_tokens(2, 8), cu_seqlens=torch.tensor([0, 8]))
+
+
+@pytest.mark.parametrize("kind", [SoftmaxAttention, DeltaFormer])
+@torch.no_grad()
+def test_a_compiled_step_after_packed_prompts_is_one_graph(kind):
+    torch.compiler.reset()
+    counter = CompileCounter()
+    layer, x = kind(24, 3), tokens(3, 9).float()
+    _, state = layer(x[:1], cu_seqlens=borders((4, 0, 5)))
+    _, state = layer.step(x[:, 0], state)  # reads the lengths
+    step = torch.compile(layer.step, backend=counter, fullgraph=True)
+    for t in range(1, 9):
+        expected, _ = layer.step(x[:, t], state)
+        y, state = step(x[:, t], state)
+        torch.testing.assert_close(y, expected)
+    assert counter.frame_count <= 2  # the second with a length that may change
 
 
 @pytest.mark.parametrize("kind", [LinearAttention, DeltaNet, SoftmaxAttention, DeltaFormer])

@@ -1,5 +1,6 @@
-"""Layers. Those that mix tokens take `forward(x, state=None, *, group=None) -> (y, state)`; those
-that change each token by itself, the feed-forward memories, take `forward(x) -> y`.
+"""Layers. Those that mix tokens take `forward(x, state=None, *, group=None, cu_seqlens=None)` and
+give `(y, state)`; those that change each token by itself, the feed-forward memories, take
+`forward(x) -> y`.
 """
 
 import torch
@@ -21,7 +22,8 @@ from assocmem.nn.sequence_model import SequenceModel
 from assocmem.nn.short_convolution import ShortConvolution
 from assocmem.nn.softmax_attention import KVCache, SoftmaxAttention
 from assocmem.nn.softplus_decay import SoftplusDecay
-from assocmem.nn.streaming import Streaming, detached, state_bytes
+from assocmem.nn.state import detached, select, state_bytes
+from assocmem.nn.streaming import Streaming
 
 __all__ = [
     "KERNEL_FUNCTIONS",
@@ -47,6 +49,7 @@ __all__ = [
     "SoftplusDecay",
     "Streaming",
     "detached",
+    "select",
     "state_bytes",
 ]
 

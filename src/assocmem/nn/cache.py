@@ -1,4 +1,15 @@
-"""What layers that keep every token share: a cache that fits, and where new tokens follow it."""
+"""The cache of a layer that keeps every token: how its sequences lie, and which tokens fit it.
+
+A cache is a NamedTuple of tensors that keep something of every token, or None, and last of them
+cu_seqlens. The tokens of its N sequences lie in one of three ways:
+
+    in a batch          [N, S, ...], S of each sequence; cu_seqlens is None
+    in a row            [1, S, ...], one sequence behind the other, with the borders cu_seqlens
+    in a padded batch   [N, S, ...], the shorter sequences behind zeros, with the borders cu_seqlens
+                        that they would have in a row
+
+Packed tokens go on in a row, a batch of tokens in a batch (`place.py`).
+"""
 
 from __future__ import annotations
 
@@ -6,41 +17,38 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from assocmem.arguments import check_floats
-from assocmem.nn.mixer import Mixer, check_parts
-from assocmem.ops.inputs import check_packed
-from assocmem.ops.packed import rows_behind, rows_of, sequence_of
+from assocmem.nn.mixer import check_parts
+from assocmem.ops.inputs import check_indices
+from assocmem.ops.packed import rows_of, uncompiled
 
 
 def checked_cache(state: Any, new: Any) -> Any:
-    """A cache as it fits new tokens: packed where these are, of as many sequences.
-
-    A cache is a tuple of tensors `[B, S, ...]`, or None, that keep something of every token; the
-    last of them, cu_seqlens, has the borders of packed sequences, or is None.
+    """A cache as it lies where new tokens fit it: in a row where these are packed, else in a batch.
 
     Raises:
-        TypeError, ValueError: when it is another kind of state, its parts differ in S, they differ
-            from the new ones in more than S and T, or its borders are no borders.
+        TypeError, ValueError: when it is another kind of state, its parts differ in S, it differs
+            from the new tokens in more than S and T, or its borders are no borders.
     """
     fields = type(new)._fields  # of the class: torch 2.6 cannot count or cut a tuple that it traces
     check_parts(state, fields)
-    check_tensors(state, fields)
-    check_packed(state[-1], new[0], "x")
-    if new.cu_seqlens is not None:
-        state = packed(state)
-        N, came = new.cu_seqlens.shape[0] - 1, state[-1].shape[0] - 1
-        if came != N:
-            raise ValueError(f"state must be of N = {N} sequences like cu_seqlens, got {came}")
+    check_same_tokens(state, fields)
+    came, N = number_of_sequences(state), number_of_sequences(new)
+    if came != N:
+        raise ValueError(f"state must be of N = {N} sequences, got {came}")
+    state = in_a_batch(state) if new.cu_seqlens is None else in_a_row(state)
     for name, old, x in zip(fields, state, new, strict=True):
         if name != "cu_seqlens" and not alike(old, x):
             raise ValueError(f"state must have {name} = {described(x)}, got {described(old)}")
     return type(new)(*state)
 
 
-def check_tensors(state: Any, fields: tuple[str, ...]) -> None:
-    """Raise unless the parts of a cache are tensors `[B, S, ...]` of the same B and S, or None."""
+def check_same_tokens(state: Any, fields: tuple[str, ...]) -> None:
+    """Raise unless the parts of a cache are tensors `[B, S, ...]` of the same B and S, or None, and
+    its borders, if any, those of N sequences in B = 1 or B = N rows.
+    """
     first = None
     for name, x in zip(fields, state, strict=True):
         if name == "cu_seqlens" or x is None:
@@ -56,25 +64,20 @@ def check_tensors(state: Any, fields: tuple[str, ...]) -> None:
             )
     if first is None:
         raise ValueError(f"state must have {fields[0]} = a tensor [B, S, ...], got None")
+    borders = state[-1]
+    if borders is None:
+        return
+    check_indices("state.cu_seqlens", borders, first, fields[0])
+    if first.shape[0] not in (1, borders.shape[0] - 1):
+        raise ValueError(
+            f"state.cu_seqlens must have the borders of N = {first.shape[0]} sequences, "
+            f"got {borders.shape[0] - 1}"
+        )
 
 
-def is_packed(state: Any, kind: type) -> bool:
-    """Whether a state is a cache of this kind, and of packed sequences."""
-    return (
-        isinstance(state, tuple)
-        and len(state) == len(kind._fields)
-        and isinstance(state[-1], Tensor)
-    )
-
-
-def packed(state: Any) -> Any:
-    """A cache of B sequences of S tokens as one of packed sequences, which it may be already."""
-    *parts, borders = state
-    if borders is not None:
-        return state
-    B, S = parts[0].shape[:2]
-    borders = S * torch.arange(B + 1, device=parts[0].device)
-    return *(None if x is None else x.flatten(0, 1)[None] for x in parts), borders
+def number_of_sequences(cache: Any) -> int:
+    """N of a cache, however it lies."""
+    return cache[0].shape[0] if cache[-1] is None else cache[-1].shape[0] - 1
 
 
 def alike(old: Tensor | None, new: Tensor | None) -> bool:
@@ -94,100 +97,61 @@ def described(x: Tensor | None) -> str:
     return f"{x.dtype} [{sizes}] on {x.device}"
 
 
-def after_packed(layer: Mixer, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """A batch of tokens `[N, T, d_model]` after a cache of N packed sequences: T for each.
-
-    Raises:
-        ValueError: when x is of another number of sequences.
-    """
-    check_floats(x=x)
-    check_packed(state[-1], x[:1], "x")
-    N = state[-1].shape[0] - 1
-    if x.ndim != 3 or x.shape[0] != N or x.shape[2] != layer.d_model:
-        raise ValueError(
-            f"x must have shape [N, T, d_model] with N = {N} like the state and "
-            f"d_model = {layer.d_model}, got {list(x.shape)}"
-        )
-    borders = x.shape[1] * torch.arange(N + 1, device=x.device)
-    # Not the layer itself, whose hooks run already.
-    y, state = layer.forward(x.flatten(0, 1)[None], state, cu_seqlens=borders)
-    return y.reshape(x.shape), state
+def has_borders(state: Any) -> bool:
+    """Whether a state is a cache of packed sequences, in a row or in a padded batch."""
+    return getattr(state, "cu_seqlens", None) is not None
 
 
-# The rows of one sequence, or of all in a batch: in a cache, in new tokens, and in both. (Of a
-# NamedTuple `torch.compile` would fix the numbers, and trace every step of decoding anew.)
-Span = tuple[slice, slice, slice]
+def in_a_batch(cache: Any) -> tuple[Tensor | None, ...]:
+    """A cache whose sequences lie in a batch, padded where they are not all as long."""
+    *parts, borders = cache
+    if borders is None or parts[0].shape[0] > 1:
+        return cache
+    return uncompiled(_padded)(parts, borders)
 
 
-class Batch:
-    """T new tokens of each sequence of a batch, after S of each.
-
-    `borders` are those of the packed sequences in the cache that comes out.
-    """
-
-    borders = None
-
-    def __init__(self, S: int, x: Tensor) -> None:
-        self.S, self.T, self.device = S, x.shape[1], x.device
-
-    def spans(self) -> list[Span]:
-        """The rows of every sequence; here of all at once."""
-        S, T = self.S, self.T
-        return [(slice(0, S), slice(0, T), slice(0, S + T))]
-
-    def positions(self) -> Tensor:
-        """How many tokens of its sequence come before each new one, `[T]`."""
-        return torch.arange(self.S, self.S + self.T, device=self.device)
-
-    def join(self, old: Tensor, new: Tensor) -> Tensor:
-        """The tokens of a cache, then the new ones."""
-        return torch.cat((old, new), 1)
+def _padded(parts: Sequence[Tensor | None], borders: Tensor) -> tuple[Tensor | None, ...]:
+    S = next(x.shape[1] for x in parts if x is not None)
+    longest = max(rows.stop - rows.start for rows in rows_of(borders, S, "state.cu_seqlens"))
+    rows = borders[1:, None] + torch.arange(-longest, 0, device=borders.device)
+    own = rows >= borders[:-1, None]
+    rows = rows.clamp(min=0)  # what is not its own is dropped, and may be any
+    spread = [None if x is None else kept(x[0, rows], own) for x in parts]
+    return trimmed(spread, borders.diff())
 
 
-class Packed:
-    """New tokens of packed sequences, some of each, after some of each.
-
-    Args:
-        S: how many tokens are in the cache.
-        past: their borders, `[N + 1]`.
-        x: the new tokens `[1, T, ...]`.
-        new: their borders, `[N + 1]`.
-
-    Raises:
-        ValueError: when the borders do not rise from 0 to S and to T.
-    """
-
-    def __init__(self, S: int, past: Tensor, x: Tensor, new: Tensor) -> None:
-        T = x.shape[1]
-        self.new, self.borders = new, past + new
-        self.slices = rows_of(past, S), rows_of(new, T)
-        self.order, self.rows = rows_behind(past, S, new, T)
-
-    def spans(self) -> list[Span]:
-        """The rows of every sequence."""
-        return [
-            (a, b, slice(a.start + b.start, a.stop + b.stop))
-            for a, b in zip(*self.slices, strict=True)
-        ]
-
-    def positions(self) -> Tensor:
-        """How many tokens of its sequence come before each new one, `[T]`."""
-        return self.rows - self.borders[sequence_of(self.new, self.rows.shape[0])]
-
-    def join(self, old: Tensor, new: Tensor) -> Tensor:
-        """Every sequence of a cache, followed by its new tokens."""
-        return torch.cat((old, new), 1).index_select(1, self.order)
+def kept(x: Tensor, own: Tensor) -> Tensor:
+    """x `[N, S, ...]` where own `[N, S]` holds, and zeros elsewhere."""
+    return torch.where(own.view(*own.shape, *[1] * (x.ndim - 2)), x, 0)
 
 
-def following(state: Any, x: Tensor, cu_seqlens: Tensor | None, start: int = 0) -> Batch | Packed:
-    """Where new tokens x `[B, T, ...]` lie, after a cache that fits them and `start` others."""
-    S = 0 if state is None else state[0].shape[1]
-    if cu_seqlens is None:
-        return Batch(start + S, x)
-    past = torch.zeros_like(cu_seqlens) if state is None else state.cu_seqlens
-    return Packed(S, past, x, cu_seqlens)
+def trimmed(parts: Sequence[Tensor | None], lengths: Tensor) -> tuple[Tensor | None, ...]:
+    """A padded batch of sequences of some lengths `[N]` without the zeros that all of them have."""
+    borders = F.pad(lengths.cumsum(0), (1, 0))
+    if lengths.is_meta:
+        return *parts, borders
+    known = lengths.tolist()
+    longest = max(known, default=0)
+    parts = [None if x is None else x[:, x.shape[1] - longest :] for x in parts]
+    return *parts, None if min(known, default=0) == longest else borders
 
 
-def together(pieces: Sequence[Tensor]) -> Tensor:
-    """The tokens of all spans in a row; what is one span already is not copied."""
-    return pieces[0] if len(pieces) == 1 else torch.cat(tuple(pieces), 1)
+def in_a_row(cache: Any) -> tuple[Tensor | None, ...]:
+    """A cache whose sequences lie in a row, with their borders."""
+    *parts, borders = cache
+    B, S = parts[0].shape[:2]
+    padded = borders is not None and B > 1
+    if borders is None or (padded and borders.is_meta):  # whose padding cannot be told
+        borders = S * torch.arange(B + 1, device=parts[0].device)
+        return *(None if x is None else x.flatten(0, 1)[None] for x in parts), borders
+    return uncompiled(_unpadded)(parts, borders) if padded else cache
+
+
+def _unpadded(parts: Sequence[Tensor | None], borders: Tensor) -> tuple[Tensor | None, ...]:
+    own = ~padding(borders, next(x.shape[1] for x in parts if x is not None))
+    return *(None if x is None else x[own][None] for x in parts), borders
+
+
+def padding(borders: Tensor, S: int, more: int = 0) -> Tensor:
+    """Where a padded batch of S tokens, and `more` behind them, has zeros, `[N, S + more]`."""
+    return torch.arange(S + more, device=borders.device) < S - borders.diff()[:, None]

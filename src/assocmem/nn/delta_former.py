@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from assocmem.nn.cache import after_packed, checked_cache, following, is_packed, together
+from assocmem.nn.cache import checked_cache, has_borders
 from assocmem.nn.delta_net import l2_normalize, stable
 from assocmem.nn.mixer import Mixer
+from assocmem.nn.place import following, together
 from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.deltaformer import write_and_read
 from assocmem.ops.erase import check_erase
@@ -23,7 +25,9 @@ class KUCache(NamedTuple):
     Args:
         k: keys `[B, S, H, K]`, with rotary turned by their positions.
         u: corrections `[B, S, H, V]`, float32 (float64 for float64 inputs).
-        cu_seqlens: borders of N packed sequences, `[N + 1]`, B = 1; None for B sequences of S.
+        cu_seqlens: borders `[N + 1]` of N packed sequences. After packed tokens they lie in one
+            row, B = 1; after steps in N rows, the shorter ones behind zeros. None for B sequences
+            of S.
     """
 
     k: Tensor
@@ -125,19 +129,22 @@ class DeltaFormer(Mixer):
                 "be split over ranks are LinearAttention, Retention, GatedLinearAttention, "
                 "DeltaNet, GatedDeltaNet, DeltaProduct, KimiDeltaAttention and SoftmaxAttention"
             )
-        if cu_seqlens is None and is_packed(state, KUCache):
-            return after_packed(self, x, state)
         q, k, v = map(self.heads, self.project(x, cu_seqlens))
         w = k if self.w_proj is None else self.heads(self.w_proj(x))
         beta = self.max_beta * self.beta_proj(x).sigmoid()
         scale = self.d_key**-0.5
         if self.erase != "softmax":
             w, k, scale = l2_normalize(w), l2_normalize(k), 1.0
+        one_token = x.shape[1] == 1 and self.backend != "recurrent"
+        if cu_seqlens is None and has_borders(state) and not one_token:
+            # More tokens have a system to solve, which knows no padding.
+            cu_seqlens = x.shape[1] * torch.arange(x.shape[0] + 1, device=x.device)
+            q, w, k, v, beta = (y.flatten(0, 1)[None] for y in (q, w, k, v, beta))
         if state is not None:
             state = checked_cache(state, KUCache(k, v.to(state_dtype(v)), cu_seqlens))
         read = self._read if cu_seqlens is None else uncompiled(self._read)
         o, state = read(q, w, k, v, beta, scale, state, cu_seqlens)
-        return self.o_proj(o.flatten(-2)), state
+        return self.o_proj(o.reshape(*x.shape[:2], self.n_heads * self.d_value)), state
 
     def _read(
         self, q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, scale: float,
@@ -156,6 +163,6 @@ class DeltaFormer(Mixer):
         for past, new, seen in place.spans():
             u = None if state is None else state.u[:, past]
             tokens = (q[:, new], w[:, new], k[:, seen], v[:, new], beta[:, new], u)
-            pieces.append(write_and_read(*tokens, self.erase, scale, self.backend))
+            pieces.append(write_and_read(*tokens, self.erase, scale, self.backend, place.hidden))
         o, u = map(together, zip(*pieces, strict=True))
         return o, KUCache(k, u, place.borders)

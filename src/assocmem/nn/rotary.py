@@ -20,12 +20,12 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
 
     Args:
         x: queries or keys `[B, T, H, K]` with even K.
-        position: positions t of the tokens, integers `[T]`.
+        position: positions t of the tokens, integers `[T]`, or `[B, T]`.
     """
     K = x.shape[3]
     exact = torch.promote_types(x.dtype, torch.float32)
     frequency = 10000.0 ** -(torch.arange(0, K, 2, device=x.device, dtype=exact) / K)
-    angle = (position.to(exact)[:, None] * frequency)[:, None]  # [T, 1, K / 2]
+    angle = (position.to(exact)[..., None] * frequency)[..., None, :]  # [..., T, 1, K / 2]
     a, b = x[..., 0::2], x[..., 1::2]
     turned = (a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos())
     return torch.stack(turned, -1).flatten(-2).to(x.dtype)

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assocmem.distributed import Piece
-from assocmem.nn.cache import after_packed, checked_cache, following, is_packed, together
+from assocmem.nn.cache import checked_cache, has_borders
 from assocmem.nn.mixer import Mixer
+from assocmem.nn.place import following, together
 from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.ops.packed import uncompiled
 from assocmem.ops.softmax_attention import attend
@@ -26,7 +27,9 @@ class KVCache(NamedTuple):
         k: keys `[B, S, H, K]`, with rotary turned by their positions.
         v: values `[B, S, H, V]`.
         g: log decays `[B, S, H]`, or None without a forget gate.
-        cu_seqlens: borders of N packed sequences, `[N + 1]`, B = 1; None for B sequences of S.
+        cu_seqlens: borders `[N + 1]` of N packed sequences. After packed tokens they lie in one
+            row, B = 1; after a batch in N rows, the shorter ones behind zeros. None for B sequences
+            of S.
     """
 
     k: Tensor
@@ -109,10 +112,8 @@ class SoftmaxAttention(Mixer):
                 not fit it.
             NotImplementedError: when sequences are packed, and a group is given.
         """
-        if group is not None and (cu_seqlens is not None or is_packed(state, KVCache)):
+        if group is not None and (cu_seqlens is not None or has_borders(state)):
             raise NotImplementedError("SoftmaxAttention takes no packed sequences with a group")
-        if cu_seqlens is None and is_packed(state, KVCache):
-            return after_packed(self, x, state)
         q, k, v = map(self.heads, self.project(x, cu_seqlens))
         g = None if self.forget_proj is None else F.logsigmoid(self.forget_proj(x))
         if state is not None:
@@ -137,5 +138,6 @@ class SoftmaxAttention(Mixer):
         o = []
         for _, new, seen in place.spans():
             decays = None if g is None else g[:, seen]
-            o.append(attend(q[:, new], k[:, seen], v[:, seen], decays, None, self.backend))
+            tokens = (q[:, new], k[:, seen], v[:, seen], decays)
+            o.append(attend(*tokens, None, self.backend, place.hidden))
         return together(o), KVCache(k, v, g, place.borders)

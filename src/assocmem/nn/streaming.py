@@ -14,13 +14,14 @@ class Streaming(nn.Module):
 
     x is a sequence `[B, T, ...]`, and the state is all that later tokens need of it, a tensor or a
     tuple of states; None stands for nothing so far. Pieces equal the whole: what comes out does not
-    depend on how a sequence is cut. Gradients flow through the state; `detached` stops them.
+    depend on how a sequence is cut. Gradients flow through the state; `detached` stops them, and
+    `select` takes the state of some sequences.
 
     With cu_seqlens, int32 or int64 `[N + 1]` from 0 to T, x is one row `[1, T, ...]` of N sequences
     of different lengths, one behind the other, which do not see each other. The state is then one
     of N sequences, and any other tokens of N sequences may follow, packed or as a batch: prompts of
     different lengths can be read in one row and continued together by `step`. `SoftmaxAttention`
-    and `DeltaFormer` go through the sequences one after the other.
+    and `DeltaFormer` go through the sequences of a row one after the other.
 
     With group, a `torch.distributed.ProcessGroup` (of a `DeviceMesh`, `mesh.get_group("sequence")`;
     of all ranks, `dist.group.WORLD`), x is the piece of the sequence that lies on this rank, and y
@@ -52,62 +53,3 @@ class Streaming(nn.Module):
             raise ValueError("x must have shape [B, ...], got []")
         y, state = self(x[:, None], state)
         return y[:, 0], state
-
-
-def check_state(state: Any) -> None:
-    """Raise unless what is no tensor is a tuple or a list of states, or None."""
-    if state is not None and not isinstance(state, (tuple, list)):
-        raise TypeError(
-            f"state must be a tensor, a tuple of states or None, got {type(state).__name__}"
-        )
-
-
-def state_bytes(state: Any) -> int:
-    """Memory that a state takes: the bytes of all numbers in it.
-
-    Args:
-        state: what a `Streaming` module handed back: a tensor, or a tuple of states; None holds
-            nothing.
-
-    Raises:
-        TypeError: when it is anything else.
-
-    Example:
-        >>> import torch
-        >>> from assocmem import nn
-        >>> x = torch.randn(1, 100, 32)
-        >>> [nn.state_bytes(layer(32, 4)(x)[1]) for layer in (nn.Retention, nn.SoftmaxAttention)]
-        [1024, 25600]
-    """
-    if isinstance(state, Tensor):
-        return state.nbytes
-    check_state(state)
-    return 0 if state is None else sum(map(state_bytes, state))
-
-
-def detached(state: Any) -> Any:
-    """A state through which no gradients flow: the next piece does not train what came before.
-
-    Args:
-        state: what a `Streaming` module handed back: a tensor, or a tuple of states, or None.
-
-    Returns:
-        The same numbers, in tensors that share the memory of those given.
-
-    Raises:
-        TypeError: when it is anything else.
-
-    Example:
-        >>> import torch
-        >>> from assocmem import nn
-        >>> _, state = nn.DeltaNet(32, 4)(torch.randn(1, 10, 32))
-        >>> state.S.requires_grad, nn.detached(state).S.requires_grad
-        (True, False)
-    """
-    if state is None:
-        return None
-    if isinstance(state, Tensor):
-        return state.detach()
-    check_state(state)
-    parts = map(detached, state)
-    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)

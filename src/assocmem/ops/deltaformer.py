@@ -178,8 +178,9 @@ solve_strips_backward.register_vmap(_over_a_batch(solve_strips_backward))
 
 
 def one_token(
-    q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor, erase: str, scale: float
-) -> tuple[Tensor, Tensor]:
+    q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor,
+    erase: str, scale: float, hidden: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """O and u of one token that follows others, in one pass over what they left.
 
     Keys and corrections of the past are read once, for w and for q; then the token's own pair takes
@@ -187,6 +188,8 @@ def one_token(
     """
     q, w, k, v, beta = (x.to(past) for x in (q, w, k, v, beta))
     scores = torch.einsum("brhk,bshk->bhrs", torch.cat((w, scale * q), 1), k)
+    if hidden is not None:  # finite, so that where all are hidden the average of their zeros is 0
+        scores = scores.masked_fill(hidden[:, None, None], torch.finfo(scores.dtype).min)
     p = scores[:, :, 1:].softmax(-1)
     weights = torch.cat((kernel(scores[:, :, :1, :-1], erase), p[..., :-1]), 2)
     recalled, read = torch.einsum("bhrs,bshv->brhv", weights, past).split(1, 1)
@@ -196,21 +199,22 @@ def one_token(
 
 def write_and_read(
     q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor | None,
-    erase: str, scale: float, backend: str,
+    erase: str, scale: float, backend: str, hidden: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """O of the last T of S tokens and u of all, without checks of shapes.
 
     What `deltaformer` does with T = S, and a layer that keeps its keys and corrections with T < S:
     q, w, v and beta are of T tokens, the keys `[B, S, H, K]`, and past is u of the first S − T,
     `[B, S - T, H, V]`, None when there are none. u is float64 for float64 inputs, else float32. One
-    token after others takes no kernel with "triton" either: there is no system to solve.
+    token after others takes no kernel with "triton" either: there is no system to solve. Before it
+    keys and corrections may have zeros in place of tokens, which are hidden `[B, S]`.
     """
     form = choose(backend, q)
     with inputs.without_autocast(q):
         past = (v[:, :0] if past is None else past).to(inputs.state_dtype(v))
         if v.shape[1] == 1 < k.shape[1] and form != "recurrent":
             w = scaled(w, past, erase, scale)
-            o, u = one_token(q, w, k, v, beta, past, erase, scale)
+            o, u = one_token(q, w, k, v, beta, past, erase, scale, hidden)
             return o.to(v.dtype), torch.cat((past, u), 1)
         u = corrections(form, w, k, v, beta, past, erase, scale)
         u = torch.cat((past, u.to(past)), 1)

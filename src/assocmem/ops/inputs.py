@@ -131,20 +131,25 @@ def check_packed(cu_seqlens: Tensor | None, x: Tensor, name: str) -> None:
     """Check all but the contents of cu_seqlens, for tokens x `[B, T, ...]`."""
     if cu_seqlens is None:
         return
-    check_tensor("cu_seqlens", cu_seqlens)
-    if cu_seqlens.dtype not in (torch.int32, torch.int64):
-        raise TypeError(f"cu_seqlens must be int32 or int64, got {cu_seqlens.dtype}")
-    _check_device("cu_seqlens", cu_seqlens, x, name)
-    if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:
-        raise ValueError(f"cu_seqlens must have shape [N + 1], got {list(cu_seqlens.shape)}")
+    check_indices("cu_seqlens", cu_seqlens, x, name)
     if x.shape[0] != 1:
         raise ValueError(f"{name} must have batch size 1 with cu_seqlens, got {x.shape[0]}")
 
 
-def check_borders(borders: list[int], T: int) -> None:
-    """Check the numbers in cu_seqlens."""
+def check_indices(name: str, borders: Tensor, x: Tensor, like: str) -> None:
+    """Check borders `[N + 1]`: type, dtype, device and shape."""
+    check_tensor(name, borders)
+    if borders.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"{name} must be int32 or int64, got {borders.dtype}")
+    _check_device(name, borders, x, like)
+    if borders.ndim != 1 or borders.shape[0] < 2:
+        raise ValueError(f"{name} must have shape [N + 1], got {list(borders.shape)}")
+
+
+def check_borders(borders: list[int], T: int, name: str = "cu_seqlens") -> None:
+    """Check the numbers in borders."""
     if borders[0] != 0 or borders[-1] != T or borders != sorted(borders):
-        raise ValueError(f"cu_seqlens must rise from 0 to T = {T} without falling, got {borders}")
+        raise ValueError(f"{name} must rise from 0 to T = {T} without falling, got {borders}")
 
 
 def check_initial_state(

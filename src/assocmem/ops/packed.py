@@ -20,13 +20,13 @@ def uncompiled(f: Callable) -> Callable:
     return torch.compiler.disable(f) if torch.compiler.is_compiling() else f
 
 
-def rows_of(cu_seqlens: Tensor, T: int) -> list[slice]:
+def rows_of(cu_seqlens: Tensor, T: int, name: str = "cu_seqlens") -> list[slice]:
     """The tokens of every packed sequence, of T tokens in all."""
     if cu_seqlens.is_meta:  # they hold no numbers, and any lengths give the same shapes
         borders = [0, *[T] * (cu_seqlens.shape[0] - 1)]
     else:
         borders = cu_seqlens.tolist()
-    check_borders(borders, T)  # where a graph was traced before, only here they are known
+    check_borders(borders, T, name)  # where a graph was traced before, only here they are known
     return [slice(start, end) for start, end in pairwise(borders)]
 
 

@@ -22,7 +22,9 @@ from assocmem.ops.decay import log_decay_matrix, sum_after
 from assocmem.ops.packed import over_sequences
 
 
-def recurrent(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
+def recurrent(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float, hidden: Tensor | None
+) -> Tensor:
     """The definition, token by token, for queries that are the last of the tokens."""
     q, k, v = (x.to(inputs.state_dtype(x)) for x in (q, k, v))
     past = k.shape[1] - q.shape[1]
@@ -32,34 +34,45 @@ def recurrent(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -
         scores = scale * torch.einsum("bhk,bshk->bsh", q[:, t], k[:, seen])
         if g is not None:
             scores = scores + sum_after(g[:, seen].to(q))
+        if hidden is not None:
+            scores = scores.masked_fill(hidden[:, seen, None], -torch.inf)
         outputs.append(torch.einsum("bsh,bshv->bhv", scores.softmax(1), v[:, seen]))
     return torch.stack(outputs, 1) if outputs else v[:, :0]
 
 
-def chunk(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
+def chunk(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float, hidden: Tensor | None
+) -> Tensor:
     """The same for all queries at once, by PyTorch's own attention."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     if known_to_be_finite(k, v):
-        return attention(q, k, v, g, scale).transpose(1, 2)
+        return attention(q, k, v, g, scale, hidden).transpose(1, 2)
     # Masking adds -inf to a score and multiplies a value by 0: neither removes a NaN.
     k, lost_k = without_poison(k)
     v, lost_v = without_poison(v)
     lost = (lost_k.sum(-1, keepdim=True) + lost_v)[:, :, k.shape[2] - q.shape[2] :]
-    return (attention(q, k, v, g, scale) + lost).transpose(1, 2)
+    return (attention(q, k, v, g, scale, hidden) + lost).transpose(1, 2)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float, hidden: Tensor | None
+) -> Tensor:
     """PyTorch's attention of heads first q, k, v `[B, H, ·, ·]`; g is `[B, S, H]`."""
     T, past = q.shape[2], k.shape[2] - q.shape[2]
     if g is not None:
         # A kernel takes the bias in the dtype of q, and in half precision D has 3 digits or less.
         q, k, v = (x.to(inputs.state_dtype(x)) for x in (q, k, v))
         D = log_decays(g.transpose(1, 2).to(q), T)
+        if hidden is not None:
+            D = D.masked_fill(hidden[:, None, None], -torch.inf)
         return F.scaled_dot_product_attention(q, k, v, D, scale=scale)
-    if past == 0 and scale > 0:  # PyTorch scales what is_causal has set to -inf, but not a mask
+    # PyTorch scales what is_causal has set to -inf, but not a mask.
+    if past == 0 and hidden is None and scale > 0:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     token = torch.arange(past + T, device=q.device)
     seen = token <= token[past:, None]  # `tril` fixes the length in what torch 2.6 compiles
+    if hidden is not None:
+        seen = seen & ~hidden[:, None, None]
     return F.scaled_dot_product_attention(q, k, v, seen, scale=scale)
 
 
@@ -74,18 +87,20 @@ def log_decays(g: Tensor, T: int) -> Tensor:
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float | None, backend: str
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float | None, backend: str,
+    hidden: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Softmax attention of T queries that are the last of S tokens, without checks of shapes.
 
     Queries `[B, T, H, K]`, keys `[B, S, H, K]`, values `[B, S, H, V]` and log decays `[B, S, H]`:
-    what `softmax_attention` does with T = S, and a layer that keeps its keys with T < S.
+    what `softmax_attention` does with T = S, and a layer that keeps its keys with T < S. Tokens
+    that are hidden `[B, S]` from all are padding: zeros in place of earlier tokens.
     """
     reason = "softmax attention is PyTorch's own kernel (backend='chunk')"
     form = recurrent if choose_without_kernel(backend, reason) == "recurrent" else chunk
     factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
     with inputs.without_autocast(q):
-        return form(q, k, v, g, factor).to(v.dtype)
+        return form(q, k, v, g, factor, hidden).to(v.dtype)
 
 
 def softmax_attention(

@@ -1,0 +1,100 @@
+"""Where new tokens go on after those in a cache: behind a batch, or each behind its sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assocmem.nn.cache import padding
+from assocmem.ops.packed import rows_behind, rows_of, sequence_of
+
+# The rows of one sequence, or of all in a batch: in a cache, in new tokens, and in both. (Of a
+# NamedTuple `torch.compile` would fix the numbers, and trace every step of decoding anew.)
+Span = tuple[slice, slice, slice]
+
+
+class Batch:
+    """T new tokens of each sequence of a batch, after S of each.
+
+    Where the batch is padded, hidden `[N, S + T]` says where it has zeros. `borders` are those of
+    the cache that comes out.
+
+    Args:
+        S: how many tokens the cache has of each sequence, or has place for.
+        past: their borders `[N + 1]` where the batch is padded.
+        x: the new tokens `[N, T, ...]`.
+    """
+
+    def __init__(self, S: int, past: Tensor | None, x: Tensor) -> None:
+        self.S, self.T, self.past, self.device = S, x.shape[1], past, x.device
+        self.hidden = self.borders = None
+        if past is not None:
+            self.hidden = padding(past, S, self.T)
+            self.borders = past + self.T * torch.arange(past.shape[0], device=x.device)
+
+    def spans(self) -> list[Span]:
+        """The rows of every sequence; here of all at once."""
+        S, T = self.S, self.T
+        return [(slice(0, S), slice(0, T), slice(0, S + T))]
+
+    def positions(self) -> Tensor:
+        """How many tokens of its sequence come before each new one, `[T]` or `[N, T]`."""
+        after = torch.arange(self.S, self.S + self.T, device=self.device)
+        return after if self.hidden is None else after - self.hidden.sum(1, keepdim=True)
+
+    def join(self, old: Tensor, new: Tensor) -> Tensor:
+        """The tokens of a cache, then the new ones."""
+        return torch.cat((old, new), 1)
+
+
+class Packed:
+    """New tokens of packed sequences, some of each, after some of each.
+
+    Args:
+        S: how many tokens are in the cache.
+        past: their borders, `[N + 1]`.
+        x: the new tokens `[1, T, ...]`.
+        new: their borders, `[N + 1]`.
+
+    Raises:
+        ValueError: when the borders do not rise from 0 to S and to T.
+    """
+
+    hidden = None
+
+    def __init__(self, S: int, past: Tensor, x: Tensor, new: Tensor) -> None:
+        T = x.shape[1]
+        self.new, self.borders = new, past + new
+        self.slices = rows_of(past, S, "state.cu_seqlens"), rows_of(new, T)
+        self.order, self.rows = rows_behind(past, S, new, T)
+
+    def spans(self) -> list[Span]:
+        """The rows of every sequence."""
+        return [
+            (a, b, slice(a.start + b.start, a.stop + b.stop))
+            for a, b in zip(*self.slices, strict=True)
+        ]
+
+    def positions(self) -> Tensor:
+        """How many tokens of its sequence come before each new one, `[T]`."""
+        return self.rows - self.borders[sequence_of(self.new, self.rows.shape[0])]
+
+    def join(self, old: Tensor, new: Tensor) -> Tensor:
+        """Every sequence of a cache, followed by its new tokens."""
+        return torch.cat((old, new), 1).index_select(1, self.order)
+
+
+def following(state: Any, x: Tensor, cu_seqlens: Tensor | None, start: int = 0) -> Batch | Packed:
+    """Where new tokens x `[B, T, ...]` lie, after a cache that fits them and `start` others."""
+    S, past = (0, None) if state is None else (state[0].shape[1], state[-1])
+    if cu_seqlens is None:
+        return Batch(start + S, past, x)
+    return Packed(S, torch.zeros_like(cu_seqlens) if past is None else past, x, cu_seqlens)
+
+
+def together(pieces: Sequence[Tensor]) -> Tensor:
+    """The tokens of all spans in a row; what is one span already is not copied."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(tuple(pieces), 1)
