@@ -48,6 +48,9 @@ KERNEL = "kernels/assocmem_kernels/linear_attention.py"
 LAYER = "src/assocmem/nn/linear_attention.py"
 DECAY = "src/assocmem/ops/decay.py"
 CHUNKS = "src/assocmem/ops/chunks.py"
+POISON = "src/assocmem/ops/poison.py"
+TRIANGULAR = "src/assocmem/ops/triangular.py"
+STRIPS = "src/assocmem/ops/strips.py"
 DELTA_RULE = "src/assocmem/ops/delta_rule.py"
 SOFTMAX_ATTENTION = "src/assocmem/ops/softmax_attention.py"
 DELTAFORMER = "src/assocmem/ops/deltaformer.py"
@@ -402,21 +405,35 @@ MUTANTS = (
     ),
     Mutant(
         "writes within a chunk do not see each other",
-        DELTA_RULE,
+        TRIANGULAR,
         "return torch.linalg.solve_triangular(L,",
         "return torch.linalg.solve_triangular(0 * L,",
         (DELTA_TEST, WORST_KEYS, "tests/ops/test_properties.py", DELTA_LAYERS, CHAPTER_8),
     ),
     Mutant(
-        "the triangular system is solved in float32",
+        "all chunks of a group read the state that the first one found",
         CHUNKS,
+        "torch.cat(states)",
+        "torch.cat(states[:1] * len(states))",
+        ("tests/ops/test_linear_attention.py",),
+    ),
+    Mutant(
+        "a NaN reaches its own row only",
+        POISON,
+        "lost.cumsum(-2)",
+        "lost",
+        ("tests/ops/test_scans.py",),
+    ),
+    Mutant(
+        "the triangular system is solved in float32",
+        TRIANGULAR,
         'return x if x.device.type == "mps" else x.double()',
         "return x",
         (WORST_KEYS, CHAPTER_6),
     ),
     Mutant(
         "a NaN that is taken out of the triangular system does not come back",
-        DELTA_RULE,
+        TRIANGULAR,
         "nan_to_num(0.0, 0.0, 0.0), D) + lost",
         "nan_to_num(0.0, 0.0, 0.0), D)",
         (DELTA_TEST,),
@@ -609,28 +626,28 @@ MUTANTS = (
     ),
     Mutant(
         "strips of the chunk form do not see earlier strips",
-        DELTAFORMER,
+        STRIPS,
         "recalled = left @ u[:, : own.start]",
         "recalled = 0 * (left @ u[:, : own.start])",
         (DELTAFORMER_TEST, DELTA_FORMER_LAYER, CHAPTER_7),
     ),
     Mutant(
         "the gradient of a strip does not reach earlier strips",
-        DELTAFORMER,
+        STRIPS,
         "baddbmm_(left.mT, B, alpha=-1)",
         "baddbmm_(left.mT, B, alpha=0)",
         (DELTAFORMER_TEST,),
     ),
     Mutant(
         "the gradient of beta is that of recalling the value",
-        DELTAFORMER,
+        STRIPS,
         "-(dv * y).sum(-1), dpast.clone()",
         "(dv * y).sum(-1), dpast.clone()",
         (DELTAFORMER_TEST,),
     ),
     Mutant(
         "a NaN is not taken out of the strip's system",
-        DELTAFORMER,
+        STRIPS,
         "        if clean:",
         "        if True:",
         (DELTAFORMER_TEST,),
@@ -1148,8 +1165,8 @@ MUTANTS = (
     Mutant(
         "a T4 takes Triton",
         "src/assocmem/ops/backend.py",
-        "if major < 8:",
-        "if major < 7:",
+        "torch.cuda.get_device_capability(q.device) < (8, 0)",
+        "torch.cuda.get_device_capability(q.device) < (7, 0)",
         ("tests/ops/test_linear_attention.py -k auto",),
     ),
     Mutant(
@@ -1169,8 +1186,8 @@ MUTANTS = (
     Mutant(
         "every packed sequence starts from the first one's state",
         "src/assocmem/ops/packed.py",
-        "S[n : n + 1]",
-        "S[:1]",
+        "zip(each(tokens, cu_seqlens), S.split(1), strict=True)",
+        "zip(each(tokens, cu_seqlens), [S[:1]] * len(S), strict=True)",
         ("tests/ops/test_scans.py -k packed",),
     ),
     Mutant(
@@ -1326,6 +1343,27 @@ MUTANTS = (
         "x[:, x.shape[1] - longest :]",
         "x",
         (f"{PACKED_LAYERS} -k order",),
+    ),
+    Mutant(
+        "a graph is made for every number of chunks",
+        "src/assocmem/ops/graph.py",
+        "return loops and torch.compiler.is_compiling()",
+        "return False and torch.compiler.is_compiling()",
+        ("tests/ops/test_graph.py -k lengths",),
+    ),
+    Mutant(
+        "an operator stands for what torch.func follows",
+        "src/assocmem/ops/graph.py",
+        "not (_followed() or _in_forward_mode())",
+        "True",
+        ("tests/ops/test_graph.py -k derivatives",),
+    ),
+    Mutant(
+        "the final state of a compiled scan sends no gradient back",
+        "src/assocmem/ops/graph.py",
+        "wanted, (do, dS), materialize_grads=True",
+        "wanted, (do, 0 * dS), materialize_grads=True",
+        ("tests/ops/test_graph.py -k lengths",),
     ),
     Mutant(
         "a step forgets what came before",

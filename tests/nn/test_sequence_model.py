@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from functools import partial
 from typing import Any
@@ -133,6 +134,22 @@ def test_torch_compile_takes_the_whole_graph():
     torch.compiler.reset()
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     assert relative_error(compiled(tokens)[0], net(tokens)[0]) <= 1e-5
+
+
+@torch.no_grad()
+def test_a_saved_program_takes_any_length_and_goes_on():
+    net = model([LinearAttention, DeltaProduct, KimiDeltaAttention, SoftmaxAttention, DeltaFormer])
+    net, tokens = net.float(), some_tokens(2, 90)
+    T = torch.export.Dim("T", min=4, max=512)
+    program = torch.export.export(net, (some_tokens(2, 20),), dynamic_shapes=({1: T},))
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    loaded = torch.export.load(file).module()
+    logits, state = loaded(tokens[:, :80])
+    expected, _ = net(tokens)
+    more, _ = net(tokens[:, 80:], state)
+    assert relative_error(torch.cat((logits, more), 1), expected) <= 1e-5
 
 
 def recall(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from assocmem import ops
-from assocmem.ops.chunks import known_to_be_finite
+from assocmem.ops.poison import known_to_be_finite
 from tests.ops.bad_input import BAD_FOR_ALL, q
 from tests.ops.inputs import GATES, in_another_layout, random_inputs
 from tests.ops.operators import ARGUMENTS, OPERATORS, worst

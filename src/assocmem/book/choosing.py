@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from assocmem import nn, tasks
-from assocmem.ops.deltaformer import solve_strips, solve_strips_backward
+from assocmem.ops.strips import solve_strips, solve_strips_backward
 from assocmem.train import train
 
 CONFIGURATION = Path(__file__).with_suffix(".json")

@@ -4,6 +4,7 @@ give `(y, state)`; those that change each token by itself, the feed-forward memo
 """
 
 import torch
+from torch.utils._pytree import _register_namedtuple
 
 from assocmem.nn.block import Block
 from assocmem.nn.delta_former import DeltaFormer, KUCache
@@ -53,5 +54,7 @@ __all__ = [
     "state_bytes",
 ]
 
-# States can be saved, and loaded by `torch.load` as it is.
-torch.serialization.add_safe_globals([DeltaState, KUCache, KVCache])
+# States can be saved, and loaded by `torch.load` as it is; so can exported programs that have them.
+for kind in (DeltaState, KUCache, KVCache):
+    torch.serialization.add_safe_globals([kind])
+    _register_namedtuple(kind, serialized_type_name=f"assocmem.nn.{kind.__name__}")

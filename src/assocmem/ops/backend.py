@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,10 +13,11 @@ BACKENDS = ("auto", "recurrent", "chunk", "triton")
 
 
 def backend_for(q: Tensor) -> str:
-    """The form that `backend="auto"` takes for these queries: "triton" or "chunk".
+    """The form that `backend="auto"` of the operators with kernels takes: "triton" or "chunk".
 
-    Triton on a CUDA or ROCm device of compute capability 8.0 or more, the chunk form elsewhere.
-    A T4 (7.5) takes the chunk form: Triton's `tl.dot` has no tensor cores there.
+    Triton on a CUDA or ROCm device of compute capability 8.0 or more, if it is installed and its
+    kernels hold these queries (K ≤ 128, not float64); the chunk form elsewhere. A T4 (7.5) takes
+    the chunk form: Triton's `tl.dot` has no tensor cores there.
 
     Args:
         q: queries `[B, T, H, K]`.
@@ -26,7 +28,10 @@ def backend_for(q: Tensor) -> str:
         >>> ops.backend_for(torch.zeros(1, 8, 2, 16))  # on a CPU
         'chunk'
     """
-    return "chunk" if why_not_triton(q) else "triton"
+    # Where there is no GPU, what can run is the interpreter, which is for tests.
+    if _cannot_run(q) or not q.is_cuda or torch.cuda.get_device_capability(q.device) < (8, 0):
+        return "chunk"
+    return "triton"
 
 
 def choose(backend: str, q: Tensor) -> str:
@@ -43,31 +48,6 @@ def choose(backend: str, q: Tensor) -> str:
     if backend == "triton" and (reason := _cannot_run(q)):
         raise RuntimeError(f"backend='triton' cannot run here: {reason}")
     return backend
-
-
-def choose_without_kernel(backend: str, reason: str) -> str:
-    """The form to run of an operator that has no Triton kernel: "recurrent" or "chunk".
-
-    Raises:
-        ValueError: when the backend is unknown.
-        RuntimeError: when "triton" is asked for, with the reason why there is no kernel.
-    """
-    check_known(backend)
-    if backend == "triton":
-        raise RuntimeError(f"backend='triton' cannot run here: {reason}")
-    return "chunk" if backend == "auto" else backend
-
-
-def why_not_triton(q: Tensor) -> str | None:
-    """Why "auto" does not take Triton for these queries; None when it does."""
-    if reason := _cannot_run(q):
-        return reason
-    if not q.is_cuda:
-        return "the interpreter is for tests"
-    major, minor = torch.cuda.get_device_capability(q.device)
-    if major < 8:
-        return f"compute capability {major}.{minor} is below 8.0"
-    return None
 
 
 def check_derivatives(form: str, other: str, *tensors: Tensor | None) -> None:
@@ -116,18 +96,23 @@ def _cannot_run(q: Tensor) -> str | None:
     return None
 
 
+def constant(fact: Callable[[], bool]) -> Callable[[], bool]:
+    """A fact about the process, which a graph that is being traced may take as given.
+
+    This is all that torch.compiler.assume_constant_result does, but for importing the compiler,
+    which takes as long as half of torch.
+    """
+    fact._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+    return fact
+
+
+@constant
 def _installed() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
+@constant
 def _interpreted() -> bool:
     from triton import knobs
 
     return knobs.runtime.interpret
-
-
-# Facts about the process, which a graph that is being traced may take as given. This is all that
-# torch.compiler.assume_constant_result does, but for importing the compiler, which takes as long
-# as half of torch.
-for fact in (_installed, _interpreted):
-    fact._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]

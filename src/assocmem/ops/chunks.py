@@ -1,4 +1,4 @@
-"""A sequence in chunks: how they are laid out for products, and how a NaN stays where it is."""
+"""A sequence in chunks: how they are laid out for products of matrices."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-
-from assocmem.ops.inputs import known
 
 CHUNK = 64  # on CPU 32 to 128 are equally fast, and larger tiles leave the cache
 GROUP = 256  # tokens whose products are taken together: few calls, and all operands in the cache
@@ -53,34 +51,3 @@ def plus_recalled(O: Tensor, Q: Tensor, states: list[Tensor]) -> Tensor:
     """O + Q S for n chunks `[n, B H, C, ...]`, each with the state `[B H, K, V]` that it found."""
     O = torch.baddbmm(O.flatten(0, 1), Q.flatten(0, 1), torch.cat(states))
     return O.unflatten(0, (len(states), -1))
-
-
-def wide(x: Tensor) -> Tensor:
-    """In float64, where the device has it."""
-    return x if x.device.type == "mps" else x.double()
-
-
-def known_to_be_finite(*tensors: Tensor) -> bool:
-    """Whether no number is NaN or infinite; False where numbers must not be looked at."""
-
-    def finite(x: Tensor) -> bool:
-        wide_enough = torch.promote_types(x.dtype, torch.float32)  # float16 ends at 65,504
-        return bool(x.detach().sum(dtype=wide_enough).isfinite())
-
-    return known(lambda: all(map(finite, tensors)), *tensors)
-
-
-def without_poison(X: Tensor) -> tuple[Tensor, Tensor]:
-    """X with 0 for every NaN and infinity, and what brings them back: to add from their row on.
-
-    Times a masked 0 a NaN or infinity in X_s would reach the rows before s. It is taken out of the
-    product, and put back into every row that may see it. This costs as much as half of the product.
-    """
-    lost = X.detach().masked_fill(X.isfinite(), 0.0)
-    return X.nan_to_num(0.0, 0.0, 0.0), lost.cumsum(-2)
-
-
-def masked_product(A: Tensor, X: Tensor) -> Tensor:
-    """A X for a lower triangular A, in which a NaN in X_s reaches the rows from s on only."""
-    finite, lost = without_poison(X)
-    return A @ finite + lost

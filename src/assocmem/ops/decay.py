@@ -1,4 +1,4 @@
-"""The decays within chunks, for each kind of gate: none, one a head, one a channel.
+"""The decays within chunks and at one token, for each kind of gate: none, a head, a channel.
 
 From the natural logarithms g of the C tokens' decays follow Γ_ts, the decay from token s to token
 t, γ_t from the chunk's start to t, and ρ_s from s to the chunk's end. Every one is the exponential
@@ -105,6 +105,12 @@ def decay_of(g: Tensor | None) -> NoDecay | HeadDecay | ChannelDecay:
     if g is None:
         return NoDecay()
     return HeadDecay(g) if g.ndim == 3 else ChannelDecay(g)
+
+
+def decayed(S: Tensor, g: Tensor) -> Tensor:
+    """Diag(exp g) S for one token, S `[B, H, K, V]` and g `[B, H]` or `[B, H, K]`."""
+    decay = g.to(S).exp()
+    return (decay[..., None] if g.ndim == 3 else decay[..., None, None]) * S
 
 
 def log_decay_matrix(g: Tensor) -> Tensor:

@@ -13,23 +13,18 @@ So it is linear attention of the corrections u_t in place of the values v_t.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from assocmem.ops import inputs
+from assocmem.ops import graph, inputs
 from assocmem.ops.backend import check_derivatives, choose
-from assocmem.ops.chunks import (
-    in_chunks,
-    in_sequence,
-    known_to_be_finite,
-    masked_product,
-    plus_recalled,
-    spans,
-    wide,
-    without_poison,
-)
-from assocmem.ops.decay import decay_of
-from assocmem.ops.packed import each_sequence
+from assocmem.ops.chunks import in_chunks, in_sequence, plus_recalled, spans
+from assocmem.ops.decay import decay_of, decayed
+from assocmem.ops.packed import scan_sequences
+from assocmem.ops.poison import known_to_be_finite, masked_product
+from assocmem.ops.triangular import solve, solve_around_poison, wide
 
 CHUNK = 32  # with the size of its system grow the time that it takes and the errors of gradients
 
@@ -41,9 +36,7 @@ def recurrent(
     q, k, v, beta = q.to(S), k.to(S), v.to(S), beta.to(S)
     outputs = []
     for t in range(q.shape[1]):
-        if g is not None:
-            decay = g[:, t].to(S).exp()  # [B, H] or [B, H, K]
-            S = (decay[..., None] if g.ndim == 4 else decay[..., None, None]) * S
+        S = S if g is None else decayed(S, g[:, t])
         recalled = torch.einsum("bhk,bhkv->bhv", k[:, t], S)
         u = beta[:, t, :, None] * (v[:, t] - recalled)
         S = S + k[:, t, :, :, None] * u[:, :, None, :]
@@ -91,18 +84,7 @@ def chunk(
     return in_sequence(groups, v), S.unflatten(0, (B, H))
 
 
-def solve(L: Tensor, D: Tensor) -> Tensor:
-    """(I + strict_lower(L))⁻¹ D, by substitution; the rest of L is not looked at.
-
-    Not by a series in powers of L, whose error for similar keys is larger than the solution.
-    """
-    return torch.linalg.solve_triangular(L, D, upper=False, unitriangular=True)
-
-
-def solve_around_poison(L: Tensor, D: Tensor) -> Tensor:
-    """The same, in which a NaN in D_s or L_ts reaches the rows from s on only."""
-    D, lost = without_poison(D)
-    return solve(L.nan_to_num(0.0, 0.0, 0.0), D) + lost
+chunk_operator = graph.operator("delta_rule_chunk", partial(scan_sequences, chunk))
 
 
 def delta_rule(
@@ -137,10 +119,11 @@ def delta_rule(
             inputs; zero when None.
         output_final_state: hand back S after the last token.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
-            from 0 to T; sequences do not see each other. A graph that `torch.compile` traces breaks
-            where their lengths are read, but for "triton".
+            from 0 to T; sequences do not see each other. In a graph that `torch.compile` traces,
+            "triton" does not look whether they are, and "recurrent" breaks the graph to read them.
         backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton", which
-            in float16 overflows where a state or a product of q and k passes 65,504.
+            in float16 overflows where a state or a product of q and k passes 65,504. The last two
+            are one operator in a graph that `torch.compile` or `torch.export` traces.
 
     Returns:
         o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on, and the
@@ -171,7 +154,7 @@ def delta_rule(
     inputs.check_initial_state(initial_state, q, v.shape[-1], cu_seqlens)
     backend = choose(backend, q)
 
-    factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    factor = inputs.factor(scale, q)
     S = inputs.empty_state(q, v.shape[-1], cu_seqlens) if initial_state is None else initial_state
     with inputs.without_autocast(q):  # the state stays in float32
         if backend == "triton":
@@ -179,7 +162,9 @@ def delta_rule(
             from assocmem_kernels.delta_rule import delta_rule as fused
 
             o, S = fused(q, k, v, beta, g, factor, S, cu_seqlens)
+        elif backend == "chunk" and graph.in_place_of(q, cu_seqlens):
+            o, S = chunk_operator(q, k, v, beta, g, factor, S, cu_seqlens)
         else:
             form = recurrent if backend == "recurrent" else chunk
-            o, S = each_sequence(form, (q, k, v, beta), g, factor, S, cu_seqlens)
+            o, S = scan_sequences(form, (q, k, v, beta, g), factor, S, cu_seqlens)
     return o.to(v.dtype), S if output_final_state else None

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from assocmem.ops import inputs
 from assocmem.ops.backend import check_derivatives, choose
-from assocmem.ops.chunks import CHUNK, heads_first, known_to_be_finite, wide, without_poison
-from assocmem.ops.delta_rule import solve
-from assocmem.ops.erase import check_erase, kernel, score_gradient, strip
+from assocmem.ops.chunks import heads_first
+from assocmem.ops.erase import check_erase, weights
 from assocmem.ops.packed import over_sequences
 from assocmem.ops.softmax_attention import attend
+from assocmem.ops.strips import solve_strips
 
 
 def recurrent(w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor, erase: str) -> Tensor:
@@ -29,7 +29,7 @@ def recurrent(w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor, erase
     u = past
     for t in range(v.shape[1]):
         scores = torch.einsum("bhk,bshk->bhs", w[:, t], k[:, : u.shape[1]])
-        recalled = torch.einsum("bhs,bshv->bhv", kernel(scores, erase), u)
+        recalled = torch.einsum("bhs,bshv->bhv", weights(scores, erase), u)
         u_t = v[:, t] - beta[:, t, :, None] * recalled
         u = torch.cat((u, u_t[:, None]), 1)
     return u[:, past.shape[1] :]
@@ -50,133 +50,6 @@ def chunk(w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor, erase: st
     return u.unflatten(0, (B, H)).transpose(1, 2)
 
 
-def strips(T: int, before: int) -> list[tuple[slice, slice]]:
-    """The strips of T tokens that follow others: their rows among the T, and among all."""
-    return [
-        (slice(start, start + CHUNK), slice(before + start, before + start + CHUNK))
-        for start in range(0, T, CHUNK)
-    ]
-
-
-@torch.library.custom_op("assocmem::deltaformer_chunk", mutates_args=())
-def solve_strips(
-    w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor, erase: str
-) -> tuple[Tensor, Tensor]:
-    """U and what each token recalls, Y = P U, from tensors with all heads in the first dimension.
-
-    One operator to PyTorch: a compiled graph holds one node instead of a loop, and the backward
-    pass computes each strip of P again instead of keeping all of them.
-
-    Args:
-        w: erase keys of the last T of S tokens, `[N, T, K]`.
-        k: keys `[N, S, K]`.
-        v: values `[N, T, V]`.
-        beta: step sizes `[N, T]`.
-        past: u of the first S − T tokens, `[N, S - T, V]`.
-        erase: κ₁.
-    """
-    before, clean = past.shape[1], known_to_be_finite(w, k, v, beta, past)
-    u, y = torch.cat((past, v), 1), torch.empty_like(v)
-    for rows, own in strips(v.shape[1], before):
-        P, β = strip(w[:, rows], k[:, : own.stop], erase), beta[:, rows, None]
-        left, triangle = P[..., : own.start], P[..., own.start :]
-        recalled = left @ u[:, : own.start]
-        L, D = β * triangle, torch.addcmul(v[:, rows], β, recalled, value=-1)
-        if clean:
-            u[:, own] = solve(wide(L), D)
-        else:  # a NaN or infinity is taken out, and put back into every row from its own on
-            L, lost_of_L = without_poison(L)
-            D, lost = without_poison(D)
-            u[:, own] = solve(wide(L), D) + lost + lost_of_L.sum(-1, keepdim=True)
-        y[:, rows] = torch.baddbmm(recalled, triangle, u[:, own])
-    return u[:, before:].clone(), y
-
-
-@solve_strips.register_fake
-def _(w, k, v, beta, past, erase):
-    return v.new_empty(v.shape), v.new_empty(v.shape)
-
-
-def solve_transposed(L: Tensor, D: Tensor) -> Tensor:
-    """(I + strict_lower(L))⁻ᵀ D in D's dtype, by substitution."""
-    return torch.linalg.solve_triangular(L.mT, D.to(L), upper=True, unitriangular=True).to(D)
-
-
-@torch.library.custom_op("assocmem::deltaformer_chunk_backward", mutates_args=())
-def solve_strips_backward(
-    w: Tensor,
-    k: Tensor,
-    beta: Tensor,
-    past: Tensor,
-    u: Tensor,
-    y: Tensor,
-    du: Tensor,
-    erase: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of w, k, v, beta and past from that of U, strip by strip from the last.
-
-    G_c = (I + Diag(β_c) P_cc)⁻ᵀ (dU_c − Σ_{c'>c} P_{c'c}ᵀ (β ⊙ G)_{c'}) is the gradient of V_c, and
-    that of P is −(β ⊙ G) Uᵀ. Two sums over the earlier tokens are known without P: dβ = −⟨G, y⟩,
-    and for the softmax the inner product of a row of P with its gradient, −⟨β ⊙ G, y⟩.
-    """
-    before = past.shape[1]
-    u, G = torch.cat((past, u), 1), torch.cat((torch.zeros_like(past), du), 1)
-    dw, dk = torch.empty_like(w), torch.zeros_like(k)
-    for rows, own in reversed(strips(w.shape[1], before)):
-        W, seen = w[:, rows], slice(0, own.stop)
-        P, β = strip(W, k[:, seen], erase), beta[:, rows, None]
-        left, triangle = P[..., : own.start], P[..., own.start :]
-        G[:, own] = solve_transposed(wide(β * triangle), G[:, own])
-        B = β * G[:, own]
-        G[:, : own.start].baddbmm_(left.mT, B, alpha=-1)
-        dP = torch.bmm(B, u[:, seen].mT).neg_()
-        dS = score_gradient(P, dP, -(B * y[:, rows]).sum(-1), erase)
-        dw[:, rows] = dS @ k[:, seen]
-        dk[:, seen].baddbmm_(dS.mT, W)
-    dpast, dv = G.split([before, w.shape[1]], 1)
-    return dw, dk, dv.clone(), -(dv * y).sum(-1), dpast.clone()
-
-
-@solve_strips_backward.register_fake
-def _(w, k, beta, past, u, y, du, erase):
-    return tuple(x.new_empty(x.shape) for x in (w, k, u, beta, past))
-
-
-def _setup_context(ctx, inputs, output):
-    w, k, _v, beta, past, ctx.erase = inputs
-    ctx.save_for_backward(w, k, beta, past, *output)
-
-
-def _backward(ctx, du, _dy):
-    with inputs.without_autocast(du):
-        gradients = solve_strips_backward(*ctx.saved_tensors, du, ctx.erase)
-    return *gradients, None
-
-
-solve_strips.register_autograd(_backward, setup_context=_setup_context)
-
-
-def _over_a_batch(operator):
-    """The operator's rule for `vmap`: a batch dimension more is more heads."""
-
-    def rule(info, in_dims, *arguments):
-        n = info.batch_size
-        folded = []
-        for x, dim in zip(arguments, in_dims, strict=True):
-            if isinstance(x, Tensor):
-                x = x.expand(n, *x.shape) if dim is None else x.movedim(dim, 0)
-                x = x.flatten(0, 1).contiguous()
-            folded.append(x)
-        outputs = operator(*folded)
-        return tuple(x.unflatten(0, (n, -1)) for x in outputs), (0,) * len(outputs)
-
-    return rule
-
-
-solve_strips.register_vmap(_over_a_batch(solve_strips))
-solve_strips_backward.register_vmap(_over_a_batch(solve_strips_backward))
-
-
 def one_token(
     q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor,
     erase: str, scale: float, hidden: Tensor | None,
@@ -191,8 +64,8 @@ def one_token(
     if hidden is not None:  # finite, so that where all are hidden the average of their zeros is 0
         scores = scores.masked_fill(hidden[:, None, None], torch.finfo(scores.dtype).min)
     p = scores[:, :, 1:].softmax(-1)
-    weights = torch.cat((kernel(scores[:, :, :1, :-1], erase), p[..., :-1]), 2)
-    recalled, read = torch.einsum("bhrs,bshv->brhv", weights, past).split(1, 1)
+    P = torch.cat((weights(scores[:, :, :1, :-1], erase), p[..., :-1]), 2)
+    recalled, read = torch.einsum("bhrs,bshv->brhv", P, past).split(1, 1)
     u = v - beta[..., None] * recalled
     return read + p[..., -1].mT[..., None] * u, u
 
@@ -312,9 +185,10 @@ def deltaformer(
     inputs.check_scale(scale)
     inputs.check_cu_seqlens(cu_seqlens, q)
 
-    factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    factor = inputs.factor(scale, q)
     form = choose(backend, q)
 
+    # Nothing came before: u is neither copied nor cast to float32, as in `write_and_read`.
     def of_sequence(q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
         with inputs.without_autocast(q):
             past = v[:, :0].to(inputs.state_dtype(v))

@@ -18,7 +18,7 @@ def check_erase(erase: str) -> None:
         raise ValueError(f"erase must be one of {list(ERASE)}, got {erase!r}")
 
 
-def kernel(scores: Tensor, erase: str) -> Tensor:
+def weights(scores: Tensor, erase: str) -> Tensor:
     """κ₁ from the scores w_tᵀ k_s of all earlier tokens, in the last dimension."""
     if erase == "softmax":
         return scores.softmax(-1)
@@ -32,7 +32,7 @@ def strip(w: Tensor, k: Tensor, erase: str) -> Tensor:
     if erase == "softmax":
         not_before = torch.ones(C, C, dtype=torch.bool, device=w.device).triu()  # s ≥ t
         scores[..., S - C :].masked_fill_(not_before, -torch.inf)
-    P = kernel(scores, erase)
+    P = weights(scores, erase)
     P[..., S - C :].tril_(-1)  # also row 0 of a sequence, whose softmax of nothing is NaN
     return P
 

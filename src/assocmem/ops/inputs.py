@@ -46,10 +46,15 @@ def state_dtype(q: Tensor) -> torch.dtype:
     return torch.float64 if q.dtype == torch.float64 else torch.float32
 
 
+def sequences(x: Tensor, cu_seqlens: Tensor | None) -> int:
+    """N: how many sequences the tokens x `[B, T, ...]` are of."""
+    return x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+
+
 def empty_state(q: Tensor, columns: int, cu_seqlens: Tensor | None) -> Tensor:
     """A state of zeros `[N, H, K, columns]`."""
-    n = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    return q.new_zeros(n, q.shape[2], q.shape[3], columns, dtype=state_dtype(q))
+    N = sequences(q, cu_seqlens)
+    return q.new_zeros(N, q.shape[2], q.shape[3], columns, dtype=state_dtype(q))
 
 
 def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -118,6 +123,11 @@ def check_scale(scale: float | None) -> None:
         raise ValueError(f"scale must be finite, got {scale}")
 
 
+def factor(scale: float | None, q: Tensor) -> float:
+    """The factor on outputs or scores: scale, K ** -0.5 when None."""
+    return q.shape[-1] ** -0.5 if scale is None else float(scale)
+
+
 def check_cu_seqlens(cu_seqlens: Tensor | None, x: Tensor, name: str = "q") -> None:
     """Check the borders of packed sequences: int32 or int64 `[N + 1]`, from 0 to T, B = 1."""
     check_packed(cu_seqlens, x, name)
@@ -169,8 +179,7 @@ def check_initial_state(
             f"got {initial_state.dtype}"
         )
     _check_device("initial_state", initial_state, q)
-    n = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    expected = [n, q.shape[2], q.shape[3], columns]
+    expected = [sequences(q, cu_seqlens), q.shape[2], q.shape[3], columns]
     if list(initial_state.shape) != expected:
         raise ValueError(
             f"initial_state must have shape [N, H, K, {label}] = {expected}, "

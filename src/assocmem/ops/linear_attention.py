@@ -10,23 +10,18 @@ code stores its transpose, [K, V].
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from assocmem.arguments import check_bool
-from assocmem.ops import inputs
+from assocmem.ops import graph, inputs
 from assocmem.ops.backend import check_derivatives, choose
-from assocmem.ops.chunks import (
-    CHUNK,
-    in_chunks,
-    in_sequence,
-    known_to_be_finite,
-    masked_product,
-    plus_recalled,
-    spans,
-)
-from assocmem.ops.decay import decay_of
-from assocmem.ops.packed import each_sequence
+from assocmem.ops.chunks import CHUNK, in_chunks, in_sequence, plus_recalled, spans
+from assocmem.ops.decay import decay_of, decayed
+from assocmem.ops.packed import scan_sequences
+from assocmem.ops.poison import known_to_be_finite, masked_product
 
 
 def recurrent(
@@ -36,9 +31,7 @@ def recurrent(
     q, k, v = q.to(S), k.to(S), v.to(S)
     outputs = []
     for t in range(q.shape[1]):
-        if g is not None:
-            decay = g[:, t].to(S).exp()  # [B, H] or [B, H, K]
-            S = (decay[..., None] if g.ndim == 4 else decay[..., None, None]) * S
+        S = S if g is None else decayed(S, g[:, t])
         S = S + k[:, t, :, :, None] * v[:, t, :, None, :]
         outputs.append(scale * torch.einsum("bhk,bhkv->bhv", q[:, t], S))
     return torch.stack(outputs, 1) if outputs else v, S
@@ -72,6 +65,9 @@ def chunk(
     return in_sequence(groups, v), S.unflatten(0, (B, H))
 
 
+chunk_operator = graph.operator("linear_attention_chunk", partial(scan_sequences, chunk))
+
+
 def linear_attention(
     q: Tensor,
     k: Tensor,
@@ -100,13 +96,14 @@ def linear_attention(
             float32, or float64 for float64 inputs; zero when None.
         output_final_state: hand back S after the last token.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
-            from 0 to T; sequences do not see each other. A graph that `torch.compile` traces breaks
-            where their lengths are read, but for "triton".
+            from 0 to T; sequences do not see each other. In a graph that `torch.compile` traces,
+            "triton" does not look whether they are, and "recurrent" breaks the graph to read them.
         normalize: divide o_t by scale · q_tᵀ z_t, with z_t the decayed sum of the keys so far. It
             is what the memory would return had every value been 1, and is kept as the last column
             of S. Meant for positive features: with others the divisor can be 0.
         backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton", which
-            in float16 overflows where a state or a product of q and k passes 65,504.
+            in float16 overflows where a state or a product of q and k passes 65,504. The last two
+            are one operator in a graph that `torch.compile` or `torch.export` traces.
 
     Returns:
         o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on, and the
@@ -138,7 +135,7 @@ def linear_attention(
     inputs.check_initial_state(initial_state, q, columns, cu_seqlens, "V + 1" if normalize else "V")
     backend = choose(backend, q)
 
-    factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    factor = inputs.factor(scale, q)
     S = inputs.empty_state(q, columns, cu_seqlens) if initial_state is None else initial_state
     x = torch.cat((v, torch.ones_like(v[..., :1])), -1) if normalize else v
     with inputs.without_autocast(q):  # the state stays in float32
@@ -148,9 +145,11 @@ def linear_attention(
 
             # The divisor must not be rounded before it divides.
             o, S = fused(q, k, x, g, factor, S, cu_seqlens, S.dtype if normalize else v.dtype)
+        elif backend == "chunk" and graph.in_place_of(q, cu_seqlens):
+            o, S = chunk_operator(q, k, x, None, g, factor, S, cu_seqlens)
         else:
             form = recurrent if backend == "recurrent" else chunk
-            o, S = each_sequence(form, (q, k, x), g, factor, S, cu_seqlens)
+            o, S = scan_sequences(form, (q, k, x, g), factor, S, cu_seqlens)
         if normalize:
             o = o[..., :-1] / o[..., -1:]
     return o.to(v.dtype), S if output_final_state else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,12 @@ def rows_behind(first: Tensor, S: int, second: Tensor, T: int) -> tuple[Tensor, 
     return torch.cat((before, behind)).argsort(), behind
 
 
+def each(tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor) -> list[list[Any]]:
+    """The tokens of every packed sequence; None of what is None."""
+    T = next(x.shape[1] for x in tokens if x is not None)
+    return [[None if x is None else x[:, rows] for x in tokens] for rows in rows_of(cu_seqlens, T)]
+
+
 def over_sequences(
     read: Callable[..., Tensor], tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor | None
 ) -> Tensor:
@@ -66,43 +73,34 @@ def over_sequences(
 def _read_each(
     read: Callable[..., Tensor], tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor
 ) -> Tensor:
-    T = next(x.shape[1] for x in tokens if x is not None)
-    pieces = [
-        read(*(None if x is None else x[:, rows] for x in tokens))
-        for rows in rows_of(cu_seqlens, T)
-    ]
-    return torch.cat(pieces, 1)
+    return torch.cat([read(*own) for own in each(tokens, cu_seqlens)], 1)
 
 
-def each_sequence(
+def scan_sequences(
     form: Callable[..., tuple[Tensor, Tensor]],
-    tokens: tuple[Tensor, ...],
-    g: Tensor | None,
+    tokens: tuple[Tensor | None, ...],
     scale: float,
     S: Tensor,
     cu_seqlens: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Run a form of an operator on the whole batch, or on one packed sequence after the other."""
+    """Run a form of a scan on the whole batch, or on one packed sequence after the other."""
     if cu_seqlens is None:
-        o, final = form(*tokens, g, scale, S)
+        o, final = form(*tokens, scale, S)
         # Without tokens it is still the caller's own.
         return o, final.clone() if o.shape[1] == 0 else final
-    return uncompiled(_form_each)(form, tokens, g, scale, S, cu_seqlens)
+    return uncompiled(_scan_each)(form, tokens, scale, S, cu_seqlens)
 
 
-def _form_each(
+def _scan_each(
     form: Callable[..., tuple[Tensor, Tensor]],
-    tokens: tuple[Tensor, ...],
-    g: Tensor | None,
+    tokens: tuple[Tensor | None, ...],
     scale: float,
     S: Tensor,
     cu_seqlens: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    outputs, states = [], []
-    for n, rows in enumerate(rows_of(cu_seqlens, tokens[0].shape[1])):
-        o, final = form(
-            *(x[:, rows] for x in tokens), None if g is None else g[:, rows], scale, S[n : n + 1]
-        )
-        outputs.append(o)
-        states.append(final)
+    scans = [
+        form(*own, scale, start)
+        for own, start in zip(each(tokens, cu_seqlens), S.split(1), strict=True)
+    ]
+    outputs, states = zip(*scans, strict=True)
     return torch.cat(outputs, 1), torch.cat(states)

@@ -16,15 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.ops import inputs
-from assocmem.ops.backend import choose_without_kernel
-from assocmem.ops.chunks import known_to_be_finite, without_poison
+from assocmem.ops.backend import check_known
 from assocmem.ops.decay import log_decay_matrix, sum_after
 from assocmem.ops.packed import over_sequences
+from assocmem.ops.poison import known_to_be_finite, without_poison
 
 
 def recurrent(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float, hidden: Tensor | None
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float,
+    hidden: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The definition, token by token, for queries that are the last of the tokens."""
     q, k, v = (x.to(inputs.state_dtype(x)) for x in (q, k, v))
     past = k.shape[1] - q.shape[1]
@@ -41,8 +42,9 @@ def recurrent(
 
 
 def chunk(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float, hidden: Tensor | None
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float,
+    hidden: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The same for all queries at once, by PyTorch's own attention."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     if known_to_be_finite(k, v):
@@ -55,8 +57,9 @@ def chunk(
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float, hidden: Tensor | None
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float,
+    hidden: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """PyTorch's attention of heads first q, k, v `[B, H, ·, ·]`; g is `[B, S, H]`."""
     T, past = q.shape[2], k.shape[2] - q.shape[2]
     if g is not None:
@@ -96,9 +99,14 @@ def attend(
     what `softmax_attention` does with T = S, and a layer that keeps its keys with T < S. Tokens
     that are hidden `[B, S]` from all are padding: zeros in place of earlier tokens.
     """
-    reason = "softmax attention is PyTorch's own kernel (backend='chunk')"
-    form = recurrent if choose_without_kernel(backend, reason) == "recurrent" else chunk
-    factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    check_known(backend)
+    if backend == "triton":
+        raise RuntimeError(
+            "backend='triton' cannot run here: softmax attention is PyTorch's own kernel "
+            "(backend='chunk')"
+        )
+    form = recurrent if backend == "recurrent" else chunk
+    factor = inputs.factor(scale, q)
     with inputs.without_autocast(q):
         return form(q, k, v, g, factor, hidden).to(v.dtype)
 

@@ -298,7 +298,6 @@ def states(
         kind = type(initial_state).__name__
         raise TypeError(f"initial_state must be a pair of states or None, got {kind}")
     for S, n in zip(initial_state, columns, strict=True):
-        inputs.check_tensor("initial_state", S)
         inputs.check_initial_state(S, q, n, None, str(n))
     return tuple(initial_state)
 
@@ -312,5 +311,4 @@ def joined(outputs: list[Tensor], q: Tensor, v: Tensor, scale: float | None) -> 
     """The outputs of all tokens, scaled, `[B, T, H, V]` in v's dtype."""
     if not outputs:
         return v
-    factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    return (factor * torch.stack(outputs, 1)).to(v.dtype)
+    return (inputs.factor(scale, q) * torch.stack(outputs, 1)).to(v.dtype)

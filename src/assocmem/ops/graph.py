@@ -1,0 +1,107 @@
+"""A scan as one operator, which a graph that `torch.compile` or `torch.export` traces holds whole.
+
+Traced chunk by chunk, a loop over chunks would make a graph for every number of chunks, and take
+minutes. What the operator does is not traced: its backward pass runs the scan again, by autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from assocmem.ops import inputs
+from assocmem.ops.backend import constant
+
+Scan = Callable[..., tuple[Tensor, Tensor]]
+
+
+def in_place_of(q: Tensor, cu_seqlens: Tensor | None) -> bool:
+    """Whether the operator is to stand for a scan of these tokens: where a graph would hold loops.
+
+    Other derivatives than those of `backward`, which is all that an operator has, need the loops.
+    """
+    loops = q.shape[1] > 1 or cu_seqlens is not None
+    return loops and torch.compiler.is_compiling() and not (_followed() or _in_forward_mode())
+
+
+@constant
+def _followed() -> bool:
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    return functorch.peek_interpreter_stack() is not None
+
+
+def _in_forward_mode() -> bool:
+    return forward_ad._current_level >= 0
+
+
+def tokens_of(
+    q: Tensor | None, k: Tensor | None, v: Tensor | None, beta: Tensor | None, g: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """What a scan takes of every token."""
+    return (q, k, v, g) if beta is None else (q, k, v, beta, g)
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """A context in which autograd records, also below an operator that it has passed already."""
+    key = torch._C.DispatchKey.AutogradFunctionality  # pyright: ignore[reportAttributeAccessIssue]
+    guard = torch._C._SetExcludeDispatchKeyGuard  # pyright: ignore[reportAttributeAccessIssue]
+    with guard(key, False), torch.enable_grad():
+        yield
+
+
+def operator(name: str, scan: Scan) -> Scan:
+    """`torch.ops.assocmem.<name>`, with the gradients of `backward` only.
+
+    Args:
+        name: what the operator is called.
+        scan: o and the final state from (q, k, v, g), or (q, k, v, beta, g) where beta is not None,
+            and scale, S and cu_seqlens.
+    """
+    forward, backward = f"assocmem::{name}", f"assocmem::{name}_backward"
+    tokens = "Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? g"
+    arguments = f"{tokens}, float scale, Tensor S, Tensor? cu_seqlens"
+    torch.library.define(forward, f"({arguments}) -> (Tensor, Tensor)")
+    torch.library.define(backward, f"({arguments}, Tensor do, Tensor dS) -> Tensor[]")
+
+    @torch.library.impl(forward, "default")
+    def _(q, k, v, beta, g, scale, S, cu_seqlens):
+        o, final = scan(tokens_of(q, k, v, beta, g), scale, S, cu_seqlens)
+        return o.to(S).contiguous(), final.contiguous()
+
+    @torch.library.register_fake(forward)
+    def _(q, k, v, beta, g, scale, S, cu_seqlens):
+        return S.new_empty(v.shape), S.new_empty(S.shape)
+
+    @torch.library.impl(backward, "default")
+    def _(q, k, v, beta, g, scale, S, cu_seqlens, do, dS):
+        tensors = (q, k, v, beta, g, S)
+        leaves = [None if x is None else x.detach().requires_grad_() for x in tensors]
+        *tokens, start = leaves
+        wanted = [x for x in leaves if x is not None]
+        with recording(), inputs.without_autocast(q):
+            outputs = scan(tokens_of(*tokens), scale, start, cu_seqlens)
+            grads = torch.autograd.grad(outputs, wanted, (do, dS), materialize_grads=True)
+        return [x.contiguous() for x in grads]
+
+    @torch.library.register_fake(backward)
+    def _(q, k, v, beta, g, scale, S, cu_seqlens, do, dS):
+        return [x.new_empty(x.shape) for x in (q, k, v, beta, g, S) if x is not None]
+
+    def keep(ctx, inputs, output):
+        *tokens, ctx.scale, S, cu_seqlens = inputs
+        ctx.save_for_backward(*tokens, S, cu_seqlens)
+
+    def differentiate(ctx, do, dS):
+        *tokens, S, cu_seqlens = ctx.saved_tensors
+        grads = iter(gradients(*tokens, ctx.scale, S, cu_seqlens, do, dS))
+        *of_tokens, of_S = (None if x is None else next(grads) for x in (*tokens, S))
+        return *of_tokens, None, of_S, None
+
+    torch.library.register_autograd(forward, differentiate, setup_context=keep)
+    gradients = getattr(torch.ops.assocmem, f"{name}_backward")
+    return getattr(torch.ops.assocmem, name)

@@ -1,0 +1,147 @@
+"""A scan in a graph: one operator, with the values, gradients and errors of the chunk form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd import forward_ad
+
+from tests.ops.inputs import GATES
+from tests.ops.operators import OPERATORS, worst
+
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+every_gate = pytest.mark.parametrize("gate", GATES)
+
+
+@pytest.fixture(autouse=True)
+def _anew():
+    torch.compiler.reset()
+
+
+@every_operator
+@every_gate
+def test_one_graph_serves_all_lengths(name, gate):
+    op, counter = OPERATORS[name], CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(op.function, fullgraph=True, backend=counter)
+    for T in (100, 90, 5, 300):
+        inputs = op.inputs(2, T, 2, 16, 8, gate)
+        got = inputs.run(compiled, torch.float32, output_final_state=True)
+        error, what = worst(got, op.run(inputs, torch.float32, "chunk"))
+        assert error <= 1e-6, what
+    assert counter.frame_count <= 2  # the second with a length that may change
+    for graph in counter.graphs:
+        assert f"assocmem.{op.function.__name__}_chunk" in graph.code
+
+
+@every_operator
+@every_gate
+def test_packed_sequences_do_not_break_it(name, gate):
+    op, counter = OPERATORS[name], CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(op.function, fullgraph=True, backend=counter)
+    for lengths in ((70, 0, 30), (3, 90), (1, 64, 2, 33), (20,) * 9):
+        borders = torch.tensor([0, *lengths]).cumsum(0)
+        inputs = op.inputs(1, sum(lengths), 2, 16, 8, gate)
+        S = op.inputs(len(lengths), 1, 2, 16, 8, gate)
+        inputs.S, inputs.dS = S.S, S.dS
+        got = inputs.run(compiled, torch.float32, output_final_state=True, cu_seqlens=borders)
+        expected = op.run(inputs, torch.float32, "chunk", cu_seqlens=borders)
+        error, what = worst(got, expected)
+        assert error <= 1e-6, what
+    assert counter.frame_count <= 3
+
+
+@every_operator
+def test_borders_are_looked_at(name):
+    op = OPERATORS[name]
+    tokens = op.inputs(1, 10, 2, 16, 8, "head").tokens
+    compiled = torch.compile(op.function, fullgraph=True, backend="aot_eager")
+    compiled(*tokens, cu_seqlens=torch.tensor([0, 4, 10]))
+    with pytest.raises(ValueError, match="cu_seqlens must rise from 0 to T = 10 without falling"):
+        compiled(*tokens, cu_seqlens=torch.tensor([0, 4, 11]))
+
+
+@every_operator
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_dtypes(name, dtype):
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 70, 2, 16, 8, "head")
+    compiled = torch.compile(op.function, fullgraph=True, backend="aot_eager")
+    got = inputs.run(compiled, dtype, output_final_state=True)
+    expected = op.run(inputs, dtype, "chunk")
+    assert {x: got[x].dtype for x in got} == {x: expected[x].dtype for x in expected}
+    error, what = worst(got, expected)
+    assert error <= 1e-6, what
+
+
+@every_operator
+def test_autocast(name):
+    op = OPERATORS[name]
+    tokens = [x.requires_grad_() for x in op.inputs(2, 70, 2, 16, 8, "head").tokens]
+    compiled = torch.compile(op.function, fullgraph=True, backend="aot_eager")
+    results = []
+    for function in (compiled, op.function):
+        with torch.autocast("cpu", torch.bfloat16):
+            o, S = function(*tokens, output_final_state=True)
+        results.append((o, S, *torch.autograd.grad(o.float().sum() + S.sum(), tokens)))
+    assert results[0][0].dtype == torch.bfloat16
+    torch.testing.assert_close(*results)
+
+
+@every_operator
+@torch.no_grad()
+def test_an_exported_program_takes_any_length(name):
+    op = OPERATORS[name]
+
+    class Layer(torch.nn.Module):
+        def forward(self, *tokens):
+            return op.function(*tokens)[0]
+
+    tokens = tuple(op.inputs(2, 40, 2, 16, 8, "channel").tokens)
+    T = torch.export.Dim("T", min=2, max=4096)
+    program = torch.export.export(Layer(), tokens, dynamic_shapes=(({1: T},) * len(tokens),))
+    tokens = tuple(op.inputs(2, 300, 2, 16, 8, "channel").tokens)
+    torch.testing.assert_close(program.module()(*tokens), op.function(*tokens)[0])
+
+
+@every_operator
+def test_other_derivatives_are_traced_through(name):
+    """They would be 0 through an operator, or an error of PyTorch's."""
+    op = OPERATORS[name]
+    *others, last = op.inputs(1, 40, 2, 4, 3, "none").tokens
+
+    def square(x):
+        return op.function(*others, x)[0].square().sum()
+
+    gradient = torch.func.grad(square)
+    compiled = torch.compile(gradient, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(last), gradient(last))
+
+    def tangent(x):
+        return torch.func.jvp(square, (x,), (torch.ones_like(x),))[1]
+
+    compiled = torch.compile(tangent, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(last), tangent(last))
+
+    compiled = torch.compile(square, backend="aot_eager")
+    compiled(last)
+    with forward_ad.dual_level():
+        got = forward_ad.unpack_dual(compiled(forward_ad.make_dual(last, torch.ones_like(last))))
+    torch.testing.assert_close(got.tangent, tangent(last))
+
+
+@every_operator
+@every_gate
+@pytest.mark.parametrize("borders", [None, [0, 30, 30, 75]])
+def test_opcheck(name, gate, borders):
+    inputs = OPERATORS[name].inputs(1, 75, 2, 4, 3, gate)
+    cu_seqlens = None if borders is None else torch.tensor(borders)
+    S = inputs.S.repeat(1 if borders is None else 3, 1, 1, 1)
+    tokens = [inputs.q, inputs.k, inputs.v, inputs.beta, inputs.g]
+    tokens = [None if x is None else x.clone().requires_grad_() for x in tokens]
+    forward = getattr(torch.ops.assocmem, f"{OPERATORS[name].function.__name__}_chunk")
+    backward = getattr(torch.ops.assocmem, f"{OPERATORS[name].function.__name__}_chunk_backward")
+    torch.library.opcheck(forward.default, (*tokens, 0.5, S.requires_grad_(), cu_seqlens))
+    tokens = [None if x is None else x.detach() for x in tokens]
+    S = S.detach()
+    torch.library.opcheck(backward.default, (*tokens, 0.5, S, cu_seqlens, inputs.do, S))
