@@ -1366,6 +1366,20 @@ MUTANTS = (
         ("tests/ops/test_graph.py -k lengths",),
     ),
     Mutant(
+        "sequences that join have the lengths of those that run",
+        "src/assocmem/nn/cache.py",
+        "torch.cat([row[-1].diff() for row in rows])",
+        "torch.cat([rows[0][-1].diff() for row in rows])",
+        ("tests/nn/test_mixers.py -k join",),
+    ),
+    Mutant(
+        "what a mixer hands back of another shape is spread over all tokens",
+        "src/assocmem/nn/block.py",
+        "if y.shape != x.shape:",
+        "if False:",
+        ("tests/nn/test_sequence_model.py -k ones_own",),
+    ),
+    Mutant(
         "a step forgets what came before",
         "src/assocmem/nn/streaming.py",
         "self(x[:, None], state)",

@@ -85,6 +85,7 @@ def test_progress_is_shown_unless_silent(capsys):
     [
         ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
         ({"steps": 1.0}, TypeError, "steps must be an integer, got float"),
+        ({"seed": None}, TypeError, "seed must be an integer, got NoneType"),
         ({"lr": -1.0}, ValueError, "lr must be finite and > 0, got -1.0"),
     ],
 )
@@ -92,3 +93,15 @@ def test_bad_input_is_named(change, error, message):
     model = line()
     with pytest.raises(error, match=message):
         train(model, noisy(model), **({"steps": 1} | change))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (0.5, TypeError, r"loss must return a torch\.Tensor, got float"),
+        (torch.zeros(2), ValueError, r"loss must return a scalar, got shape \[2\]"),
+    ],
+)
+def test_a_loss_that_is_no_scalar_is_named(value, error, message):
+    with pytest.raises(error, match=message):
+        train(line(), lambda _: value, steps=1, silent=True)

@@ -40,7 +40,8 @@ def train(
         The loss at each step, before it is taken.
 
     Raises:
-        TypeError, ValueError: when steps is no integer >= 1, or lr not finite and > 0.
+        TypeError, ValueError: when steps is no integer >= 1, seed none >= 0, lr not finite and > 0,
+            or what loss returns no scalar.
 
     Example:
         >>> import torch
@@ -54,6 +55,7 @@ def train(
         (50, True)
     """
     check_count("steps", steps)
+    check_count("seed", seed, at_least=0)
     check_positive("lr", lr)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), float(lr))
@@ -61,6 +63,7 @@ def train(
     losses: list[float] = []
     for _ in (bar := trange(steps, desc="training", disable=silent)):
         value = loss(generator)
+        check_scalar(value)
         optimizer.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -69,3 +72,11 @@ def train(
         losses.append(value.item())
         bar.set_postfix(loss=f"{losses[-1]:.3f}")
     return losses
+
+
+def check_scalar(loss: Tensor) -> None:
+    """Raise unless what a loss returned is a tensor of one number."""
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"loss must return a torch.Tensor, got {type(loss).__name__}")
+    if loss.ndim != 0:
+        raise ValueError(f"loss must return a scalar, got shape {list(loss.shape)}")

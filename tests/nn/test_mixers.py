@@ -22,6 +22,7 @@ from assocmem.nn import (
     Retention,
     SoftmaxAttention,
     detached,
+    join,
     select,
     state_bytes,
 )
@@ -311,6 +312,53 @@ def test_some_sequences_go_on_without_the_others(name, index):
     y, _ = mixer(x.flip(1), state)
     kept, _ = mixer(x.flip(1)[index], select((state, None), index)[0])
     torch.testing.assert_close(kept, y[index], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@torch.no_grad()
+def test_sequences_join_those_that_run(name):
+    mixer, x = layer(name), tokens(3, 8)
+    running, new = mixer(x[:2])[1], mixer(x[2:, :3])[1]
+    y, _ = mixer.step(x[:, 0], join([(running, None), (new, None)])[0])
+    expected = torch.cat((mixer.step(x[:2, 0], running)[0], mixer.step(x[2:, 0], new)[0]))
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_states_that_do_not_join_are_named():
+    x = tokens(2, 3)
+    linear, delta, softmax = (
+        layer(name)(x)[1] for name in ("linear attention", "DeltaNet", "softmax attention")
+    )
+    forgetting = layer("Forgetting Transformer")(x)[1]
+    for states, error, message in [
+        ([], ValueError, "states must hold at least one state, got none"),
+        ([linear, None], ValueError, "states must be of one kind, got Tensor, NoneType"),
+        (
+            [linear, linear[:, :1]],
+            ValueError,
+            r"states must differ in N alone, got .* \[N, 1, 8, 9\]",
+        ),
+        ([delta, softmax], ValueError, "states must be of one kind, got DeltaState, KVCache"),
+        (
+            [softmax, forgetting],
+            ValueError,
+            r"states must differ in N and S alone, got .* \[1, S, 3",
+        ),
+        ([(linear,), (linear, None)], ValueError, r"states must have as many parts, got \[1, 2\]"),
+        (["S", "S"], TypeError, "state must be a tensor, a tuple of states or None, got str"),
+    ]:
+        with pytest.raises(error, match=message):
+            join(states)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_training_goes_on_from_a_state_of_inference(name):
+    mixer, x = layer(name), tokens(2, 8)
+    with torch.inference_mode():
+        _, state = mixer(x)
+    y, _ = mixer(x, detached(state))
+    y.sum().backward()
+    torch.testing.assert_close(y, mixer(torch.cat((x, x), 1))[0][:, 8:])
 
 
 def test_a_bad_index_of_sequences_is_named():

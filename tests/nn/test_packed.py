@@ -17,6 +17,7 @@ from assocmem.nn import (
     SequenceModel,
     ShortConvolution,
     SoftmaxAttention,
+    join,
     select,
 )
 from tests.nn.test_mixers import GROWING, MIXERS, layer, parts, tokens
@@ -102,7 +103,7 @@ def test_prompts_of_different_lengths_are_continued_together(name):
         assert relative_error(got, expected[0]) <= 1e-12
 
 
-CALLS = st.sampled_from(["packed", "batch", "select"])
+CALLS = st.sampled_from(["packed", "batch", "select", "join"])
 LENGTH = st.sampled_from([0, 1, 2, 3, 17, 40])
 
 
@@ -110,7 +111,7 @@ LENGTH = st.sampled_from([0, 1, 2, 3, 17, 40])
 @given(st.sampled_from(sorted(MIXERS)), st.integers(1, 4), st.lists(CALLS, max_size=5), st.data())
 @torch.no_grad()
 def test_calls_in_any_order_give_what_each_sequence_gives(name, N, calls, data):
-    """Also where sequences end, or go on several times."""
+    """Also where sequences end, go on several times, or begin later."""
     mixer, x = layer(name), tokens(4, 200)
     state, states, start = None, [None] * N, 0
     for call in calls:
@@ -119,9 +120,19 @@ def test_calls_in_any_order_give_what_each_sequence_gives(name, N, calls, data):
             state, states = select(state, torch.tensor(index)), [states[n] for n in index]
             N = len(index)
             continue
+        if call == "join":
+            pieces = [
+                x[n : n + 1, : data.draw(LENGTH)] for n in range(data.draw(st.integers(1, 2)))
+            ]
+            lengths = [piece.shape[1] for piece in pieces]
+            _, new = mixer(torch.cat(pieces, 1), cu_seqlens=borders(lengths))
+            state, states = (new, []) if state is None else (join([state, new]), states)
+            states = states + [mixer(piece)[1] for piece in pieces]
+            N = len(states)
+            continue
         same = call == "batch"
         lengths = [data.draw(LENGTH)] * N if same else [data.draw(LENGTH) for _ in range(N)]
-        pieces = [x[n : n + 1, start : start + T] for n, T in enumerate(lengths)]
+        pieces = [x[n % 4, start : start + T][None] for n, T in enumerate(lengths)]
         start += max(lengths)
         if same:
             y, state = mixer(torch.cat(pieces), state)

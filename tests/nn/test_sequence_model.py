@@ -15,11 +15,13 @@ from torch import Tensor
 from assocmem.nn import (
     Block,
     DeltaFormer,
+    DeltaNet,
     DeltaProduct,
     GatedDeltaNet,
     GatedLinearAttention,
     KimiDeltaAttention,
     LinearAttention,
+    Mixer,
     ProductKeyMemory,
     SequenceModel,
     SoftmaxAttention,
@@ -152,6 +154,34 @@ def test_a_saved_program_takes_any_length_and_goes_on():
     assert relative_error(torch.cat((logits, more), 1), expected) <= 1e-5
 
 
+class OwnMixer(Mixer):
+    """A mixer that hands back what it is told to."""
+
+    def __init__(self, d_model: int, n_heads: int, outputs):
+        super().__init__(d_model, n_heads)
+        self.outputs = outputs
+
+    def forward(self, x, state=None, *, group=None, cu_seqlens=None):
+        return self.outputs(self.o_proj(self.project(x)[2]))
+
+
+def test_what_a_mixer_of_ones_own_forgets_is_named():
+    x = torch.randn(2, 5, 24)
+    with pytest.raises(TypeError, match=r"OwnMixer must return \(y, state\), got Tensor"):
+        Block(OwnMixer(24, 3, lambda y: y))(x)
+    with pytest.raises(ValueError, match=r"must return y \[2, 5, 24\] like x, got \[2, 1, 24\]"):
+        Block(OwnMixer(24, 3, lambda y: (y[:, :1], None)))(x)
+    for no_layer in (DeltaNet, torch.nn.Linear(24, 24), None):
+        with pytest.raises(
+            TypeError, match="mixer must be a layer with a d_model, such as a Mixer"
+        ):
+            Block(no_layer)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        ValueError, match="mixers must make layers of size 24, got a DeltaNet of 12"
+    ):
+        SequenceModel(11, 24, 3, [lambda _, H: DeltaNet(12, H)])
+
+
 def recall(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Four pairs of a key (of 8) and a value (of 8), then a key again: what was its value?"""
     keys = torch.rand(n, 8, generator=generator).argsort(1)[:, :4]
@@ -185,6 +215,14 @@ def test_bad_input_is_named():
         net(some_tokens(1, 5)[0])
     with pytest.raises(TypeError, match=r"tokens must be .* int32 or int64, got torch\.float32"):
         net(torch.zeros(1, 5))
+    with pytest.raises(
+        ValueError, match="tokens must be from 0 to vocab_size - 1 = 10, got -1 to 11"
+    ):
+        net(torch.tensor([[0, 11, -1]]))
+    with pytest.raises(ValueError, match="tokens must be on cpu like the embedding, got meta"):
+        net(some_tokens(1, 5).to("meta"))
+    with pytest.raises(ValueError, match=r"x must have shape \[B\], got \[2, 1\]"):
+        net.step(some_tokens(2, 1))
     with pytest.raises(TypeError, match=r"mixers must be a sequence, got .*GatedDeltaNet"):
         SequenceModel(11, 24, 3, GatedDeltaNet)  # pyright: ignore[reportArgumentType]
     layer: Any = LinearAttention(8, 2)

@@ -5,8 +5,8 @@ tokens, of softmax attention they are the piece's keys and values. Times assume 
 steps every rank hands on what came last, over its own link and at the same time as all others, so
 that b bytes a pair take (R − 1) (latency + b / bandwidth). Nothing else is done meanwhile.
 
-A rank scans its piece twice, once with K columns more (`assocmem.distributed.linear_attention`
-says why), so that splitting takes more work than it divides.
+A rank scans its piece twice, once with K columns more (`scan.py` says why), so that splitting takes
+more work than it divides.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from assocmem.arguments import check_count, check_counts, check_fraction, check_positive
+from assocmem.arguments import (
+    check_count,
+    check_counts,
+    check_fraction,
+    check_number,
+    check_positive,
+)
 
 LENGTH = 8  # bytes of a piece's number of tokens
 
@@ -56,6 +62,7 @@ class Link:
 
     def __post_init__(self) -> None:
         check_positive("bandwidth", self.bandwidth)
+        check_number("latency", self.latency)
         if self.latency != 0:
             check_positive("latency", self.latency)
 

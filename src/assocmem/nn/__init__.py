@@ -23,7 +23,7 @@ from assocmem.nn.sequence_model import SequenceModel
 from assocmem.nn.short_convolution import ShortConvolution
 from assocmem.nn.softmax_attention import KVCache, SoftmaxAttention
 from assocmem.nn.softplus_decay import SoftplusDecay
-from assocmem.nn.state import detached, select, state_bytes
+from assocmem.nn.state import detached, join, select, state_bytes
 from assocmem.nn.streaming import Streaming
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "SoftplusDecay",
     "Streaming",
     "detached",
+    "join",
     "select",
     "state_bytes",
 ]

@@ -19,11 +19,15 @@ class Block(Streaming):
 
     Args:
         mixer: a layer that mixes the tokens.
-        d_hidden: size within the feed-forward; 8/3 d_model when None, with which its three matrices
-            have 8 d_model² numbers, as the two of a Transformer's with 4 d_model.
+        d_hidden: size within the feed-forward; 8/3 d_model, rounded down, when None, with which its
+            three matrices have about 8 d_model² numbers, as the two of a Transformer's with
+            4 d_model.
 
     Weights: those of mixer and of feed_forward, the memory; mixer_norm and feed_forward_norm, each
     an `nn.RMSNorm` of size d_model with ε = 10⁻⁵, initially 1.
+
+    Raises:
+        TypeError: when mixer is no layer with a d_model.
 
     Example:
         >>> import torch
@@ -36,6 +40,8 @@ class Block(Streaming):
 
     def __init__(self, mixer: Mixer, d_hidden: int | None = None) -> None:
         super().__init__()
+        if not isinstance(mixer, nn.Module) or not hasattr(mixer, "d_model"):
+            raise TypeError(f"mixer must be a layer with a d_model, such as a Mixer, got {mixer!r}")
         d_model = mixer.d_model
         self.mixer_norm = nn.RMSNorm(d_model, eps=1e-5)
         self.mixer = mixer
@@ -51,7 +57,20 @@ class Block(Streaming):
         group: dist.ProcessGroup | None = None,
         cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
-        """From tokens `[B, T, d_model]` to the same shape, with the mixer's state."""
-        mixed, state = self.mixer(self.mixer_norm(x), state, group=group, cu_seqlens=cu_seqlens)
-        h = x + mixed
+        """From tokens `[B, T, d_model]` to the same shape, with the mixer's state.
+
+        Raises:
+            TypeError, ValueError: as the mixer, and when it returns no (y, state), or a y that is
+                not like x.
+        """
+        mixed = self.mixer(self.mixer_norm(x), state, group=group, cu_seqlens=cu_seqlens)
+        # Of a batch of two, y alone would come apart into y and a state.
+        if not isinstance(mixed, tuple) or len(mixed) != 2:
+            name = type(self.mixer).__name__
+            raise TypeError(f"{name} must return (y, state), got {type(mixed).__name__}")
+        y, state = mixed
+        if y.shape != x.shape:
+            name = type(self.mixer).__name__
+            raise ValueError(f"{name} must return y {list(x.shape)} like x, got {list(y.shape)}")
+        h = x + y
         return h + self.feed_forward(self.feed_forward_norm(h)), state

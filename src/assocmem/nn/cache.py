@@ -102,7 +102,7 @@ def has_borders(state: Any) -> bool:
     return getattr(state, "cu_seqlens", None) is not None
 
 
-def in_a_batch(cache: Any) -> tuple[Tensor | None, ...]:
+def in_a_batch(cache: Any) -> tuple[Any, ...]:
     """A cache whose sequences lie in a batch, padded where they are not all as long."""
     *parts, borders = cache
     if borders is None or parts[0].shape[0] > 1:
@@ -136,7 +136,7 @@ def trimmed(parts: Sequence[Tensor | None], lengths: Tensor) -> tuple[Tensor | N
     return *parts, None if min(known, default=0) == longest else borders
 
 
-def in_a_row(cache: Any) -> tuple[Tensor | None, ...]:
+def in_a_row(cache: Any) -> tuple[Any, ...]:
     """A cache whose sequences lie in a row, with their borders."""
     *parts, borders = cache
     B, S = parts[0].shape[:2]
@@ -150,6 +150,23 @@ def in_a_row(cache: Any) -> tuple[Tensor | None, ...]:
 def _unpadded(parts: Sequence[Tensor | None], borders: Tensor) -> tuple[Tensor | None, ...]:
     own = ~padding(borders, next(x.shape[1] for x in parts if x is not None))
     return *(None if x is None else x[own][None] for x in parts), borders
+
+
+def in_one_row(caches: Sequence[Any]) -> tuple[Any, ...]:
+    """The sequences of several caches in one row, with their borders.
+
+    Raises:
+        ValueError: when they differ in more than N and S.
+    """
+    rows = [in_a_row(cache) for cache in caches]
+    parts = []
+    for pieces in zip(*(row[:-1] for row in rows), strict=True):
+        if not all(alike(pieces[0], x) for x in pieces):
+            kinds = ", ".join(map(described, pieces))
+            raise ValueError(f"states must differ in N and S alone, got {kinds}")
+        parts.append(None if pieces[0] is None else torch.cat(pieces, 1))
+    lengths = torch.cat([row[-1].diff() for row in rows])
+    return *parts, F.pad(lengths.cumsum(0), (1, 0))
 
 
 def padding(borders: Tensor, S: int, more: int = 0) -> Tensor:

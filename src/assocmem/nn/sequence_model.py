@@ -14,7 +14,7 @@ from assocmem.arguments import check_counts
 from assocmem.nn.block import Block
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.streaming import Streaming
-from assocmem.ops.inputs import check_packed
+from assocmem.ops.inputs import check_device, check_packed
 
 
 class SequenceModel(Streaming):
@@ -30,7 +30,7 @@ class SequenceModel(Streaming):
         mixers: for every block, from the first to the last, what makes its mixer when called with
             (d_model, n_heads): a class of `assocmem.nn`, or one with options, such as
             `functools.partial(SoftmaxAttention, rotary=True)`.
-        d_hidden: size within the blocks' feed-forward; 8/3 d_model when None.
+        d_hidden: size within the blocks' feed-forward; 8/3 d_model, rounded down, when None.
         tied_head: use the embedding's matrix for the logits, too.
 
     Weights: those of the blocks; embedding `[vocab_size, d_model]`, Gaussian with standard
@@ -41,7 +41,7 @@ class SequenceModel(Streaming):
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, mixers is no sequence, a mixer is a
-            layer already, or as the mixers.
+            layer already, or makes none of d_model, or as the mixers.
 
     Example:
         >>> import torch
@@ -83,7 +83,16 @@ class SequenceModel(Streaming):
                 raise TypeError(f"mixers must be what makes a layer, got {mixer!r}")
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.reset_parameters()
-        self.blocks = nn.ModuleList(Block(mixer(d_model, n_heads), d_hidden) for mixer in mixers)
+        blocks = []
+        for mixer in mixers:
+            layer = mixer(d_model, n_heads)
+            if (size := getattr(layer, "d_model", d_model)) != d_model:
+                name = type(layer).__name__
+                raise ValueError(
+                    f"mixers must make layers of size {d_model}, got a {name} of {size}"
+                )
+            blocks.append(Block(layer, d_hidden))
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.RMSNorm(d_model, eps=1e-5)
         # A second name for the embedding's matrix would not survive `to_empty`, nor `assign=True`.
         self.head = None if tied_head else nn.Linear(d_model, vocab_size, bias=False)
@@ -94,6 +103,34 @@ class SequenceModel(Streaming):
         # 150 (recall of four pairs by two blocks, to a tenth or so of the loss of guessing).
         nn.init.normal_(self.embedding.weight, std=self.embedding.embedding_dim**-0.5)
 
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """The vectors of tokens `[B, T]`."""
+        try:
+            return self.embedding(tokens)
+        except IndexError:  # on a GPU the process ends where a number is out of range
+            low, high = tokens.aminmax()
+            raise ValueError(
+                f"tokens must be from 0 to vocab_size - 1 = {self.embedding.num_embeddings - 1}, "
+                f"got {int(low)} to {int(high)}"
+            ) from None
+
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One token of each sequence in, the logits of the next one out: `forward` with T = 1.
+
+        Args:
+            x: integers `[B]` from 0 to vocab_size - 1.
+            state: what the call before handed back; None at the start.
+
+        Returns:
+            logits `[B, vocab_size]`, and the state after the token.
+
+        Raises:
+            TypeError, ValueError: when x is not `[B]`, and as `forward`.
+        """
+        if isinstance(x, Tensor) and x.ndim != 1:
+            raise ValueError(f"x must have shape [B], got {list(x.shape)}")
+        return super().step(x, state)
+
     def forward(
         self,
         tokens: Tensor,
@@ -103,9 +140,6 @@ class SequenceModel(Streaming):
         cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """The logits of the token after every token.
-
-        `step` takes one token of every sequence, `[B]`, and gives logits `[B, vocab_size]`: to
-        generate at a memory that does not grow, unless a mixer keeps all tokens.
 
         Args:
             tokens: integers `[B, T]` from 0 to vocab_size - 1.
@@ -118,8 +152,8 @@ class SequenceModel(Streaming):
 
         Raises:
             TypeError: when tokens is no tensor of int32 or int64.
-            ValueError: when tokens are not `[B, T]`, the state is of another number of blocks, or
-                cu_seqlens do not fit.
+            ValueError: when tokens are not `[B, T]`, on another device or (on a CPU) beyond the
+                vocabulary, the state is of another number of blocks, or cu_seqlens do not fit.
         """
         if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int32, torch.int64):
             what = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
@@ -127,12 +161,13 @@ class SequenceModel(Streaming):
         if tokens.ndim != 2:
             raise ValueError(f"tokens must have shape [B, T], got {list(tokens.shape)}")
         check_packed(cu_seqlens, tokens, "tokens")
+        check_device("tokens", tokens, self.embedding.weight, "the embedding")
         if state is None:
             state = (None,) * len(self.blocks)
         elif not isinstance(state, (tuple, list)) or len(state) != len(self.blocks):
             what = len(state) if isinstance(state, (tuple, list)) else type(state).__name__
             raise ValueError(f"state must have one entry a block, {len(self.blocks)}, got {what}")
-        x, after = self.embedding(tokens), []
+        x, after = self.embedded(tokens), []
         for block, before in zip(self.blocks, state, strict=True):
             x, new = block(x, before, group=group, cu_seqlens=cu_seqlens)
             after.append(new)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from assocmem.nn.cache import has_borders, in_a_batch, trimmed
+from assocmem.nn.cache import has_borders, in_a_batch, in_one_row, trimmed
 from assocmem.ops.inputs import check_tensor, known
 
 
@@ -50,7 +50,8 @@ def detached(state: Any) -> Any:
         state: what a `Streaming` module handed back: a tensor, or a tuple of states, or None.
 
     Returns:
-        The same numbers, in tensors that share the memory of those given.
+        The same numbers, in tensors that share the memory of those given, unless these come from
+        `torch.inference_mode`, where they are copied: training may go on from them.
 
     Raises:
         TypeError: when it is anything else.
@@ -65,7 +66,8 @@ def detached(state: Any) -> Any:
     if state is None:
         return None
     if isinstance(state, Tensor):
-        return state.detach()
+        # What `torch.inference_mode` has made no gradient may pass beside.
+        return state.clone() if state.is_inference() else state.detach()
     check_state(state)
     return like(state, map(detached, state))
 
@@ -114,6 +116,58 @@ def select(state: Any, index: Tensor) -> Any:
     if borders is None:
         return like(state, (*(select(part, index) for part in parts), None))
     return like(state, trimmed([select(part, index) for part in parts], borders.diff()[index]))
+
+
+def join(states: Sequence[Any]) -> Any:
+    """One state of all sequences of several: of new ones beside those that run already.
+
+    Args:
+        states: what one `Streaming` module handed back, of N₁, N₂, … sequences: tensors, or tuples
+            of states; None stays None.
+
+    Returns:
+        A state of N₁ + N₂ + … sequences, in this order. The tokens in a cache lie in one row then,
+        as those of packed sequences do.
+
+    Raises:
+        TypeError: when a state is anything else.
+        ValueError: when there are none, or they are not of one module.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> layer = nn.SoftmaxAttention(32, 4)
+        >>> _, running = layer(torch.randn(2, 10, 32))
+        >>> _, new = layer(torch.randn(1, 3, 32))
+        >>> y, state = layer.step(torch.randn(3, 32), nn.join([running, new]))
+        >>> y.shape, state.cu_seqlens
+        (torch.Size([3, 32]), tensor([ 0, 11, 22, 26]))
+    """
+    if not states:
+        raise ValueError("states must hold at least one state, got none")
+    first = states[0]
+    if any(type(state) is not type(first) for state in states):
+        kinds = ", ".join(type(state).__name__ for state in states)
+        raise ValueError(f"states must be of one kind, got {kinds}")
+    if first is None:
+        return None
+    if isinstance(first, Tensor):
+        if any(described(x) != described(first) for x in states):
+            kinds = ", ".join(map(described, states))
+            raise ValueError(f"states must differ in N alone, got {kinds}")
+        return torch.cat(tuple(states))
+    check_state(first)
+    if any(len(state) != len(first) for state in states):
+        raise ValueError(f"states must have as many parts, got {[len(state) for state in states]}")
+    if hasattr(first, "cu_seqlens"):
+        return like(first, in_one_row(states))
+    return like(first, map(join, zip(*states, strict=True)))
+
+
+def described(x: Tensor) -> str:
+    """A tensor `[N, ...]` in words, without N."""
+    sizes = ", ".join(map(str, ("N", *x.shape[1:])))
+    return f"{x.dtype} [{sizes}] on {x.device}"
 
 
 def check_index(index: Tensor, N: int) -> None:

@@ -151,7 +151,7 @@ def check_indices(name: str, borders: Tensor, x: Tensor, like: str) -> None:
     check_tensor(name, borders)
     if borders.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"{name} must be int32 or int64, got {borders.dtype}")
-    _check_device(name, borders, x, like)
+    check_device(name, borders, x, like)
     if borders.ndim != 1 or borders.shape[0] < 2:
         raise ValueError(f"{name} must have shape [N + 1], got {list(borders.shape)}")
 
@@ -178,7 +178,7 @@ def check_initial_state(
             f"initial_state must be {state_dtype(q)} for {q.dtype} inputs, "
             f"got {initial_state.dtype}"
         )
-    _check_device("initial_state", initial_state, q)
+    check_device("initial_state", initial_state, q)
     expected = [sequences(q, cu_seqlens), q.shape[2], q.shape[3], columns]
     if list(initial_state.shape) != expected:
         raise ValueError(
@@ -204,7 +204,7 @@ def _check_vectors(name: str, x: Tensor, q: Tensor, size: str) -> None:
         raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
     if x.dtype != q.dtype:
         raise TypeError(f"{name} must be {q.dtype}, the same as q is, got {x.dtype}")
-    _check_device(name, x, q)
+    check_device(name, x, q)
 
 
 def check_floating(name: str, x: Tensor, q: Tensor) -> None:
@@ -212,7 +212,7 @@ def check_floating(name: str, x: Tensor, q: Tensor) -> None:
     check_tensor(name, x)
     if not x.dtype.is_floating_point:
         raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")
-    _check_device(name, x, q)
+    check_device(name, x, q)
 
 
 def check_tensor(name: str, x: Tensor) -> None:
@@ -221,6 +221,7 @@ def check_tensor(name: str, x: Tensor) -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
 
 
-def _check_device(name: str, x: Tensor, q: Tensor, like: str = "q") -> None:
+def check_device(name: str, x: Tensor, q: Tensor, like: str = "q") -> None:
+    """Check that an argument is where another one is."""
     if x.device != q.device:
         raise ValueError(f"{name} must be on {q.device} like {like}, got {x.device}")
