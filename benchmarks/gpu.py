@@ -3,8 +3,9 @@
     make gpu                                  # everything, in less than ten minutes
     make gpu ARGS="--no-tests delta_rule"     # the rows of some operators, with all of the time
 
-Writes `gpu_<device>.json`, and the tests' log beside it, into the folder $OUT where that is set,
-else into `results/`. `benchmarks/gpu_report.py` makes tables and figures of it.
+Writes `gpu_<device>.json`, or `gpu_<device>_<operators>.json`, and the tests' log beside it,
+into the folder $OUT where that is set, else into `results/`. `benchmarks/gpu_report.py` makes
+tables and figures of it.
 
 Times are medians over CUDA events (`triton.testing.do_bench`, which clears the L2 cache before each
 call), a short forward pass is replayed as a graph as well. Inputs are random bfloat16, β and log

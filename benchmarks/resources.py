@@ -28,13 +28,16 @@ import torch
 import triton
 from assocmem_kernels import (
     channel_decay,
-    delta_rule,
+    delta_rule_backward,
+    delta_rule_forward,
     deltaformer,
     deltaformer_backward,
     erase,
     launch,
     linear_attention,
+    linear_attention_backward,
     step,
+    triangles,
 )
 from tqdm import tqdm
 from triton.backends.compiler import GPUTarget
@@ -65,13 +68,13 @@ AMDGCN = r"\t[a-z]", r"s_c?branch\w* (\.L\w+)"
 # Where each kernel lives, and the kinds of decay of those that do not take all.
 KERNELS = {
     "forward_kernel": linear_attention,
-    "states_kernel": linear_attention,
-    "backward_kernel": linear_attention,
-    "triangles_kernel": delta_rule,
-    "delta_forward_kernel": delta_rule,
-    "delta_states_kernel": delta_rule,
-    "delta_states_backward_kernel": delta_rule,
-    "delta_backward_kernel": delta_rule,
+    "states_kernel": linear_attention_backward,
+    "backward_kernel": linear_attention_backward,
+    "triangles_kernel": triangles,
+    "delta_forward_kernel": delta_rule_forward,
+    "delta_states_kernel": delta_rule_backward,
+    "delta_states_backward_kernel": delta_rule_backward,
+    "delta_backward_kernel": delta_rule_backward,
     "step_kernel": step,
     "channel_decay_kernel": channel_decay,
     "channel_decay_backward_kernel": channel_decay,

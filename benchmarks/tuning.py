@@ -55,8 +55,8 @@ Launch = tuple[int, int, int]  # columns of a tile, warps, pipeline stages
 GRID: tuple[Launch, ...] = tuple(itertools.product((64, 32, 128, 16), (4, 2, 8, 1), (3, 2, 1)))
 PRESENT = -1  # the number of what `launch.py` has, beside those of the grid
 FILES = {  # of the kernels
-    "linear_attention": {"linear_attention"},
-    "delta_rule": {"delta_rule"},
+    "linear_attention": {"linear_attention", "linear_attention_backward"},
+    "delta_rule": {"triangles", "delta_rule_forward", "delta_rule_backward"},
     "deltaformer": {"erase", "deltaformer", "deltaformer_backward"},
 }
 KINDS = {"none": "half", "head": "half, head", "channel": "half, channel"}

@@ -45,6 +45,7 @@ FRAMES = "src/assocmem/capacity/frames.py"
 CLAIMS = "src/assocmem/book/claims.py"
 LINEAR_ATTENTION = "src/assocmem/ops/linear_attention.py"
 KERNEL = "kernels/assocmem_kernels/linear_attention.py"
+KERNEL_BACKWARD = "kernels/assocmem_kernels/linear_attention_backward.py"
 LAYER = "src/assocmem/nn/linear_attention.py"
 DECAY = "src/assocmem/ops/decay.py"
 CHUNKS = "src/assocmem/ops/chunks.py"
@@ -56,6 +57,10 @@ SOFTMAX_ATTENTION = "src/assocmem/ops/softmax_attention.py"
 DELTAFORMER = "src/assocmem/ops/deltaformer.py"
 ERASE = "src/assocmem/ops/erase.py"
 DELTA_KERNEL = "kernels/assocmem_kernels/delta_rule.py"
+DELTA_FORWARD = "kernels/assocmem_kernels/delta_rule_forward.py"
+DELTA_BACKWARD = "kernels/assocmem_kernels/delta_rule_backward.py"
+TRIANGLES = "kernels/assocmem_kernels/triangles.py"
+STATE_KERNEL = "kernels/assocmem_kernels/state.py"
 TILES = "kernels/assocmem_kernels/tiles.py"
 INVERSE_KERNEL = "kernels/assocmem_kernels/inverse.py"
 CHANNEL_DECAY = "kernels/assocmem_kernels/channel_decay.py"
@@ -334,14 +339,14 @@ MUTANTS = (
     ),
     Mutant(
         "the kernel's gradient of the scores sees the future",
-        KERNEL,
+        KERNEL_BACKWARD,
         "tl.where(lower, dA, 0.0) * scale",
         "dA * scale",
         (KERNEL_TEST,),
     ),
     Mutant(
         "the gradient of the decay forgets pairs across the chunk",
-        KERNEL,
+        KERNEL_BACKWARD,
         " + tl.sum(S_dS, 0) * kept",
         "",
         (KERNEL_TEST,),
@@ -383,7 +388,7 @@ MUTANTS = (
     ),
     Mutant(
         "a gradient is moved through a piece as the state is",
-        DELTA_KERNEL,
+        DELTA_BACKWARD,
         "P[:, i].mT @ dS",
         "P[:, i] @ dS",
         (f"{PIECES_TEST} -k delta",),
@@ -454,21 +459,35 @@ MUTANTS = (
     ),
     Mutant(
         "the kernel's decays a head are exact to float32 only",
-        DELTA_KERNEL,
+        TRIANGLES,
         "head_decay(g, row, ok, lower, L.dtype)",
         "head_decay(g, row, ok, lower)",
         ("tests/kernels/test_delta_rule.py",),
     ),
     Mutant(
         "the kernel's own scores, which nearly cancel in the gradient of g, are float32",
-        DELTA_KERNEL,
+        TRIANGLES,
         "own = torch.float64 if exact else torch.float32",
         "own = torch.float32",
         ("tests/kernels/test_delta_rule.py -k round_away",),
     ),
     Mutant(
-        "the kernel's gradients of the scores, which nearly cancel there too, are float32",
+        "what a chunk adds to the kernel's state is rounded each time",
+        STATE_KERNEL,
+        "if X.dtype != tl.float32:",
+        "if X.dtype != tl.float64:",
+        ("tests/kernels/test_delta_rule.py -k round_away",),
+    ),
+    Mutant(
+        "the final state is the one after the first piece",
         DELTA_KERNEL,
+        "pieces.by_sequence(ST)[:, -1]",
+        "pieces.by_sequence(ST)[:, 0]",
+        ("tests/kernels/test_pieces.py",),
+    ),
+    Mutant(
+        "the kernel's gradients of the scores, which nearly cancel there too, are float32",
+        DELTA_BACKWARD,
         "        if GATE == 1:\n            dA = plus_product",
         "        if GATE == 3:\n            dA = plus_product",
         ("tests/kernels/test_delta_rule.py -k round_away",),
@@ -489,7 +508,7 @@ MUTANTS = (
     ),
     Mutant(
         "the kernel corrects the wrong way",
-        DELTA_KERNEL,
+        DELTA_FORWARD,
         "D = (X - read(k, since, γ_C, row, ok, col, K, S, GATE))",
         "D = (X + read(k, since, γ_C, row, ok, col, K, S, GATE))",
         (DELTA_KERNEL_TEST, CHAPTER_6),
@@ -531,28 +550,28 @@ MUTANTS = (
     ),
     Mutant(
         "the kernel's gradient of the keys' own scores has the wrong sign",
-        DELTA_KERNEL,
+        DELTA_BACKWARD,
         "tl.where(before, -dM, 0.0)",
         "tl.where(before, dM, 0.0)",
         (DELTA_KERNEL_TEST,),
     ),
     Mutant(
         "the kernel's gradient of beta forgets earlier writes of the chunk",
-        DELTA_KERNEL,
+        DELTA_BACKWARD,
         "        E -= dot(own.to(U.dtype), U)",
         "        E -= 0 * dot(own.to(U.dtype), U)",
         (DELTA_KERNEL_TEST,),
     ),
     Mutant(
         "the kernel lets a NaN reach earlier tokens",
-        DELTA_KERNEL,
+        DELTA_FORWARD,
         "tl.where(lost == 0.0, D, 0.0).to(X.dtype)",
         "D.to(X.dtype)",
         (DELTA_KERNEL_TEST,),
     ),
     Mutant(
         "a correction that float16 does not hold reaches earlier tokens",
-        DELTA_KERNEL,
+        DELTA_FORWARD,
         "            lost += beyond(U, X.dtype)\n",
         "",
         ("tests/kernels/test_delta_rule.py -k overflow",),
@@ -576,7 +595,7 @@ MUTANTS = (
     ),
     Mutant(
         "float16 gets gradients that it does not hold",
-        KERNEL,
+        KERNEL_BACKWARD,
         "if dtype != torch.float16 or x.dtype == dtype or not x.numel():",
         "if dtype:",
         ("tests/kernels/test_linear_attention.py -k divisor",),
@@ -1389,7 +1408,7 @@ MUTANTS = (
     Mutant(
         "gradients flow through what is detached",
         "src/assocmem/nn/state.py",
-        "return state.detach()",
+        "return state.clone() if state.is_inference() else state.detach()",
         "return state",
         ("tests/nn/test_mixers.py -k detached",),
     ),

@@ -278,7 +278,7 @@ def channel_decay(
     channel_decay_kernel[(len(chunks) * H,)](
         q, k, g, A, own, q_in, k_in, k_out, kept, chunks,
         H, K, cfg.C, min(cfg.BV, padded(K)),
-        num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+        **cfg.options,
     )  # fmt: skip
     return A, own, q_in, k_in, k_out, kept
 
@@ -294,6 +294,6 @@ def channel_decay_backward(
     channel_decay_backward_kernel[(len(chunks) * H,)](
         q, k, g, dA, dM, dq_in, dk_in, dk_out, dkept, dq, dk, dg, chunks,
         H, K, cfg.C, min(cfg.BV, padded(K)),
-        num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+        **cfg.options,
     )  # fmt: skip
     return dq, dk, dg

@@ -10,6 +10,7 @@ chunk's end, γ_C over the whole chunk.
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -77,3 +78,8 @@ def near_one(kept):
 def gate_kind(g: Tensor | None) -> int:
     """0 for no decay, 1 for one a head, 2 for one a channel: the kernels' GATE."""
     return 0 if g is None else g.ndim - 2
+
+
+def gate_like(g: Tensor | None, q: Tensor) -> Tensor:
+    """Room for the gradient of g; what has no gate has an empty one."""
+    return q.new_empty(0, dtype=torch.float32) if g is None else g.new_empty(g.shape)

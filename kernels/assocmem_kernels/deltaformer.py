@@ -142,13 +142,13 @@ def deltaformer(
         recall_kernel[B * H, triton.cdiv(stop - first, recall.C), triton.cdiv(V, recall.BV)](
             w, k, u, y, L, scale, T, before, first,
             H, K, V, recall.C, padded(K), recall.BV, code,
-            num_warps=recall.num_warps, num_stages=recall.num_stages,
+            **recall.options,
         )  # fmt: skip
         triangles, inverses = erase_triangles(w, k, beta, L, scale, code, first, stop)
         correct_kernel[B * H, triton.cdiv(V, correct.BV)](
             w, k, v, beta, u, y, L, triangles, inverses, scale, T, before, first, stop,
             H, K, V, correct.C, padded(K), correct.BV, code,
-            num_warps=correct.num_warps, num_stages=correct.num_stages,
+            **correct.options,
         )  # fmt: skip
     return u[:, before:].clone() if before else u, y, L
 
@@ -195,3 +195,4 @@ def _backward(ctx, du, _dy, _dL):
 
 
 deltaformer.register_autograd(_backward, setup_context=_setup_context)
+deltaformer_backward.register_autograd(launch.refuse)

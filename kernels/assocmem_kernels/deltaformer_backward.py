@@ -161,7 +161,7 @@ def write_gradient(
         collect_kernel[n * H, triton.cdiv(high - low, collect.C), triton.cdiv(V, collect.BV)](
             w, k, B, G, L, scale, T, before, low, high,
             H, K, V, collect.C, padded(K), collect.BV, code,
-            num_warps=collect.num_warps, num_stages=collect.num_stages,
+            **collect.options,
         )  # fmt: skip
 
     for first, stop in reversed(blocks(T, correct.C)):
@@ -171,7 +171,7 @@ def write_gradient(
         correct_backward_kernel[n * H, triton.cdiv(V, correct.BV)](
             w, k, beta, B, G, L, inverses, scale, T, before, first, stop,
             H, K, V, correct.C, padded(K), correct.BV, code,
-            num_warps=correct.num_warps, num_stages=correct.num_stages,
+            **correct.options,
         )  # fmt: skip
     if before:
         collect_from_later(0, before)
@@ -192,6 +192,6 @@ def score_gradients(
         kernel[n * H, triton.cdiv(rows, cfg.C)](
             w, k, u, B, L, delta, gradient, scale, T, S - T,
             H, K, V, cfg.C, padded(K), cfg.BV, code,
-            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+            **cfg.options,
         )  # fmt: skip
     return dw, dk

@@ -126,6 +126,6 @@ def erase_triangles(
     erase_triangles_kernel[B * H, chunks](
         w, k, beta, L, triangles, inverses, scale, T, k.shape[1] - T, first,
         H, K, cfg.C, padded(K), code,
-        num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+        **cfg.options,
     )  # fmt: skip
     return triangles, inverses

@@ -64,6 +64,6 @@ def step(
         step_kernel[(B * H, triton.cdiv(V, cfg.BV))](
             q, k, v, beta, g, o, S0, ST, scale,
             K, V, padded(K), cfg.BV, gate_kind(g), beta is not None,
-            num_warps=cfg.num_warps, num_stages=cfg.num_stages,
+            **cfg.options,
         )  # fmt: skip
     return o, ST

@@ -129,8 +129,8 @@ class AssociativeMemory:
             q: query `[d_k]` or queries `[T, d_k]`.
 
         Returns:
-            `[d_v]` or `[T, d_v]`; NaN where the divisor is 0, as it is before the first write, or
-            beyond the range of the dtype.
+            `[d_v]` or `[T, d_v]`; NaN or infinite where the divisor is 0, as it is before the first
+            write, or beyond the range of the dtype.
 
         Raises:
             TypeError: q is no tensor of floats.
@@ -148,7 +148,8 @@ class AssociativeMemory:
         the delta rule's write of 0 with β = 1/κ(k, k), and S is projected off φ(k): a reading
         elsewhere changes by −κ(q, k)/κ(k, k) · read(k). What is stored under keys with κ(q, k) = 0
         stays; a similar key loses its share. Writing −v instead would take out one pair and leave
-        the crosstalk of all others at k. The divisor of `normalize` is not touched.
+        the crosstalk of all others at k. With `normalize` the reading is the one before it is
+        divided; the divisor is not touched.
 
         Args:
             k: key `[d_k]`.

@@ -46,8 +46,9 @@ def cuts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(launch, "processors", lambda _: 1000)
     monkeypatch.setattr(pieces, "SHORTEST", 8)
     monkeypatch.setattr(pieces, "ALIGNED", 32)
-    for name in OPERATORS:
-        monkeypatch.setattr(f"assocmem_kernels.{OPERATORS[name].function.__name__}.cut", noted)
+    for op in OPERATORS.values():
+        for file in (op.function.__name__, f"{op.function.__name__}_backward"):
+            monkeypatch.setattr(f"assocmem_kernels.{file}.cut", noted)
     return counts
 
 

@@ -39,6 +39,20 @@ def test_the_stored_table_is_of_these_kernels_and_no_others(monkeypatch):
         assert resources.configuration(case).items() <= row.items()
 
 
+def test_every_exception_makes_a_difference(monkeypatch):
+    """A row of the table that equals what it stands beside only looks like a choice."""
+    rows = dict(launch.EXCEPTIONS)
+    for row in rows:
+        arch, kernel, kind = row
+        gates = [g for g, name in enumerate(("", "head", "channel")) if not name or name in kind]
+        base = kind.partition(",")[0]
+        chosen = [launch.listed(kernel, arch, base, gate) for gate in gates]
+        others = {key: value for key, value in rows.items() if key != row}
+        monkeypatch.setattr(launch, "EXCEPTIONS", others)
+        assert chosen != [launch.listed(kernel, arch, base, gate) for gate in gates], row
+        monkeypatch.setattr(launch, "EXCEPTIONS", rows)
+
+
 def test_without_a_fence_no_copy_is_pipelined(monkeypatch):
     """What has none is known from the emulator of `test_ptx`, run with Triton 3.6."""
 

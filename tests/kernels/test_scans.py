@@ -240,6 +240,10 @@ def test_derivatives_that_the_kernels_do_not_have_are_refused(name):
     for derivative in (torch.func.jacfwd(read), torch.func.jacrev(read)):
         with pytest.raises(RuntimeError, match="take backend='chunk'"):
             derivative(tokens[2])
+    v = tokens[2].requires_grad_()
+    (dv,) = torch.autograd.grad(read(v).square().sum(), v, create_graph=True)
+    with pytest.raises(RuntimeError, match="first derivatives only: take backend='recurrent'"):
+        dv.sum().backward()
 
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="a GPU computes in bfloat16")

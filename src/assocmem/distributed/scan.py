@@ -167,7 +167,7 @@ def states(
     inputs.check_initial_state(initial_state, q, v.shape[-1], borders)
     empty = inputs.empty_state(q, v.shape[-1], borders)
     start = empty if initial_state is None else initial_state
-    P, S = transfer(scan, q, v, empty)
+    P, S = transfer(scan, v, empty)
     if q.shape[1] == 0:
         S = S + nothing_of(tokens)
     with inputs.without_autocast(q):  # states stay in float32
@@ -188,13 +188,13 @@ def after(before: Tensor, o: Tensor) -> Tensor:
     return o if o.shape[1] else o + before.sum().to(o.dtype)
 
 
-def transfer(scan: Callable, q: Tensor, v: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
+def transfer(scan: Callable, v: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
     """P `[N, H, K, K]` and S `[N, H, K, V]` of this piece, S_out = P S_in + S, by one scan.
 
     Zeros are written beside the piece's values, into columns that start as the identity.
     """
-    K, V = q.shape[-1], v.shape[-1]
-    identity = torch.eye(K, dtype=empty.dtype, device=q.device).expand(*empty.shape[:2], K, K)
+    K, V = empty.shape[2:]
+    identity = torch.eye(K, dtype=empty.dtype, device=empty.device).expand(*empty.shape[:2], K, K)
     wider = torch.cat((v, v.new_zeros(*v.shape[:3], K)), -1)
     _, end = scan(wider, initial_state=torch.cat((empty, identity), -1))
     S, P = end.split([V, K], -1)

@@ -120,6 +120,28 @@ class DeltaNet(Mixer):
         """What W_o gets, `[B, T, H, V]`, of read-outs o `[B, T, H, V]` and tokens x."""
         return self.o_norm(o)
 
+    def convolved(
+        self, x: Tensor, recent: Tensor | None, group: dist.ProcessGroup | None,
+        cu_seqlens: Tensor | None,
+    ) -> tuple[tuple[Tensor, ...], Tensor]:  # fmt: skip
+        """q, k and v `[B, T, ·]` of tokens x after the short convolution, and its last inputs."""
+        qkv = self.project(x, cu_seqlens)
+        # A filter a channel: one convolution of all channels is one of q, one of k and one of v.
+        filtered, last = self.conv(torch.cat(qkv, -1), recent, group=group, cu_seqlens=cu_seqlens)
+        return filtered.split([y.shape[-1] for y in qkv], -1), last
+
+    def scan(
+        self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, S: Tensor | None,
+        group: dist.ProcessGroup | None, cu_seqlens: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """o `[B, T, H, V]` of queries and keys of any length, and the memory after them."""
+        q, k = l2_normalize(q), l2_normalize(k)
+        scan = scan_on(group, ops.delta_rule, distributed.delta_rule)
+        return scan(
+            q, k, v, stable(beta, k), g, scale=1.0, initial_state=S, output_final_state=True,
+            cu_seqlens=cu_seqlens, backend=self.backend,
+        )  # fmt: skip
+
     def forward(
         self,
         x: Tensor,
@@ -143,25 +165,7 @@ class DeltaNet(Mixer):
             TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         S, recent = parts_of(state)
-        # A filter a channel: one convolution of all channels is one of q, one of k and one of v.
-        qkv, recent = self.conv(
-            torch.cat(self.project(x, cu_seqlens), -1), recent, group=group, cu_seqlens=cu_seqlens
-        )
-        keys, values = self.n_heads * self.d_key, self.n_heads * self.d_value
-        q, k, v = map(self.heads, qkv.split([keys, keys, values], -1))
-        q, k = l2_normalize(q), l2_normalize(k)
-        scan = scan_on(group, ops.delta_rule, distributed.delta_rule)
-        o, S = scan(
-            q,
-            k,
-            v,
-            stable(self.beta(x), k),
-            self.log_decay(x),
-            scale=1.0,
-            initial_state=S,
-            output_final_state=True,
-            cu_seqlens=cu_seqlens,
-            backend=self.backend,
-        )
-        assert S is not None  # asked for above
+        (q, k, v), recent = self.convolved(x, recent, group, cu_seqlens)
+        q, k, v = map(self.heads, (q, k, v))
+        o, S = self.scan(q, k, v, self.beta(x), self.log_decay(x), S, group, cu_seqlens)
         return self.o_proj(self.read(o, x).flatten(-2)), DeltaState(S, recent)

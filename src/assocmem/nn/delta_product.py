@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from assocmem import distributed, ops
 from assocmem.arguments import check_count
-from assocmem.nn.delta_net import DeltaNet, DeltaState, l2_normalize, parts_of, stable
-from assocmem.nn.mixer import scan_on
+from assocmem.nn.delta_net import DeltaNet, DeltaState, parts_of
 from assocmem.nn.short_convolution import ShortConvolution
 
 
@@ -84,24 +81,10 @@ class DeltaProduct(DeltaNet):
             TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         S, recent = parts_of(state)
-        projected = self.project(x, cu_seqlens)
-        qkv, recent = self.conv(
-            torch.cat(projected, -1), recent, group=group, cu_seqlens=cu_seqlens
-        )
-        q, k, v = qkv.split([y.shape[-1] for y in projected], -1)
-        n, k = self.n_corrections, l2_normalize(self.in_turn(k))
-        scan = scan_on(group, ops.delta_rule, distributed.delta_rule)
-        o, S = scan(
-            l2_normalize(self.heads(q)).repeat_interleave(n, 1),
-            k,
-            self.in_turn(v),
-            stable(self.in_turn(self.beta(x))[..., 0], k),
-            scale=1.0,
-            initial_state=S,
-            output_final_state=True,
-            cu_seqlens=None if cu_seqlens is None else n * cu_seqlens,
-            backend=self.backend,
-        )
-        assert S is not None  # asked for above
+        (q, k, v), recent = self.convolved(x, recent, group, cu_seqlens)
+        n, beta = self.n_corrections, self.in_turn(self.beta(x))[..., 0]
+        q, k, v = self.heads(q).repeat_interleave(n, 1), self.in_turn(k), self.in_turn(v)
+        borders = None if cu_seqlens is None else n * cu_seqlens
+        o, S = self.scan(q, k, v, beta, self.log_decay(x), S, group, borders)
         o = o[:, n - 1 :: n]  # what is read after a token's last pair
         return self.o_proj(self.read(o, x).flatten(-2)), DeltaState(S, recent)

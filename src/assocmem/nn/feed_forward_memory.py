@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem.arguments import check_count, check_finite, check_floats, check_positive
+from assocmem.arguments import check_counts, check_finite, check_floats, check_positive
 from assocmem.ops.inputs import state_dtype, without_autocast
 
 
@@ -90,8 +90,7 @@ class FeedForwardMemory(nn.Module):
 
     def __init__(self, d_model: int, d_hidden: int, kernel: str = "relu") -> None:
         super().__init__()
-        check_count("d_model", d_model)
-        check_count("d_hidden", d_hidden)
+        check_counts(d_model=d_model, d_hidden=d_hidden)
         names = sorted([*KERNEL_FUNCTIONS, "swiglu"])
         if kernel not in names:
             raise ValueError(f"kernel must be one of {names}, got {kernel!r}")
@@ -113,6 +112,7 @@ class FeedForwardMemory(nn.Module):
             `[..., d_hidden]`.
 
         Raises:
+            TypeError: when x is no tensor of floats.
             ValueError: when x is not `[..., d_model]`.
         """
         check_tokens(x, self.d_model)

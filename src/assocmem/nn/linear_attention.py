@@ -86,7 +86,7 @@ class LinearAttention(Mixer):
         """
         q, k, v = map(self.heads, self.project(x, cu_seqlens))
         scan = scan_on(group, ops.linear_attention, distributed.linear_attention)
-        o, state = scan(
+        o, after = scan(
             self.feature_map(q),
             self.feature_map(k),
             v,
@@ -96,5 +96,4 @@ class LinearAttention(Mixer):
             normalize=self.normalize,
             backend=self.backend,
         )
-        assert state is not None  # asked for above
-        return self.o_proj(o.flatten(-2)), state
+        return self.o_proj(o.flatten(-2)), after

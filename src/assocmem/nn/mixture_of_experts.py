@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from assocmem.arguments import check_count
+from assocmem.arguments import check_counts
 from assocmem.nn.feed_forward_memory import FeedForwardMemory, check_tokens
 
 
@@ -45,8 +45,7 @@ class MixtureOfExperts(nn.Module):
         self, d_model: int, d_hidden: int, n_experts: int, top_k: int, kernel: str = "swiglu"
     ) -> None:
         super().__init__()
-        check_count("n_experts", n_experts)
-        check_count("top_k", top_k)
+        check_counts(n_experts=n_experts, top_k=top_k)
         if top_k > n_experts:
             raise ValueError(f"top_k must be at most n_experts = {n_experts}, got {top_k}")
         self.top_k = top_k
@@ -71,6 +70,7 @@ class MixtureOfExperts(nn.Module):
         """From tokens `[..., d_model]` to the memory's answers, of the same shape.
 
         Raises:
+            TypeError: when x is no tensor of floats.
             ValueError: when x is not `[..., d_model]`.
         """
         d_model = self.router.in_features

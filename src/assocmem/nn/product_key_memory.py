@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from assocmem.arguments import check_count
+from assocmem.arguments import check_counts
 from assocmem.nn.feed_forward_memory import check_tokens
 
 
@@ -47,9 +47,7 @@ class ProductKeyMemory(nn.Module):
     ) -> None:
         super().__init__()
         d_key = d_model if d_key is None else d_key
-        sizes = {"d_model": d_model, "n_keys": n_keys, "top_k": top_k, "d_key": d_key}
-        for name, size in (*sizes.items(), ("n_heads", n_heads)):
-            check_count(name, size)
+        check_counts(d_model=d_model, n_keys=n_keys, top_k=top_k, d_key=d_key, n_heads=n_heads)
         if d_key % 2:
             raise ValueError(f"d_key must be even, got {d_key}")
         if top_k > n_keys:
@@ -76,6 +74,7 @@ class ProductKeyMemory(nn.Module):
             Weights, and rows i · n_keys + j of the values, each `[..., n_heads, top_k]`.
 
         Raises:
+            TypeError: when x is no tensor of floats.
             ValueError: when x is not `[..., d_model]`.
         """
         check_tokens(x, self.query_proj.in_features)

@@ -82,7 +82,7 @@ class Retention(Mixer):
         """
         q, k, v = map(self.heads, self.project(x, cu_seqlens))
         scan = scan_on(group, ops.linear_attention, distributed.linear_attention)
-        o, state = scan(
+        o, after = scan(
             q,
             k,
             v,
@@ -92,6 +92,5 @@ class Retention(Mixer):
             cu_seqlens=cu_seqlens,
             backend=self.backend,
         )
-        assert state is not None  # asked for above
         o = self.o_norm(o) * F.silu(self.heads(self.gate_proj(x)))
-        return self.o_proj(o.flatten(-2)), state
+        return self.o_proj(o.flatten(-2)), after

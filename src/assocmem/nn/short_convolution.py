@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from assocmem.arguments import check_counts, check_floats
 from assocmem.distributed import Piece
 from assocmem.nn.streaming import Streaming
-from assocmem.ops.inputs import check_cu_seqlens
+from assocmem.ops.inputs import check_cu_seqlens, sequences
 from assocmem.ops.packed import rows_behind
 
 
@@ -83,8 +83,8 @@ class ShortConvolution(Streaming):
         if x.ndim != 3 or x.shape[-1] != C:
             raise ValueError(f"x must have shape [B, T, C] with C = {C}, got {list(x.shape)}")
         check_cu_seqlens(cu_seqlens, x, "x")
-        N, past = x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1, width - 1
-        expected = (N, past, C)
+        past = width - 1
+        expected = (sequences(x, cu_seqlens), past, C)
         state = x.new_zeros(expected) if state is None else state
         check_floats(state=state)
         if state.shape != expected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,6 +65,17 @@ def check_derivatives(form: str, other: str, *tensors: Tensor | None) -> None:
                 f"the operator of backend={form!r} has the gradients of backward() only, and no "
                 f"forward-mode or torch.func derivatives: take backend={other!r}"
             )
+
+
+def refuse(_ctx: Any, *_gradients: Tensor) -> None:
+    """The gradient of an operator that computes gradients, which there is not.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(
+        "the operator of backend='chunk' has first derivatives only: take backend='recurrent'"
+    )
 
 
 def _followed(x: Tensor) -> bool:

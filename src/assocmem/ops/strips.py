@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from assocmem.ops import inputs
+from assocmem.ops.backend import refuse
 from assocmem.ops.chunks import CHUNK
 from assocmem.ops.erase import score_gradient, strip
 from assocmem.ops.poison import known_to_be_finite, without_poison
@@ -115,6 +116,7 @@ def _backward(ctx, du, _dy):
 
 
 solve_strips.register_autograd(_backward, setup_context=_setup_context)
+solve_strips_backward.register_autograd(refuse)
 
 
 def _over_a_batch(operator):
