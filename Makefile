@@ -76,7 +76,7 @@ colab-versions: ## Run notebooks, compile kernels and operators with Colab’s v
 	$(ONE_THREAD) JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(COLAB)/bin/jupyter-execute \
 	    --timeout=120 $(ELSEWHERE)/notebooks/*/*.ipynb
 	$(ONE_THREAD) PYTHONPATH=src:kernels $(COLAB)/bin/python -m pytest -q $(AHEAD_OF_TIME)
-	$(ONE_THREAD) PYTHONPATH=src:kernels $(COLAB)/bin/python -m pytest -q -k compile tests/ops tests/nn
+	$(ONE_THREAD) PYTHONPATH=src:kernels $(COLAB)/bin/python -m pytest -q -k "compile or graph" tests/ops tests/nn
 
 site: $(READY) ## Build the site strictly: a warning is an error
 	$(SAY) 'The site, strictly: a warning is an error'

@@ -346,7 +346,7 @@ MUTANTS = (
     ),
     Mutant(
         "the gradient of the decay forgets pairs across the chunk",
-        KERNEL_BACKWARD,
+        KERNEL_DECAY,
         " + tl.sum(S_dS, 0) * kept",
         "",
         (KERNEL_TEST,),
@@ -1380,8 +1380,8 @@ MUTANTS = (
     Mutant(
         "the final state of a compiled scan sends no gradient back",
         "src/assocmem/ops/graph.py",
-        "wanted, (do, dS), materialize_grads=True",
-        "wanted, (do, 0 * dS), materialize_grads=True",
+        "pairs = zip(outputs, (do, dS), strict=True)",
+        "pairs = zip(outputs, (do, None), strict=True)",
         ("tests/ops/test_graph.py -k lengths",),
     ),
     Mutant(
@@ -1397,6 +1397,27 @@ MUTANTS = (
         "if y.shape != x.shape:",
         "if False:",
         ("tests/nn/test_sequence_model.py -k ones_own",),
+    ),
+    Mutant(
+        "a final state that nobody asks for sends zeros through a NaN",
+        "src/assocmem/ops/graph.py",
+        "ctx.set_materialize_grads(False)",
+        "pass",
+        ("tests/ops/test_graph.py -k nan",),
+    ),
+    Mutant(
+        "an exported program has second derivatives of 0",
+        "src/assocmem/ops/graph.py",
+        "torch.library.register_autograd(backward, refuse)",
+        "pass",
+        ("tests/ops/test_graph.py -k refuses",),
+    ),
+    Mutant(
+        "a padded batch may have borders beyond its tokens",
+        "src/assocmem/nn/cache.py",
+        "(max(lengths) if B == N else ends[-1]) != S",
+        "ends[-1] < S",
+        (f"{PACKED_LAYERS} -k none_are",),
     ),
     Mutant(
         "a step forgets what came before",

@@ -33,3 +33,11 @@ def own_chunk(chunks, H: tl.constexpr):
     """Number, head, first token and end of the sequence of the chunk that a program is for."""
     i, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0).to(tl.int64) % H
     return i, h, tl.load(chunks + 2 * i), tl.load(chunks + 2 * i + 1)
+
+
+@triton.jit
+def own_sequence(borders, H: tl.constexpr):
+    """The place of its state, number, head, first token and end of a program's sequence."""
+    i_nh = tl.program_id(0).to(tl.int64)
+    n, h = i_nh // H, i_nh % H
+    return i_nh, n, h, tl.load(borders + n), tl.load(borders + n + 1)

@@ -39,7 +39,7 @@ def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):
 
 
 @triton.jit
-def since_start(g, row, ok, col, K: tl.constexpr, dtype: tl.constexpr = tl.float32):
+def since_start(g, row, ok, col, K: tl.constexpr, dtype: tl.constexpr):
     """γ `[C, BK]` and γ_C `[BK]` of a decay a channel.
 
     The exponentials are taken in dtype: in float32 their last two bits are wrong.
@@ -50,9 +50,7 @@ def since_start(g, row, ok, col, K: tl.constexpr, dtype: tl.constexpr = tl.float
 
 
 @triton.jit
-def until_end(
-    g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, dtype: tl.constexpr = tl.float32
-):
+def until_end(g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, dtype: tl.constexpr):
     """ρ `[C, BK]` of a decay a channel, a sum of its own over the tokens that follow."""
     x = load(g, row + H, ok_next, col, K).to(tl.float32)
     return tl.exp(tl.cumsum(x, 0, reverse=True).to(dtype)).to(tl.float32)
@@ -67,6 +65,23 @@ def over_chunk(kept, number, col, K: tl.constexpr, GATE: tl.constexpr):
     elif GATE == 2:
         factor = tl.load(kept + number * K + col, mask=col < K, other=0.0)[:, None]
     return factor
+
+
+@triton.jit
+def head_decay_gradient(pairs, to_t, from_s, S_dS, kept, before):
+    """dg of a decay a head: what every pair s < r ≤ t, of all that it lies between, sends it.
+
+    Args:
+        pairs: of each pair within the chunk, float64 `[C, C]`. Pairs after r cancel between rows
+            and columns, down to the last bits.
+        to_t: of what each token reads of the state before the chunk, `[C]`.
+        from_s: of what each token leaves in the state after it, `[C]`.
+        S_dS: of what the state had of each channel, `[BK]`, of which it keeps γ_C, kept.
+        before: s < t.
+    """
+    dG = tl.cumsum(tl.sum(pairs, 1) - tl.sum(pairs, 0), 0, reverse=True).to(to_t.dtype)
+    dG = dG + tl.cumsum(to_t, 0, reverse=True) + tl.sum(S_dS, 0) * kept
+    return dG + tl.sum(tl.where(before, from_s[None, :], 0.0), 1)
 
 
 @triton.jit

@@ -13,8 +13,14 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.channel_decay import channel_decay_backward
-from assocmem_kernels.chunks import chunk_table, own_chunk
-from assocmem_kernels.decay import gate_kind, gate_like, head_decay, over_chunk
+from assocmem_kernels.chunks import chunk_table, own_chunk, own_sequence
+from assocmem_kernels.decay import (
+    gate_kind,
+    gate_like,
+    head_decay,
+    head_decay_gradient,
+    over_chunk,
+)
 from assocmem_kernels.delta_rule_forward import states_between
 from assocmem_kernels.pieces import cut
 from assocmem_kernels.state import plus_product, read, write
@@ -29,10 +35,8 @@ def delta_states_kernel(
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
     """Store S before each chunk: the walk of `delta_forward_kernel` without its output."""
-    i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    n, h = i_nh // H, i_nh % H
-    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
-    start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    i_nh, n, h, start, stop = own_sequence(borders, H)
+    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), tl.program_id(1) * BV + tl.arange(0, BV)
     X_S = load(S0, i_nh * K + col, col < K, col_v, V)
     for j in range(0, tl.cdiv(stop - start, C)):
         t, number = start + j * C, (start // C + n + j) * H + h
@@ -60,10 +64,8 @@ def delta_states_backward_kernel(
     Where later tokens overwrite, dU adds up what all of them send back, and Y is a small difference
     of its rows: in half precision dU is rounded to two numbers, not to one.
     """
-    i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    n, h = i_nh // H, i_nh % H
-    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
-    start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    i_nh, n, h, start, stop = own_sequence(borders, H)
+    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), tl.program_id(1) * BV + tl.arange(0, BV)
     row_S = i_nh * K + col
     X_dS = load(dST, row_S, col < K, col_v, V)
     chunks = tl.cdiv(stop - start, C)
@@ -158,11 +160,8 @@ def delta_backward_kernel(
         dK_out *= tl.load(until + row, mask=ok, other=0.0)[:, None]
         to_t = tl.sum(Q.to(wide) * dQ + Kc.to(wide) * dK_in, 1)
         from_s = tl.sum(Kc.to(wide) * dK_out, 1)
-        # Pairs after r cancel between rows and columns, down to the last bits of float64.
         pairs = (tl.where(before, dA * load(A, row, ok, r, C), 0.0) + dM * own).to(tl.float64)
-        dG = tl.cumsum(tl.sum(pairs, 1) - tl.sum(pairs, 0), 0, reverse=True)
-        dG += tl.cumsum(to_t, 0, reverse=True) + tl.sum(S_dS, 0) * γ_C
-        dG += tl.sum(tl.where(before, from_s[None, :], 0.0), 1)
+        dG = head_decay_gradient(pairs, to_t, from_s, S_dS, γ_C, before)
         tl.store(dg + row, dG, mask=ok)
         Γ = head_decay(g, row, ok, lower)[0]
         dA, dM = dA * Γ, dM * Γ

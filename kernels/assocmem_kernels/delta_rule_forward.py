@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from assocmem_kernels import launch
+from assocmem_kernels.chunks import own_sequence
 from assocmem_kernels.decay import over_chunk
 from assocmem_kernels.pieces import Pieces
 from assocmem_kernels.state import read, write
@@ -30,10 +31,8 @@ def delta_forward_kernel(
     A = tril(Q Kᵀ ⊙ Γ) and the inverse are those of each chunk, and kept has its γ_C. With GATE = 1
     since and until are γ and ρ; with GATE = 2 they are γ ⊙ K and ρ ⊙ K, and q is γ ⊙ Q.
     """
-    i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    n, h = i_nh // H, i_nh % H
-    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
-    start, stop = tl.load(borders + n), tl.load(borders + n + 1)
+    i_nh, n, h, start, stop = own_sequence(borders, H)
+    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), tl.program_id(1) * BV + tl.arange(0, BV)
     row_S = i_nh * K + col
     S = load(S0, row_S, col < K, col_v, V)
     for j in range(0, tl.cdiv(stop - start, C)):

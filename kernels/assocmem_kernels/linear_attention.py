@@ -24,7 +24,7 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.channel_decay import channel_decay
-from assocmem_kernels.chunks import chunk_table
+from assocmem_kernels.chunks import chunk_table, own_sequence
 from assocmem_kernels.decay import gate_kind, head_decay, over_chunk
 from assocmem_kernels.linear_attention_backward import linear_attention_backward
 from assocmem_kernels.pieces import cut
@@ -43,11 +43,9 @@ def forward_kernel(
     With GATE = 2 q and k are γ ⊙ Q and ρ ⊙ K, A is the chunks' scores, masked, and kept their γ_C,
     which is found by the number of a chunk and head.
     """
-    i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    n, h = i_nh // H, i_nh % H
-    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
+    i_nh, n, h, start, stop = own_sequence(borders, H)
+    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), tl.program_id(1) * BV + tl.arange(0, BV)
     lower = r[:, None] >= r[None, :]
-    start, stop = tl.load(borders + n), tl.load(borders + n + 1)
     row_S = i_nh * K + col
     S = load(S0, row_S, col < K, col_v, V)
     for j in range(0, tl.cdiv(stop - start, C)):

@@ -12,8 +12,14 @@ from torch import Tensor
 
 from assocmem_kernels import launch
 from assocmem_kernels.channel_decay import channel_decay, channel_decay_backward
-from assocmem_kernels.chunks import chunk_table, own_chunk
-from assocmem_kernels.decay import gate_kind, gate_like, head_decay, over_chunk
+from assocmem_kernels.chunks import chunk_table, own_chunk, own_sequence
+from assocmem_kernels.decay import (
+    gate_kind,
+    gate_like,
+    head_decay,
+    head_decay_gradient,
+    over_chunk,
+)
 from assocmem_kernels.pieces import cut
 from assocmem_kernels.tiles import dot, load, padded, store
 
@@ -29,11 +35,9 @@ def states_kernel(
     S ← γ_C S + (ρ ⊙ K)ᵀ V, and from the end dS ← γ_C dS + scale · (γ ⊙ Q)ᵀ dO; with GATE = 2 k is
     ρ ⊙ K or γ ⊙ Q.
     """
-    i_nh, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    n, h = i_nh // H, i_nh % H
-    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
+    i_nh, n, h, start, stop = own_sequence(borders, H)
+    r, col, col_v = tl.arange(0, C), tl.arange(0, BK), tl.program_id(1) * BV + tl.arange(0, BV)
     lower = r[:, None] >= r[None, :]
-    start, stop = tl.load(borders + n), tl.load(borders + n + 1)
     row_S = i_nh * K + col
     X_S = load(S0, row_S, col < K, col_v, V)
     chunks = tl.cdiv(stop - start, C)
@@ -104,11 +108,8 @@ def backward_kernel(
         Γ, γ, ρ, kept = head_decay(g, row, ok, lower)
         dQ, dK = dQ * γ[:, None], dK * ρ[:, None]
         to_t, from_s = tl.sum(Q * dQ, 1), tl.sum(Kc * dK, 1)
-        # Pairs after r cancel between rows and columns, down to the last bits of float64.
         pairs = tl.where(before, dA * weights, 0.0).to(tl.float64)
-        inside = tl.cumsum(tl.sum(pairs, 1) - tl.sum(pairs, 0), 0, reverse=True).to(tl.float32)
-        dG = inside + tl.cumsum(to_t, 0, reverse=True) + tl.sum(S_dS, 0) * kept
-        dG += tl.sum(tl.where(before, from_s[None, :], 0.0), 1)
+        dG = head_decay_gradient(pairs, to_t, from_s, S_dS, kept, before)
         tl.store(dg + row, dG, mask=ok)
         dA *= Γ
     if GATE == 2:

@@ -332,6 +332,8 @@ def test_states_that_do_not_join_are_named():
     forgetting = layer("Forgetting Transformer")(x)[1]
     for states, error, message in [
         ([], ValueError, "states must hold at least one state, got none"),
+        (softmax, TypeError, "states must be a list of states, got KVCache"),
+        (linear, TypeError, "states must be a list of states, got Tensor"),
         ([linear, None], ValueError, "states must be of one kind, got Tensor, NoneType"),
         (
             [linear, linear[:, :1]],
@@ -367,6 +369,7 @@ def test_a_bad_index_of_sequences_is_named():
         ([0, 1], TypeError, r"index must be a torch\.Tensor, got list"),
         (torch.tensor([0.0]), TypeError, r"index must be int32, int64 or bool, got torch\.float32"),
         (torch.tensor(0), ValueError, r"index must have shape \[M\], got \[\]"),
+        (torch.tensor([0]).to("meta"), ValueError, "index must be on cpu like the state, got meta"),
         (torch.tensor([0, 3]), ValueError, r"index must be from 0 to N - 1 = 2, got \[0, 3\]"),
         (torch.tensor([-1]), ValueError, r"index must be from 0 to N - 1 = 2, got \[-1\]"),
         (

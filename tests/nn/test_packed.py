@@ -297,6 +297,49 @@ def test_a_packed_cache_says_of_how_many_sequences_it_is(name):
             mixer(x, wrong, cu_seqlens=torch.tensor([0, 4, 10]))
 
 
+@pytest.mark.parametrize("name", GROWING)
+@torch.no_grad()
+def test_borders_in_a_cache_that_are_none_are_named(name):
+    mixer, x = layer(name), tokens(1, 9)
+    _, row = mixer(x, cu_seqlens=borders((2, 7)))
+    _, padded = mixer.step(tokens(2, 1)[:, 0], row)
+    for state, wrong in [
+        (row, [[0, 2, 8], [1, 2, 9], [0, 10, 9]]),
+        (padded, [[0, 30, 60], [0, -2, 6], [5, 8, 16], [0, 9, 8], [0, 3, 20], [0, 3, 6]]),
+    ]:
+        for numbers in wrong:
+            bad = state._replace(cu_seqlens=torch.tensor(numbers))
+            for use in (
+                lambda bad: mixer.step(tokens(2, 1)[:, 0], bad),
+                lambda bad: mixer(tokens(2, 3), bad),
+                lambda bad: mixer(x, bad, cu_seqlens=borders((2, 7))),
+                lambda bad: select(bad, torch.tensor([1])),
+                lambda bad: join([bad, row]),
+            ):
+                with pytest.raises(ValueError, match=r"state\.cu_seqlens must rise from 0"):
+                    use(bad)
+
+
+@pytest.mark.parametrize("name", GROWING)
+@torch.no_grad()
+def test_parts_of_a_cache_that_do_not_fit_are_named(name):
+    mixer = layer(name)
+    _, state = mixer(tokens(2, 9))
+    first, second, *rest = state
+    for wrong, message in [
+        (first[:, :4], "state must keep the same tokens in all its parts"),
+        (None, r"state must have k = a tensor \[B, S, ...\], got None"),
+    ]:
+        bad = type(state)(wrong, second, *rest)
+        for use in (
+            lambda bad: mixer.step(tokens(2, 1)[:, 0], bad),
+            lambda bad: select(bad, torch.tensor([1])),
+            lambda bad: join([bad, state]),
+        ):
+            with pytest.raises(ValueError, match=message):
+                use(bad)
+
+
 def test_parts_of_a_batch_that_differ_are_not_packed():
     x, k, v = tokens(1, 6).float(), torch.randn(2, 6, 3, 8), torch.randn(3, 4, 3, 8)
     with pytest.raises(ValueError, match=r"the same tokens .* got v \[3, 4\] beside \[2, 6\]"):

@@ -215,9 +215,7 @@ def test_bad_input_is_named():
         net(some_tokens(1, 5)[0])
     with pytest.raises(TypeError, match=r"tokens must be .* int32 or int64, got torch\.float32"):
         net(torch.zeros(1, 5))
-    with pytest.raises(
-        ValueError, match="tokens must be from 0 to vocab_size - 1 = 10, got -1 to 11"
-    ):
+    with pytest.raises(ValueError, match="tokens must be from 0 to vocab_size - 1 = 10, got 11"):
         net(torch.tensor([[0, 11, -1]]))
     with pytest.raises(ValueError, match="tokens must be on cpu like the embedding, got meta"):
         net(some_tokens(1, 5).to("meta"))

@@ -131,6 +131,54 @@ def test_other_derivatives_are_traced_through(name):
 
 
 @every_operator
+@pytest.mark.parametrize("wanted", ["q", "v", "S"])
+def test_gradients_that_nobody_wants_are_left_out(name, wanted):
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 70, 2, 16, 8, "head")
+    tokens = dict(zip((*op.arguments, "g"), inputs.tokens, strict=True))
+    x = (inputs.S if wanted == "S" else tokens[wanted]).requires_grad_()
+    compiled = torch.compile(op.function, fullgraph=True, backend="aot_eager")
+    outputs = [f(**tokens, initial_state=inputs.S)[0] for f in (compiled, op.function)]
+    got, expected = (torch.autograd.grad(o.square().sum(), x)[0] for o in outputs)
+    torch.testing.assert_close(got, expected)
+
+
+@every_operator
+@every_gate
+def test_a_nan_behind_what_is_asked_for_sends_nothing_back(name, gate):
+    op = OPERATORS[name]
+    tokens = op.inputs(1, 20, 2, 4, 3, gate).tokens
+    tokens[2][:, 17:] = torch.nan
+    compiled = torch.compile(op.function, fullgraph=True, backend="aot_eager")
+    grads = []
+    for function in (compiled, op.function):
+        leaves = [x.clone().requires_grad_() for x in tokens]
+        o, _ = function(*leaves)
+        grads.append(torch.autograd.grad(o[:, :17].square().sum(), leaves))
+    torch.testing.assert_close(*grads, equal_nan=True)
+    assert grads[0][1].isfinite().all()  # of k
+
+
+@every_operator
+def test_an_exported_program_refuses_derivatives_that_it_does_not_have(name):
+    op = OPERATORS[name]
+    tokens = tuple(op.inputs(1, 20, 2, 4, 3, "head").tokens)
+
+    class Layer(torch.nn.Module):
+        def forward(self, *tokens):
+            return op.function(*tokens)[0]
+
+    program = torch.export.export(Layer(), tokens).module()
+    *others, last = tokens
+    last = last.clone().requires_grad_()
+    (g,) = torch.autograd.grad(program(*others, last).square().sum(), last, create_graph=True)
+    with pytest.raises(RuntimeError, match="first derivatives only: take backend='recurrent'"):
+        g.sum().backward()
+    with pytest.raises(RuntimeError, match="take backend='recurrent'"), forward_ad.dual_level():
+        program(*others, forward_ad.make_dual(last.detach(), torch.ones_like(last)))
+
+
+@every_operator
 @every_gate
 @pytest.mark.parametrize("borders", [None, [0, 30, 30, 75]])
 def test_opcheck(name, gate, borders):
@@ -144,4 +192,5 @@ def test_opcheck(name, gate, borders):
     torch.library.opcheck(forward.default, (*tokens, 0.5, S.requires_grad_(), cu_seqlens))
     tokens = [None if x is None else x.detach() for x in tokens]
     S = S.detach()
-    torch.library.opcheck(backward.default, (*tokens, 0.5, S, cu_seqlens, inputs.do, S))
+    wanted = [x is not None for x in (*tokens, S)]
+    torch.library.opcheck(backward.default, (*tokens, 0.5, S, cu_seqlens, inputs.do, S, wanted))

@@ -65,9 +65,10 @@ class Block(Streaming):
         """
         mixed = self.mixer(self.mixer_norm(x), state, group=group, cu_seqlens=cu_seqlens)
         # Of a batch of two, y alone would come apart into y and a state.
-        if not isinstance(mixed, tuple) or len(mixed) != 2:
+        if not isinstance(mixed, tuple) or len(mixed) != 2 or not isinstance(mixed[0], Tensor):
             name = type(self.mixer).__name__
-            raise TypeError(f"{name} must return (y, state), got {type(mixed).__name__}")
+            came = ", ".join(type(x).__name__ for x in mixed) if isinstance(mixed, tuple) else ""
+            raise TypeError(f"{name} must return (y, state), got {type(mixed).__name__} ({came})")
         y, state = mixed
         if y.shape != x.shape:
             name = type(self.mixer).__name__

@@ -14,6 +14,7 @@ Packed tokens go on in a row, a batch of tokens in a batch (`place.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.nn.mixer import check_parts
-from assocmem.ops.inputs import check_indices
+from assocmem.ops.inputs import check_indices, known
 from assocmem.ops.packed import rows_of, uncompiled
 
 
@@ -35,6 +36,8 @@ def checked_cache(state: Any, new: Any) -> Any:
     fields = type(new)._fields  # of the class: torch 2.6 cannot count or cut a tuple that it traces
     check_parts(state, fields)
     check_same_tokens(state, fields)
+    if state[-1] is not None and not state[-1].is_cuda:  # where a look would have to wait
+        check_lengths(state)
     came, N = number_of_sequences(state), number_of_sequences(new)
     if came != N:
         raise ValueError(f"state must be of N = {N} sequences, got {came}")
@@ -49,21 +52,18 @@ def check_same_tokens(state: Any, fields: tuple[str, ...]) -> None:
     """Raise unless the parts of a cache are tensors `[B, S, ...]` of the same B and S, or None, and
     its borders, if any, those of N sequences in B = 1 or B = N rows.
     """
-    first = None
+    first: Any = state[0]
     for name, x in zip(fields, state, strict=True):
-        if name == "cu_seqlens" or x is None:
+        if name == "cu_seqlens" or (x is None and name != fields[0]):
             continue
         if not isinstance(x, Tensor) or x.ndim < 3:
             what = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"state must have {name} = a tensor [B, S, ...], got {what}")
-        first = x if first is None else first
         if x.shape[0] != first.shape[0] or x.shape[1] != first.shape[1]:
             raise ValueError(
                 f"state must keep the same tokens in all its parts, got {name} "
                 f"{list(x.shape[:2])} beside {list(first.shape[:2])}"
             )
-    if first is None:
-        raise ValueError(f"state must have {fields[0]} = a tensor [B, S, ...], got None")
     borders = state[-1]
     if borders is None:
         return
@@ -72,6 +72,23 @@ def check_same_tokens(state: Any, fields: tuple[str, ...]) -> None:
         raise ValueError(
             f"state.cu_seqlens must have the borders of N = {first.shape[0]} sequences, "
             f"got {borders.shape[0] - 1}"
+        )
+
+
+def check_lengths(cache: Any) -> None:
+    """Raise unless the borders of a cache, if any, are those of sequences as it has them: from 0,
+    without falling, to S in a row, and as far as S for the longest of a padded batch.
+    """
+    borders = cache[-1]
+    if borders is None or not known(lambda: True, borders):
+        return
+    (B, S), N = cache[0].shape[:2], borders.shape[0] - 1
+    ends = borders.tolist()
+    lengths = [end - start for start, end in pairwise(ends)]
+    if ends[0] != 0 or min(lengths) < 0 or (max(lengths) if B == N else ends[-1]) != S:
+        where = "with a longest sequence of" if B == N > 1 else "to"
+        raise ValueError(
+            f"state.cu_seqlens must rise from 0 {where} S = {S} without falling, got {ends}"
         )
 
 
@@ -95,6 +112,12 @@ def described(x: Tensor | None) -> str:
         return "None"
     sizes = ", ".join(map(str, (*x.shape[:1], "S", *x.shape[2:])))
     return f"{x.dtype} [{sizes}] on {x.device}"
+
+
+def check_cache(cache: Any) -> None:
+    """Raise unless the parts of a cache fit each other."""
+    check_same_tokens(cache, type(cache)._fields)
+    check_lengths(cache)
 
 
 def has_borders(state: Any) -> bool:
@@ -158,6 +181,8 @@ def in_one_row(caches: Sequence[Any]) -> tuple[Any, ...]:
     Raises:
         ValueError: when they differ in more than N and S.
     """
+    for cache in caches:
+        check_cache(cache)
     rows = [in_a_row(cache) for cache in caches]
     parts = []
     for pieces in zip(*(row[:-1] for row in rows), strict=True):

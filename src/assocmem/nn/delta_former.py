@@ -90,7 +90,7 @@ class DeltaFormer(Mixer):
             check_rotary(self.d_key)
         self.erase = erase
         self.rotary = rotary
-        self.max_beta = 2.0 if allow_negative_eigenvalues else 1.0
+        self.allow_negative_eigenvalues = allow_negative_eigenvalues
         self.beta_proj = nn.Linear(d_model, n_heads, bias=False)
         self.w_proj = (
             nn.Linear(d_model, n_heads * self.d_key, bias=False) if own_erase_keys else None
@@ -131,7 +131,8 @@ class DeltaFormer(Mixer):
             )
         q, k, v = map(self.heads, self.project(x, cu_seqlens))
         w = k if self.w_proj is None else self.heads(self.w_proj(x))
-        beta = self.max_beta * self.beta_proj(x).sigmoid()
+        beta = self.beta_proj(x).sigmoid()
+        beta = 2 * beta if self.allow_negative_eigenvalues else beta
         scale = self.d_key**-0.5
         if self.erase != "softmax":
             w, k, scale = l2_normalize(w), l2_normalize(k), 1.0

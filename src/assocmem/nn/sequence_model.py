@@ -108,10 +108,12 @@ class SequenceModel(Streaming):
         try:
             return self.embedding(tokens)
         except IndexError:  # on a GPU the process ends where a number is out of range
-            low, high = tokens.aminmax()
+            vocab_size = self.embedding.num_embeddings
+            beyond = tokens[(tokens < 0) | (tokens >= vocab_size)]
+            if beyond.numel() == 0:
+                raise
             raise ValueError(
-                f"tokens must be from 0 to vocab_size - 1 = {self.embedding.num_embeddings - 1}, "
-                f"got {int(low)} to {int(high)}"
+                f"tokens must be from 0 to vocab_size - 1 = {vocab_size - 1}, got {int(beyond[0])}"
             ) from None
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:

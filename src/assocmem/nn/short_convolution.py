@@ -96,7 +96,7 @@ class ShortConvolution(Streaming):
             if group is not None:
                 raise NotImplementedError("a short convolution takes no cu_seqlens with a group")
             return self._packed(x, state.to(x.dtype), cu_seqlens)
-        tail = x[:, max(x.shape[1] - past, 0) :]
+        tail = x[:, -past:] if past else x[:, :0]
         piece = Piece(tail, group)
         # What a filter sees of earlier ranks lies in their last tokens, `past` of each or all.
         seen = torch.cat((state.to(x.dtype), *piece.whole(tail)), 1)

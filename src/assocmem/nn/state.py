@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assocmem.nn.cache import has_borders, in_a_batch, in_one_row, trimmed
-from assocmem.ops.inputs import check_tensor, known
+from assocmem.nn.cache import check_cache, has_borders, in_a_batch, in_one_row, trimmed
+from assocmem.ops.inputs import check_device, check_tensor, known
 
 
 def check_state(state: Any) -> None:
@@ -107,9 +107,11 @@ def select(state: Any, index: Tensor) -> Any:
     if state is None:
         return None
     if isinstance(state, Tensor):
-        check_index(index, state.shape[0])
+        check_index(index, state)
         return state[index]
     check_state(state)
+    if hasattr(state, "cu_seqlens"):
+        check_cache(state)
     if not has_borders(state):
         return like(state, (select(part, index) for part in state))
     *parts, borders = in_a_batch(state)
@@ -143,6 +145,8 @@ def join(states: Sequence[Any]) -> Any:
         >>> y.shape, state.cu_seqlens
         (torch.Size([3, 32]), tensor([ 0, 11, 22, 26]))
     """
+    if not isinstance(states, (list, tuple)) or hasattr(states, "_fields"):
+        raise TypeError(f"states must be a list of states, got {type(states).__name__}")
     if not states:
         raise ValueError("states must hold at least one state, got none")
     first = states[0]
@@ -170,8 +174,11 @@ def described(x: Tensor) -> str:
     return f"{x.dtype} [{sizes}] on {x.device}"
 
 
-def check_index(index: Tensor, N: int) -> None:
-    """Check an index of N sequences."""
+def check_index(index: Tensor, state: Tensor) -> None:
+    """Check an index of the sequences of a state `[N, ...]`."""
+    N = state.shape[0]
+    if index.device.type != "cpu":  # whose numbers go anywhere
+        check_device("index", index, state, "the state")
     if index.dtype == torch.bool:
         if index.shape[0] != N:
             raise ValueError(f"index must have shape [N] = [{N}], got {list(index.shape)}")

@@ -89,8 +89,8 @@ def write_and_read(
             w = scaled(w, past, erase, scale)
             o, u = one_token(q, w, k, v, beta, past, erase, scale, hidden)
             return o.to(v.dtype), torch.cat((past, u), 1)
-        u = corrections(form, w, k, v, beta, past, erase, scale)
-        u = torch.cat((past, u.to(past)), 1)
+        u = corrections(form, w, k, v, beta, past, erase, scale).to(past)
+        u = torch.cat((past, u), 1) if past.shape[1] else u
         return read(form, q, k, u.to(v.dtype), scale), u
 
 

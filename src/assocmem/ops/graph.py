@@ -6,7 +6,7 @@ minutes. What the operator does is not traced: its backward pass runs the scan a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from assocmem.ops import inputs
-from assocmem.ops.backend import constant
+from assocmem.ops.backend import check_derivatives, constant, refuse
 
 Scan = Callable[..., tuple[Tensor, Tensor]]
 
@@ -57,6 +57,9 @@ def recording() -> Iterator[None]:
 def operator(name: str, scan: Scan) -> Scan:
     """`torch.ops.assocmem.<name>`, with the gradients of `backward` only.
 
+    Others are refused, but for what cannot be seen from here: `torch.func.jvp` of an exported
+    program, which is 0.
+
     Args:
         name: what the operator is called.
         scan: o and the final state from (q, k, v, g), or (q, k, v, beta, g) where beta is not None,
@@ -65,12 +68,15 @@ def operator(name: str, scan: Scan) -> Scan:
     forward, backward = f"assocmem::{name}", f"assocmem::{name}_backward"
     tokens = "Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? g"
     arguments = f"{tokens}, float scale, Tensor S, Tensor? cu_seqlens"
+    sent = "Tensor? do, Tensor? dS, bool[] wanted"
     torch.library.define(forward, f"({arguments}) -> (Tensor, Tensor)")
-    torch.library.define(backward, f"({arguments}, Tensor do, Tensor dS) -> Tensor[]")
+    torch.library.define(backward, f"({arguments}, {sent}) -> Tensor[]")
 
     @torch.library.impl(forward, "default")
     def _(q, k, v, beta, g, scale, S, cu_seqlens):
-        o, final = scan(tokens_of(q, k, v, beta, g), scale, S, cu_seqlens)
+        check_derivatives("chunk", "recurrent", q, k, v, beta, g, S)
+        with inputs.without_autocast(q):
+            o, final = scan(tokens_of(q, k, v, beta, g), scale, S, cu_seqlens)
         return o.to(S).contiguous(), final.contiguous()
 
     @torch.library.register_fake(forward)
@@ -78,30 +84,44 @@ def operator(name: str, scan: Scan) -> Scan:
         return S.new_empty(v.shape), S.new_empty(S.shape)
 
     @torch.library.impl(backward, "default")
-    def _(q, k, v, beta, g, scale, S, cu_seqlens, do, dS):
-        tensors = (q, k, v, beta, g, S)
-        leaves = [None if x is None else x.detach().requires_grad_() for x in tensors]
+    def _(q, k, v, beta, g, scale, S, cu_seqlens, do, dS, wanted):
+        leaves = [x if x is None else x.detach() for x in (q, k, v, beta, g, S)]
+        targets = [x.requires_grad_() for x in chosen(leaves, wanted)]
         *tokens, start = leaves
-        wanted = [x for x in leaves if x is not None]
         with recording(), inputs.without_autocast(q):
             outputs = scan(tokens_of(*tokens), scale, start, cu_seqlens)
-            grads = torch.autograd.grad(outputs, wanted, (do, dS), materialize_grads=True)
+            # Where one has no gradient, not even a 0 may reach what is NaN on the way.
+            pairs = zip(outputs, (do, dS), strict=True)
+            sent = [(x, dx) for x, dx in pairs if dx is not None and x.requires_grad]
+            if not sent:
+                return [torch.zeros_like(x) for x in targets]
+            outputs, sent_back = zip(*sent, strict=True)
+            grads = torch.autograd.grad(outputs, targets, sent_back, materialize_grads=True)
         return [x.contiguous() for x in grads]
 
     @torch.library.register_fake(backward)
-    def _(q, k, v, beta, g, scale, S, cu_seqlens, do, dS):
-        return [x.new_empty(x.shape) for x in (q, k, v, beta, g, S) if x is not None]
+    def _(q, k, v, beta, g, scale, S, cu_seqlens, do, dS, wanted):
+        return [x.new_empty(x.shape) for x in chosen((q, k, v, beta, g, S), wanted)]
 
     def keep(ctx, inputs, output):
         *tokens, ctx.scale, S, cu_seqlens = inputs
         ctx.save_for_backward(*tokens, S, cu_seqlens)
+        ctx.set_materialize_grads(False)
 
     def differentiate(ctx, do, dS):
         *tokens, S, cu_seqlens = ctx.saved_tensors
-        grads = iter(gradients(*tokens, ctx.scale, S, cu_seqlens, do, dS))
-        *of_tokens, of_S = (None if x is None else next(grads) for x in (*tokens, S))
-        return *of_tokens, None, of_S, None
+        *of_tokens, _, of_S, _ = ctx.needs_input_grad
+        wanted = [*of_tokens, of_S]
+        grads = iter(gradients(*tokens, ctx.scale, S, cu_seqlens, do, dS, wanted))
+        *d_tokens, d_start = (next(grads) if asked else None for asked in wanted)
+        return *d_tokens, None, d_start, None
 
     torch.library.register_autograd(forward, differentiate, setup_context=keep)
+    torch.library.register_autograd(backward, refuse)
     gradients = getattr(torch.ops.assocmem, f"{name}_backward")
     return getattr(torch.ops.assocmem, name)
+
+
+def chosen(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor]:
+    """Those of the tensors that are wanted."""
+    return [x for x, asked in zip(tensors, wanted, strict=True) if asked and x is not None]
