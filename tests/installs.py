@@ -28,6 +28,7 @@ VERSIONS = (OLDEST["torch"], "2.13.0", "2.14.1")
 SELECTION = (
     "tests/ops/test_linear_attention.py",
     "tests/ops/test_delta_rule.py",
+    "tests/ops/test_graph.py",
     "tests/nn/test_mixers.py",
     "tests/nn/test_packed.py",
     "examples/hybrid",

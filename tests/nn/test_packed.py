@@ -20,7 +20,7 @@ from assocmem.nn import (
     join,
     select,
 )
-from tests.nn.test_mixers import GROWING, MIXERS, layer, parts, tokens
+from tests.nn.test_mixers import GROWING, MIXERS, TORCH_2_6, layer, parts, tokens
 from tests.nn.test_sequence_model import model, some_tokens
 from tests.ops.reference import relative_error
 
@@ -371,6 +371,8 @@ def test_a_compiled_step_after_packed_prompts_is_one_graph(kind):
 @pytest.mark.parametrize("kind", [LinearAttention, DeltaNet, SoftmaxAttention, DeltaFormer])
 @torch.no_grad()
 def test_another_number_of_sequences_is_not_compiled_anew(kind):
+    if kind is SoftmaxAttention and TORCH_2_6:
+        pytest.skip("torch 2.6 traces what leaves the graph as a graph of its own, each time")
     torch.compiler.reset()
     counter = CompileCounter()
     net = SequenceModel(11, 24, 3, [kind])

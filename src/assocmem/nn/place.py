@@ -29,7 +29,7 @@ class Batch:
     """
 
     def __init__(self, S: int, past: Tensor | None, x: Tensor) -> None:
-        self.S, self.T, self.past, self.device = S, x.shape[1], past, x.device
+        self.S, self.T, self.device = S, x.shape[1], x.device
         self.hidden = self.borders = None
         if past is not None:
             self.hidden = padding(past, S, self.T)
