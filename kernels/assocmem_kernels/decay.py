@@ -71,13 +71,10 @@ def over_chunk(kept, number, col, K: tl.constexpr, GATE: tl.constexpr):
 def head_decay_gradient(pairs, to_t, from_s, S_dS, kept, before):
     """dg of a decay a head: what every pair s < r ≤ t, of all that it lies between, sends it.
 
-    Args:
-        pairs: of each pair within the chunk, float64 `[C, C]`. Pairs after r cancel between rows
-            and columns, down to the last bits.
-        to_t: of what each token reads of the state before the chunk, `[C]`.
-        from_s: of what each token leaves in the state after it, `[C]`.
-        S_dS: of what the state had of each channel, `[BK]`, of which it keeps γ_C, kept.
-        before: s < t.
+    pairs `[C, C]`, in float64, are those within the chunk. Pairs after r cancel between rows and
+    columns, down to the last bits. to_t is of what each token reads of the state before the chunk,
+    and from_s of what it leaves in the state after it, `[C]`; S_dS of what the state had in each
+    channel, `[BK]`, of which γ_C is kept.
     """
     dG = tl.cumsum(tl.sum(pairs, 1) - tl.sum(pairs, 0), 0, reverse=True).to(to_t.dtype)
     dG = dG + tl.cumsum(to_t, 0, reverse=True) + tl.sum(S_dS, 0) * kept
