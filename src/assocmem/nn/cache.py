@@ -80,7 +80,7 @@ def check_lengths(cache: Any) -> None:
     without falling, to S in a row, and as far as S for the longest of a padded batch.
     """
     borders = cache[-1]
-    if borders is None or not known(lambda: True, borders):
+    if borders is None or not known(lambda: True, borders):  # or not to be looked at
         return
     (B, S), N = cache[0].shape[:2], borders.shape[0] - 1
     ends = borders.tolist()

@@ -14,8 +14,8 @@ class Streaming(nn.Module):
 
     x is a sequence `[B, T, ...]`, and the state is all that later tokens need of it, a tensor or a
     tuple of states; None stands for nothing so far. Pieces equal the whole: what comes out does not
-    depend on how a sequence is cut. Gradients flow through the state; `detached` stops them, and
-    `select` takes the state of some sequences.
+    depend on how a sequence is cut. Gradients flow through the state; `detached` stops them.
+    `select` takes the state of some sequences, and `join` puts states together.
 
     With cu_seqlens, int32 or int64 `[N + 1]` from 0 to T, x is one row `[1, T, ...]` of N sequences
     of different lengths, one behind the other, which do not see each other. The state is then one
