@@ -1373,7 +1373,7 @@ MUTANTS = (
     Mutant(
         "an operator stands for what torch.func follows",
         "src/assocmem/ops/graph.py",
-        "not (_followed() or _in_forward_mode())",
+        "not (_transformed() or _in_forward_mode())",
         "True",
         ("tests/ops/test_graph.py -k derivatives",),
     ),
@@ -1394,7 +1394,7 @@ MUTANTS = (
     Mutant(
         "what a mixer hands back of another shape is spread over all tokens",
         "src/assocmem/nn/block.py",
-        "if y.shape != x.shape:",
+        "if parts[0].shape != x.shape:",
         "if False:",
         ("tests/nn/test_sequence_model.py -k ones_own",),
     ),

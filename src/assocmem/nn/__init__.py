@@ -56,6 +56,6 @@ __all__ = [
 ]
 
 # States can be saved, and loaded by `torch.load` as it is; so can exported programs that have them.
-for kind in (DeltaState, KUCache, KVCache):
-    torch.serialization.add_safe_globals([kind])
-    _register_namedtuple(kind, serialized_type_name=f"assocmem.nn.{kind.__name__}")
+for _kind in (DeltaState, KUCache, KVCache):
+    torch.serialization.add_safe_globals([_kind])
+    _register_namedtuple(_kind, serialized_type_name=f"assocmem.nn.{_kind.__name__}")

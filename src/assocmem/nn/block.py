@@ -64,14 +64,20 @@ class Block(Streaming):
                 not like x.
         """
         mixed = self.mixer(self.mixer_norm(x), state, group=group, cu_seqlens=cu_seqlens)
-        # Of a batch of two, y alone would come apart into y and a state.
-        if not isinstance(mixed, tuple) or len(mixed) != 2 or not isinstance(mixed[0], Tensor):
-            name = type(self.mixer).__name__
-            came = ", ".join(type(x).__name__ for x in mixed) if isinstance(mixed, tuple) else ""
-            raise TypeError(f"{name} must return (y, state), got {type(mixed).__name__} ({came})")
+        check_mixed(mixed, x, type(self.mixer).__name__)
         y, state = mixed
-        if y.shape != x.shape:
-            name = type(self.mixer).__name__
-            raise ValueError(f"{name} must return y {list(x.shape)} like x, got {list(y.shape)}")
         h = x + y
         return h + self.feed_forward(self.feed_forward_norm(h)), state
+
+
+def check_mixed(mixed: Any, x: Tensor, name: str) -> None:
+    """Raise unless what a mixer returned is (y, state), with y like its tokens x.
+
+    Of a batch of two, y alone would come apart into y and a state.
+    """
+    parts = mixed if isinstance(mixed, tuple) else (mixed,)
+    if len(parts) != 2 or not isinstance(parts[0], Tensor):
+        came = ", ".join(type(part).__name__ for part in parts)
+        raise TypeError(f"{name} must return (y, state), got {came}")
+    if parts[0].shape != x.shape:
+        raise ValueError(f"{name} must return y {list(x.shape)} like x, got {list(parts[0].shape)}")

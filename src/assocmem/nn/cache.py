@@ -106,12 +106,13 @@ def alike(old: Tensor | None, new: Tensor | None) -> bool:
     )
 
 
-def described(x: Tensor | None) -> str:
-    """A tensor `[B, S, ...]` in words, without S."""
+def described(x: Tensor | None, free: str = "S", dimension: int = 1) -> str:
+    """A tensor in words, with a name in place of the size that is free."""
     if x is None:
         return "None"
-    sizes = ", ".join(map(str, (*x.shape[:1], "S", *x.shape[2:])))
-    return f"{x.dtype} [{sizes}] on {x.device}"
+    sizes = [*map(str, x.shape)]
+    sizes[dimension] = free
+    return f"{x.dtype} [{', '.join(sizes)}] on {x.device}"
 
 
 def check_cache(cache: Any) -> None:
@@ -133,14 +134,15 @@ def in_a_batch(cache: Any) -> tuple[Any, ...]:
     return uncompiled(_padded)(parts, borders)
 
 
-def _padded(parts: Sequence[Tensor | None], borders: Tensor) -> tuple[Tensor | None, ...]:
-    S = next(x.shape[1] for x in parts if x is not None)
-    longest = max(rows.stop - rows.start for rows in rows_of(borders, S, "state.cu_seqlens"))
+def _padded(parts: Sequence[Any], borders: Tensor) -> tuple[Any, ...]:
+    slices = rows_of(borders, parts[0].shape[1], "state.cu_seqlens")
+    lengths = [rows.stop - rows.start for rows in slices]
+    longest = max(lengths)
     rows = borders[1:, None] + torch.arange(-longest, 0, device=borders.device)
     own = rows >= borders[:-1, None]
     rows = rows.clamp(min=0)  # what is not its own is dropped, and may be any
     spread = [None if x is None else kept(x[0, rows], own) for x in parts]
-    return trimmed(spread, borders.diff())
+    return *spread, None if min(lengths) == longest else borders
 
 
 def kept(x: Tensor, own: Tensor) -> Tensor:
@@ -170,8 +172,8 @@ def in_a_row(cache: Any) -> tuple[Any, ...]:
     return uncompiled(_unpadded)(parts, borders) if padded else cache
 
 
-def _unpadded(parts: Sequence[Tensor | None], borders: Tensor) -> tuple[Tensor | None, ...]:
-    own = ~padding(borders, next(x.shape[1] for x in parts if x is not None))
+def _unpadded(parts: Sequence[Any], borders: Tensor) -> tuple[Any, ...]:
+    own = ~padding(borders, parts[0].shape[1])
     return *(None if x is None else x[own][None] for x in parts), borders
 
 

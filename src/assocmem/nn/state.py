@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assocmem.nn.cache import check_cache, has_borders, in_a_batch, in_one_row, trimmed
+from assocmem.nn.cache import check_cache, described, in_a_batch, in_one_row, trimmed
 from assocmem.ops.inputs import check_device, check_tensor, known
 
 
@@ -110,14 +110,14 @@ def select(state: Any, index: Tensor) -> Any:
         check_index(index, state)
         return state[index]
     check_state(state)
-    if hasattr(state, "cu_seqlens"):
-        check_cache(state)
-    if not has_borders(state):
+    if not hasattr(state, "cu_seqlens"):
         return like(state, (select(part, index) for part in state))
+    check_cache(state)
     *parts, borders = in_a_batch(state)
+    parts = [select(part, index) for part in parts]
     if borders is None:
-        return like(state, (*(select(part, index) for part in parts), None))
-    return like(state, trimmed([select(part, index) for part in parts], borders.diff()[index]))
+        return like(state, (*parts, None))
+    return like(state, trimmed(parts, borders.diff()[index]))
 
 
 def join(states: Sequence[Any]) -> Any:
@@ -156,9 +156,9 @@ def join(states: Sequence[Any]) -> Any:
     if first is None:
         return None
     if isinstance(first, Tensor):
-        if any(described(x) != described(first) for x in states):
-            kinds = ", ".join(map(described, states))
-            raise ValueError(f"states must differ in N alone, got {kinds}")
+        kinds = [described(x, "N", 0) for x in states]
+        if len(set(kinds)) > 1:
+            raise ValueError(f"states must differ in N alone, got {', '.join(kinds)}")
         return torch.cat(tuple(states))
     check_state(first)
     if any(len(state) != len(first) for state in states):
@@ -166,12 +166,6 @@ def join(states: Sequence[Any]) -> Any:
     if hasattr(first, "cu_seqlens"):
         return like(first, in_one_row(states))
     return like(first, map(join, zip(*states, strict=True)))
-
-
-def described(x: Tensor) -> str:
-    """A tensor `[N, ...]` in words, without N."""
-    sizes = ", ".join(map(str, ("N", *x.shape[1:])))
-    return f"{x.dtype} [{sizes}] on {x.device}"
 
 
 def check_index(index: Tensor, state: Tensor) -> None:

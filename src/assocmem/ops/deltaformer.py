@@ -188,7 +188,7 @@ def deltaformer(
     factor = inputs.factor(scale, q)
     form = choose(backend, q)
 
-    # Nothing came before: u is neither copied nor cast to float32, as in `write_and_read`.
+    # `write_and_read` would also give u in float32, which nobody asks for here.
     def of_sequence(q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
         with inputs.without_autocast(q):
             past = v[:, :0].to(inputs.state_dtype(v))

@@ -25,11 +25,11 @@ def in_place_of(q: Tensor, cu_seqlens: Tensor | None) -> bool:
     Other derivatives than those of `backward`, which is all that an operator has, need the loops.
     """
     loops = q.shape[1] > 1 or cu_seqlens is not None
-    return loops and torch.compiler.is_compiling() and not (_followed() or _in_forward_mode())
+    return loops and torch.compiler.is_compiling() and not (_transformed() or _in_forward_mode())
 
 
 @constant
-def _followed() -> bool:
+def _transformed() -> bool:
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return functorch.peek_interpreter_stack() is not None
 
