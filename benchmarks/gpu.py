@@ -19,19 +19,16 @@ that is replaced where a row has crashed it, hung, or left an error of CUDA behi
 from __future__ import annotations
 
 import argparse
-import importlib
 import itertools
 import json
 import multiprocessing
 import os
-import re
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from functools import partial
 from multiprocessing.connection import Connection
 from operator import itemgetter
@@ -40,122 +37,30 @@ from typing import Any
 
 import torch
 import triton
-from torch import Tensor
-from triton import testing
 
 from assocmem.book.recorded import gpu_name, provenance
 from benchmarks.gpu_cases import (
     DTYPE,
     OPERATORS,
     Case,
+    Todo,
     cases,
     floors,
-    forward_backward,
     implementations,
     inputs,
+    planned,
     reference,
-    relative_error,
     version_of_fla,
 )
-from benchmarks.processes import WORKERS, answer, run_tests, within
+from benchmarks.gpu_first_calls import first_calls, key
+from benchmarks.gpu_timing import forward, measure, replayed, says
+from benchmarks.processes import answer, run_tests
 
 RESULTS = Path(__file__).parent / "results"
-SLOW = 200  # milliseconds from which on one call is all that is timed
-CALLS = 5  # at least, below that
 SHORT = 1  # milliseconds below which the launches may take longer than the kernels
 PREPARED = 0.5  # of all the time is for tests and first calls: not enough for all of fla's
 PATIENCE = 120  # seconds after which a row is taken to hang
 CONTEXT: Any = multiprocessing.get_context("spawn")  # as CUDA does not survive a fork
-
-Todo = list[tuple[Case, str]]  # cases, and the implementations that compute them
-
-
-def samples(call: Callable[[], object]) -> list[float]:
-    """Milliseconds of each timed call."""
-    call()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    call()
-    end.record()
-    torch.cuda.synchronize()
-    once = start.elapsed_time(end)
-    if once > SLOW:
-        return [once]
-    milliseconds = max(60, CALLS * once)
-    return testing.do_bench(call, warmup=10, rep=milliseconds, return_mode="all")  # pyright: ignore
-
-
-def replayed(call: Callable[[], object]) -> float:
-    """Milliseconds of a call within a CUDA graph, where nothing waits for Python."""
-    return testing.do_bench_cudagraph(call, return_mode="median")  # pyright: ignore
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """GPU memory that a call takes at its peak, beyond what its inputs hold."""
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    call()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
-
-
-@torch.no_grad()
-def forward(form: Callable[..., Tensor], x: dict[str, Tensor]) -> Tensor:
-    """The output alone, nothing kept for gradients."""
-    return form(**x)
-
-
-def measure(
-    form: Callable[..., Tensor],
-    x: dict[str, Tensor],
-    do: Tensor,
-    expected: dict[str, Tensor] | None,
-    floor: dict[str, float | None],
-) -> dict[str, Any]:
-    """Time and memory of both passes, errors, and what a second call gives in other bits.
-
-    Where the backward pass fails, as fla's do that some versions of Triton compile wrongly, the
-    forward pass still counts. PyTorch's attention sums some of its gradients in no fixed order,
-    DeltaFormer's reading too.
-    """
-    alone = partial(forward, form, x)
-    both: Callable[[], dict[str, Tensor]] = partial(forward_backward, form, x, do)
-    row: dict[str, Any] = {"forward": timed(alone, floor["forward"])}
-    try:
-        row["forward+backward"] = timed(both, floor["forward+backward"])
-    except Exception as error:
-        row["backward_failed"] = says(error)
-
-        def both() -> dict[str, Tensor]:
-            return {"o": alone()}
-
-    got, again = both(), both()
-    row["errors"] = expected and {n: relative_error(y, expected[n]) for n, y in got.items()}
-    row["other_bits"] = [n for n, y in got.items() if not torch.equal(y, again[n])]
-    return row
-
-
-def timed(call: Callable[[], object], floor: float | None) -> dict[str, Any]:
-    """Time and memory of a call, beside the least time that it could take."""
-    times = samples(call)
-    middle = statistics.median(times)
-    return {
-        "ms": middle,
-        "floor_ms": floor,
-        "over_floor": floor and middle / floor,
-        "peak_bytes": peak_bytes(call),
-        "samples": [float(f"{t:.4g}") for t in times],
-    }
-
-
-def says(error: Exception) -> str:
-    """An exception in one line."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
-
-
-def planned(selected: list[Case]) -> Todo:
-    """All that is to be measured."""
-    return [(case, name) for case in selected for name in implementations(case)]
 
 
 def benchmark(
@@ -251,67 +156,6 @@ def replay(rows: list[dict[str, Any]], deadline: float) -> None:
                 row["forward"]["graph_failed"] = says(error)
 
 
-def key(case: Case, name: str) -> str:
-    """What is compiled once: everything but batch and length."""
-    return json.dumps([asdict(replace(case, B=1, T=1024)), name])
-
-
-def first_call(compiled: str) -> dict[str, Any]:
-    """Seconds of the first forward and backward pass of this process, for a `key`."""
-    of_case, name = json.loads(compiled)
-    case = Case(**of_case)
-    x, do = inputs(case)
-    if name == "fla":
-        importlib.import_module("fla.ops")  # takes seconds, which are not the call's
-    form, row = implementations(case)[name], {}
-    torch.cuda.synchronize()
-    start = time.monotonic()
-    forward(form, x)
-    try:
-        forward_backward(form, x, do)
-    except Exception as error:
-        row["backward_failed"] = says(error)
-    torch.cuda.synchronize()
-    return {"first_call_s": time.monotonic() - start, **row}
-
-
-def compiled_first(todo: Todo) -> list[str]:
-    """What is compiled, in the order in which it begins: all of the first shape, ours, fla's."""
-
-    def turn(one: tuple[Case, str]) -> tuple[bool, bool]:
-        case, name = one
-        start = todo[0][0]
-        return (case.H, case.D) != (start.H, start.D), name == "fla"
-
-    return list(dict.fromkeys(key(*one) for one in sorted(todo, key=turn)))
-
-
-def first_calls(todo: Todo, seconds: float, logs: Path) -> dict[str, dict[str, Any]]:
-    """The first call of all that is to be compiled, each in a process of its own, side by side.
-
-    What crashes or takes too long does so there, and its rows are not measured.
-    """
-    deadline = time.monotonic() + seconds
-    keys = compiled_first(todo)
-
-    def one(numbered: tuple[int, str]) -> dict[str, Any]:
-        log = logs / f"first_call_{numbered[0]}.log"
-        command = [sys.executable, "-m", "benchmarks.gpu", "--first-call", numbered[1]]
-        # Nothing is compiled yet; and which of its configurations is best fla must find out again
-        # when nothing else runs.
-        alone = {"TRITON_CACHE_DIR": str(logs), "FLA_CACHE_RESULTS": "0"}
-        code = within(command, deadline - time.monotonic(), log, **alone)
-        if code is None:
-            return {"skipped": f"its first call did not end within {seconds:.0f} s"}
-        text = log.read_text().strip()
-        if code == 0 and (took := re.search(r"^first call: (.*)$", text, re.M)):
-            return json.loads(took[1])
-        return {"failed": f"first call: {text.rpartition(chr(10))[2][:300]}"}
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return dict(zip(keys, pool.map(one, enumerate(keys)), strict=True))
-
-
 def save(path: Path, result: dict[str, Any]) -> None:
     """Write a result, one row a line, so that a run that is killed keeps what it had."""
     head = [f"{json.dumps(name)}: {json.dumps(x)}" for name, x in result.items() if name != "rows"]
@@ -344,11 +188,7 @@ def main() -> None:
     parser.add_argument("operators", nargs="*", metavar="operator", help=f"of {OPERATORS}; all")
     parser.add_argument("--no-tests", action="store_true", help="leave the tests out")
     parser.add_argument("--seconds", type=float, default=500, help="for everything (500)")
-    parser.add_argument("--first-call", metavar="KEY", help="what this script calls itself with")
     arguments = parser.parse_args()
-    if arguments.first_call:
-        print("first call:", json.dumps(first_call(arguments.first_call)))
-        return
     if unknown := set(arguments.operators) - set(OPERATORS):
         parser.error(f"operators must be of {OPERATORS}, got {sorted(unknown)}")
     if not torch.cuda.is_available():

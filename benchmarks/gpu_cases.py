@@ -62,6 +62,9 @@ class Case:
     D: int
 
 
+Todo = list[tuple[Case, str]]  # cases, and the implementations that compute them
+
+
 def cases() -> Iterator[Case]:
     """All rows, shape by shape, so that a budget that ends early has cut no operator short.
 
@@ -131,6 +134,11 @@ def implementations(case: Case) -> dict[str, Callable[..., Tensor]]:
         return {"torch": attention}
     found: dict[str, Callable[..., Tensor]] = {"assocmem": partial(ours, case.operator, "triton")}
     return found | ({"fla": partial(fla, case)} if version_of_fla() else {})
+
+
+def planned(selected: list[Case]) -> Todo:
+    """All that is to be measured."""
+    return [(case, name) for case in selected for name in implementations(case)]
 
 
 def forward_backward(

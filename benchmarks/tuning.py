@@ -37,7 +37,7 @@ from assocmem_kernels import launch
 from torch.profiler import ProfilerActivity, profile
 
 from assocmem.book.recorded import gpu_name, provenance
-from benchmarks.gpu import RESULTS, says
+from benchmarks.gpu import RESULTS
 from benchmarks.gpu_cases import (
     DEVICE,
     PUBLISHED,
@@ -48,6 +48,7 @@ from benchmarks.gpu_cases import (
     part,
     relative_error,
 )
+from benchmarks.gpu_timing import says
 from benchmarks.processes import WORKERS, within
 from benchmarks.resources import KERNELS
 

@@ -7,6 +7,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -17,8 +18,9 @@ import pytest
 import torch
 
 pytest.importorskip("triton", reason="triton is missing")
-from benchmarks import gpu, gpu_cases, processes
-from benchmarks.gpu_cases import Case
+from benchmarks import gpu, gpu_cases, gpu_first_calls, gpu_timing, processes
+from benchmarks.gpu_cases import Case, planned
+from benchmarks.gpu_first_calls import key
 
 TINY = {"B": 1, "T": 5, "H": 1, "D": 16}
 NEVER = math.inf
@@ -29,24 +31,25 @@ def on_cpu(monkeypatch):
     """Kernels in Triton's interpreter, and a clock that does not look at the time."""
     monkeypatch.setattr(gpu_cases, "DEVICE", "cpu")
     monkeypatch.setattr(gpu_cases, "DTYPE", torch.float16)
-    monkeypatch.setattr(gpu, "samples", lambda call: [call() is None, 4.0, 2.0])
-    monkeypatch.setattr(gpu, "peak_bytes", lambda call: 7)
+    monkeypatch.setattr(gpu_timing, "samples", lambda call: [call() is None, 4.0, 2.0])
+    monkeypatch.setattr(gpu_timing, "peak_bytes", lambda call: 7)
 
 
 def forms(monkeypatch, **functions):
-    monkeypatch.setattr(gpu, "implementations", lambda case: functions)
+    for module in (gpu, gpu_cases, gpu_first_calls):
+        monkeypatch.setattr(module, "implementations", lambda case: functions)
 
 
 def softmax_row(name: str = "torch", deadline: float = NEVER) -> dict:
     rows = gpu.benchmark(
-        gpu.planned([Case("softmax_attention", "none", **TINY)]), {}, "NVIDIA H200", deadline
+        planned([Case("softmax_attention", "none", **TINY)]), {}, "NVIDIA H200", deadline
     )
     return next(row for row in rows if row["implementation"] == name)
 
 
 @pytest.mark.parametrize(("operator", "gate"), gpu_cases.VARIANTS)
 def test_every_operator_gives_a_row(on_cpu, operator, gate):
-    (row,) = gpu.benchmark(gpu.planned([Case(operator, gate, **TINY)]), {}, "NVIDIA H200", NEVER)
+    (row,) = gpu.benchmark(planned([Case(operator, gate, **TINY)]), {}, "NVIDIA H200", NEVER)
     assert "failed" not in row
     more = ["dbeta"] * operator.startswith("delta") + ["dg"] * (gate != "none")
     assert list(row["errors"]) == ["o", "dq", "dk", "dv", *more]
@@ -129,7 +132,7 @@ def test_a_row_that_crashes_or_hangs_its_process_costs_no_other(monkeypatch):
     monkeypatch.setattr(gpu, "usable", lambda: False)
     names = ["a", "b", "fails", "c", "crashes", "d", "hangs", "e"]
     forms(monkeypatch, **dict.fromkeys(names))
-    todo = gpu.planned([Case("softmax_attention", "none", **TINY)])
+    todo = planned([Case("softmax_attention", "none", **TINY)])
     rows = {row["implementation"]: row for row in gpu.isolated(todo, {}, "", NEVER)}
     assert list(rows) == names
     at = {name: row["process"] for name, row in rows.items() if "process" in row}
@@ -151,7 +154,7 @@ def test_a_process_that_crashes_when_it_ends_has_said_so(monkeypatch):
     monkeypatch.setattr(gpu, "send_rows", crashes_at_the_end)
     monkeypatch.setattr(gpu, "CONTEXT", multiprocessing.get_context("fork"))
     forms(monkeypatch, a=None, b=None)
-    todo = gpu.planned([Case("softmax_attention", "none", **TINY)])
+    todo = planned([Case("softmax_attention", "none", **TINY)])
     rows = list(gpu.isolated(todo, {}, "", NEVER))
     assert [row["implementation"] for row in rows] == ["a", "b"]
     assert all(row["failed"] == "left an error behind" for row in rows)
@@ -171,7 +174,7 @@ def test_rows_beyond_the_budget_are_listed_as_skipped(on_cpu, monkeypatch):
     seconds = iter(range(100))
     monkeypatch.setattr(gpu.time, "monotonic", lambda: next(seconds))
     cases = [Case("softmax_attention", "none", **{**TINY, "B": B}) for B in (1, 2, 3)]
-    rows = list(gpu.benchmark(gpu.planned(cases), {}, "NVIDIA H200", 3))
+    rows = list(gpu.benchmark(planned(cases), {}, "NVIDIA H200", 3))
     assert [row["B"] for row in rows] == [1, 2, 3]
     assert ["skipped" in row for row in rows] == [False, True, True]
     assert "no time was left" in gpu.line(rows[1])
@@ -180,24 +183,20 @@ def test_rows_beyond_the_budget_are_listed_as_skipped(on_cpu, monkeypatch):
 def test_what_did_not_compile_is_not_measured(on_cpu):
     case = Case("softmax_attention", "none", **TINY)
     for said in ({"skipped": "too long"}, {"failed": "crashed"}):
-        (row,) = gpu.benchmark(
-            gpu.planned([case]), {gpu.key(case, "torch"): said}, "NVIDIA H200", NEVER
-        )
+        (row,) = gpu.benchmark(planned([case]), {key(case, "torch"): said}, "NVIDIA H200", NEVER)
         assert said.items() <= row.items()
         assert "forward" not in row
-    (row,) = gpu.benchmark(
-        gpu.planned([case]), {gpu.key(case, "torch"): {"first_call_s": 3.0}}, "", NEVER
-    )
+    (row,) = gpu.benchmark(planned([case]), {key(case, "torch"): {"first_call_s": 3.0}}, "", NEVER)
     assert row["first_call_s"] == 3.0
     assert row["forward"]["floor_ms"] is row["forward"]["over_floor"] is None  # unknown device
 
 
 def test_first_calls(on_cpu, monkeypatch, tmp_path):
     cases = [Case("softmax_attention", "none", **{**TINY, "T": T}) for T in (16, 32)]
-    (compiled,) = {gpu.key(case, "torch") for case in cases}  # whatever their length
+    (compiled,) = {key(case, "torch") for case in cases}  # whatever their length
     # It looks for a real GPU.
-    crashed = gpu.first_calls(gpu.planned(cases), 120.0, tmp_path)[compiled]
-    assert torch.cuda.is_available() or "CUDA" in crashed["failed"]
+    crashed = gpu_first_calls.first_calls(planned(cases), 120.0, tmp_path)[compiled]
+    assert torch.cuda.is_available() or re.search("CUDA|NVIDIA", crashed["failed"])
 
     def within(command, seconds, log, code, **_):
         log.write_text('a warning\nfirst call: {"first_call_s": 1.5}\nwhat stopped it\n')
@@ -209,23 +208,23 @@ def test_first_calls(on_cpu, monkeypatch, tmp_path):
         None: {"skipped": "its first call did not end within 9 s"},
     }
     for code, row in expected.items():
-        monkeypatch.setattr(gpu, "within", partial(within, code=code))
-        assert gpu.first_calls(gpu.planned(cases), 9.0, tmp_path) == {compiled: row}
+        monkeypatch.setattr(gpu_first_calls, "within", partial(within, code=code))
+        assert gpu_first_calls.first_calls(planned(cases), 9.0, tmp_path) == {compiled: row}
 
 
 def test_a_first_call_is_timed(on_cpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    compiled = gpu.key(Case("softmax_attention", "none", **TINY), "torch")
-    assert gpu.first_call(compiled)["first_call_s"] > 0
+    compiled = key(Case("softmax_attention", "none", **TINY), "torch")
+    assert gpu_first_calls.first_call(compiled)["first_call_s"] > 0
     forms(monkeypatch, torch=without_gradients)
-    row = gpu.first_call(compiled)
+    row = gpu_first_calls.first_call(compiled)
     assert row["first_call_s"] > 0
     assert "does not require grad" in row["backward_failed"]
 
 
 def test_what_counts_most_is_compiled_first(monkeypatch):
     forms(monkeypatch, assocmem=None, fla=None)
-    order = gpu.compiled_first(gpu.planned(list(gpu_cases.cases())))
+    order = gpu_first_calls.compiled_first(planned(list(gpu_cases.cases())))
     assert len(set(order)) == len(order)
     cases, names = zip(*map(json.loads, order), strict=True)
     assert [(x["H"], x["D"]) for x in cases[:16]] == 16 * [(32, 128)]
