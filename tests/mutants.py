@@ -792,6 +792,13 @@ MUTANTS = (
         ("tests/ops/test_softmax_attention.py", "tests/nn/test_softmax_attention.py"),
     ),
     Mutant(
+        "heads of queries share keys in turn, not in a row",
+        SOFTMAX_ATTENTION,
+        "x.repeat_interleave(H // x.shape[dim], dim)",
+        "torch.cat([x] * (H // x.shape[dim]), dim)",
+        ("tests/nn/test_softmax_attention.py",),
+    ),
+    Mutant(
         "a step size stays below 1 where negative eigenvalues are allowed",
         "src/assocmem/nn/delta_net.py",
         "return 2 * beta if",

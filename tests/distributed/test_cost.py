@@ -73,6 +73,8 @@ def check_costs(rank: int) -> None:
         assert measured(LinearAttention(24, H, **sizes), T) == normalised
         attention = attention_traffic(T, H, K, V, batch=B)
         assert measured(SoftmaxAttention(24, H, **sizes), T) == attention
+        shared = attention_traffic(T, 1, K, V, batch=B)
+        assert measured(SoftmaxAttention(24, H, n_kv_heads=1, **sizes), T) == shared
     one = torch.ones(())
     for operator, rest in (("linear_attention", ()), ("delta_rule", (one,))):
         whole = work_of(getattr(ops, operator), 1024, *rest)

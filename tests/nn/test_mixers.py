@@ -44,6 +44,7 @@ GROWING = {
     "softmax attention": partial(SoftmaxAttention, d_key=4, d_value=10),
     "Forgetting Transformer": partial(SoftmaxAttention, forget_gate=True),
     "softmax attention, rotary": partial(SoftmaxAttention, rotary=True),
+    "softmax attention, one head of keys": partial(SoftmaxAttention, n_kv_heads=1, rotary=True),
     "DeltaFormer": partial(DeltaFormer, d_key=4, d_value=10),
     "DeltaFormer, erase keys": partial(DeltaFormer, own_erase_keys=True, rotary=True),
     "DeltaFormer, linear": partial(DeltaFormer, erase="linear"),

@@ -49,6 +49,26 @@ def test_equals_its_equations(forget_gate, rotary):
     assert relative_error(attention(x)[0], expected) <= 1e-12
 
 
+@pytest.mark.parametrize("backend", ["recurrent", "chunk"])
+@torch.no_grad()
+def test_queries_in_a_row_share_keys_and_values(backend):
+    torch.manual_seed(0)
+    options = {"d_value": 5, "forget_gate": True, "backend": backend}
+    grouped = SoftmaxAttention(24, 6, n_kv_heads=2, **options).double()
+    full = SoftmaxAttention(24, 6, **options).double()
+    weights = grouped.state_dict()
+    for name in ("k_proj.weight", "v_proj.weight"):
+        own = weights[name].unflatten(0, (2, -1))
+        weights[name] = torch.cat([own[0]] * 3 + [own[1]] * 3)
+    full.load_state_dict(weights)
+    x = torch.randn(2, 30, 24, dtype=torch.float64)
+    y, state = grouped(x)
+    expected, whole = full(x)
+    assert relative_error(y, expected) <= 1e-12
+    assert state.k.shape == (2, 30, 2, 4)
+    torch.testing.assert_close(state.v, whole.v[:, :, ::3], rtol=1e-12, atol=1e-12)
+
+
 def test_scores_see_only_the_distance_of_positions():
     torch.manual_seed(0)
     q, k = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64)
@@ -65,6 +85,10 @@ def test_scores_see_only_the_distance_of_positions():
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="d_key must be even with rotary, got 3"):
         SoftmaxAttention(24, 3, d_key=3, rotary=True)
+    with pytest.raises(ValueError, match="n_kv_heads must divide n_heads = 3, got 2"):
+        SoftmaxAttention(24, 3, n_kv_heads=2)
+    with pytest.raises(ValueError, match="n_kv_heads must be at least 1, got 0"):
+        SoftmaxAttention(24, 3, n_kv_heads=0)
     x = torch.zeros(2, 4, 24, dtype=torch.float64)
     _, without = layer()(x)
     with pytest.raises(

@@ -139,7 +139,7 @@ def attention_traffic(
 
     Args:
         tokens: of the longest piece.
-        n_heads: number of heads H.
+        n_heads: number of heads of keys and values.
         d_key: size K of a head's keys.
         d_value: size V of a head's values.
         batch: number of sequences.

@@ -8,6 +8,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from assocmem.arguments import check_counts
 from assocmem.distributed import Piece
 from assocmem.nn.cache import checked_cache, has_borders
 from assocmem.nn.mixer import Mixer
@@ -24,8 +25,9 @@ class KVCache(NamedTuple):
     by too little. Under `torch.autocast` it has that dtype, and fits pieces under autocast only.
 
     Args:
-        k: keys `[B, S, H, K]`, with rotary turned by their positions.
-        v: values `[B, S, H, V]`.
+        k: keys `[B, S, H, K]`, with rotary turned by their positions; with n_kv_heads of so many
+            heads.
+        v: values `[B, S, H, V]`, likewise.
         g: log decays `[B, S, H]`, or None without a forget gate.
         cu_seqlens: borders `[N + 1]` of N packed sequences. After packed tokens they lie in one
             row, B = 1; after a batch in N rows, the shorter ones behind zeros. None for B sequences
@@ -42,22 +44,26 @@ class SoftmaxAttention(Mixer):
     """Multi-head causal softmax attention (Vaswani et al., arXiv:1706.03762).
 
     y = W_o o, with o the heads' outputs of `ops.softmax_attention` on W_q x, W_k x and W_v x. With
-    a forget gate the log decay is g = log σ(W_f x + b_f) (Lin et al., arXiv:2503.02130).
+    a forget gate the log decay is g = log σ(W_f x + b_f) (Lin et al., arXiv:2503.02130). With fewer
+    heads of keys and values than of queries, as many queries in a row share one (grouped-query
+    attention, Ainslie et al., arXiv:2305.13245): the cache is that much smaller.
 
     Args:
         d_model: size of the tokens.
         n_heads: number of heads H.
         d_key: size K of a head's keys, d_model / n_heads when None.
         d_value: size V of a head's values, d_model / n_heads when None.
+        n_kv_heads: number of heads of keys and values, which divides H; H when None.
         forget_gate: let the weights of earlier tokens decay.
         rotary: turn queries and keys by their positions (RoPE, arXiv:2104.09864); needs an even K.
         backend: as for `ops.softmax_attention`.
 
-    Weights: `Mixer`'s projections; with forget_gate forget_proj `[H, d_model]` with bias,
-    `nn.Linear`'s initialisation.
+    Weights: `Mixer`'s projections, k_proj and v_proj of n_kv_heads heads; with forget_gate
+    forget_proj `[H, d_model]` with bias, `nn.Linear`'s initialisation.
 
     Raises:
-        TypeError, ValueError: as `Mixer`, or when K is odd with rotary.
+        TypeError, ValueError: as `Mixer`, or when n_kv_heads is no integer that divides n_heads, or
+            K is odd with rotary.
 
     Example:
         >>> import torch
@@ -75,14 +81,22 @@ class SoftmaxAttention(Mixer):
         *,
         d_key: int | None = None,
         d_value: int | None = None,
+        n_kv_heads: int | None = None,
         forget_gate: bool = False,
         rotary: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
+        self.n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        check_counts(n_kv_heads=self.n_kv_heads)
+        if n_heads % self.n_kv_heads:
+            raise ValueError(f"n_kv_heads must divide n_heads = {n_heads}, got {n_kv_heads}")
         if rotary:
             check_rotary(self.d_key)
         self.rotary = rotary
+        if self.n_kv_heads < n_heads:
+            self.k_proj = nn.Linear(d_model, self.n_kv_heads * self.d_key, bias=False)
+            self.v_proj = nn.Linear(d_model, self.n_kv_heads * self.d_value, bias=False)
         self.forget_proj = nn.Linear(d_model, n_heads) if forget_gate else None
 
     def forward(
@@ -114,7 +128,8 @@ class SoftmaxAttention(Mixer):
         """
         if group is not None and (cu_seqlens is not None or has_borders(state)):
             raise NotImplementedError("SoftmaxAttention takes no packed sequences with a group")
-        q, k, v = map(self.heads, self.project(x, cu_seqlens))
+        q, k, v = self.project(x, cu_seqlens)
+        q, k, v = self.heads(q), *(y.unflatten(-1, (self.n_kv_heads, -1)) for y in (k, v))
         g = None if self.forget_proj is None else F.logsigmoid(self.forget_proj(x))
         if state is not None:
             state = checked_cache(state, KVCache(k, v, g, cu_seqlens))

@@ -28,6 +28,7 @@ def recurrent(
 ) -> Tensor:  # fmt: skip
     """The definition, token by token, for queries that are the last of the tokens."""
     q, k, v = (x.to(inputs.state_dtype(x)) for x in (q, k, v))
+    k, v = (shared(x, q.shape[2], 2) for x in (k, v))
     past = k.shape[1] - q.shape[1]
     outputs = []
     for t in range(q.shape[1]):
@@ -39,6 +40,11 @@ def recurrent(
             scores = scores.masked_fill(hidden[:, seen, None], -torch.inf)
         outputs.append(torch.einsum("bsh,bshv->bhv", scores.softmax(1), v[:, seen]))
     return torch.stack(outputs, 1) if outputs else v[:, :0]
+
+
+def shared(x: Tensor, H: int, dim: int) -> Tensor:
+    """What fewer heads have, for each of H heads of queries."""
+    return x if x.shape[dim] == H else x.repeat_interleave(H // x.shape[dim], dim)
 
 
 def chunk(
@@ -53,6 +59,7 @@ def chunk(
     k, lost_k = without_poison(k)
     v, lost_v = without_poison(v)
     lost = (lost_k.sum(-1, keepdim=True) + lost_v)[:, :, k.shape[2] - q.shape[2] :]
+    lost = shared(lost, q.shape[1], 1)
     return (attention(q, k, v, g, scale, hidden) + lost).transpose(1, 2)
 
 
@@ -62,21 +69,22 @@ def attention(
 ) -> Tensor:  # fmt: skip
     """PyTorch's attention of heads first q, k, v `[B, H, ·, ·]`; g is `[B, S, H]`."""
     T, past = q.shape[2], k.shape[2] - q.shape[2]
+    read = partial(F.scaled_dot_product_attention, scale=scale, enable_gqa=k.shape[1] != q.shape[1])
     if g is not None:
         # A kernel takes the bias in the dtype of q, and in half precision D has 3 digits or less.
         q, k, v = (x.to(inputs.state_dtype(x)) for x in (q, k, v))
         D = log_decays(g.transpose(1, 2).to(q), T)
         if hidden is not None:
             D = D.masked_fill(hidden[:, None, None], -torch.inf)
-        return F.scaled_dot_product_attention(q, k, v, D, scale=scale)
+        return read(q, k, v, D)
     # PyTorch scales what is_causal has set to -inf, but not a mask.
     if past == 0 and hidden is None and scale > 0:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+        return read(q, k, v, is_causal=True)
     token = torch.arange(past + T, device=q.device)
     seen = token <= token[past:, None]  # `tril` fixes the length in what torch 2.6 compiles
     if hidden is not None:
         seen = seen & ~hidden[:, None, None]
-    return F.scaled_dot_product_attention(q, k, v, seen, scale=scale)
+    return read(q, k, v, seen)
 
 
 def log_decays(g: Tensor, T: int) -> Tensor:
@@ -96,8 +104,9 @@ def attend(
     """Softmax attention of T queries that are the last of S tokens, without checks of shapes.
 
     Queries `[B, T, H, K]`, keys `[B, S, H, K]`, values `[B, S, H, V]` and log decays `[B, S, H]`:
-    what `softmax_attention` does with T = S, and a layer that keeps its keys with T < S. Tokens
-    that are hidden `[B, S]` from all are padding: zeros in place of earlier tokens.
+    what `softmax_attention` does with T = S, and a layer that keeps its keys with T < S. Keys and
+    values may have fewer heads, each of them for as many heads of queries that follow each other.
+    Tokens that are hidden `[B, S]` from all are padding: zeros in place of earlier tokens.
     """
     check_known(backend)
     if backend == "triton":
