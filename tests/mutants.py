@@ -602,16 +602,16 @@ MUTANTS = (
     ),
     Mutant(
         "a tangent passes for none",
-        "src/assocmem/ops/backend.py",
-        "unpack_dual(x).tangent is not None or _followed(x)",
-        "_followed(x)",
+        "src/assocmem/ops/transforms.py",
+        "forward_ad.unpack_dual(x).tangent is not None or followed(x)",
+        "followed(x)",
         ("tests/ops/test_deltaformer.py -k derivatives",),
     ),
     Mutant(
         "what torch.func differentiates by passes for a plain tensor",
-        "src/assocmem/ops/backend.py",
-        "unpack_dual(x).tangent is not None or _followed(x)",
-        "unpack_dual(x).tangent is not None",
+        "src/assocmem/ops/transforms.py",
+        "forward_ad.unpack_dual(x).tangent is not None or followed(x)",
+        "forward_ad.unpack_dual(x).tangent is not None",
         ("tests/ops/test_deltaformer.py -k derivatives",),
     ),
     Mutant(
@@ -792,6 +792,20 @@ MUTANTS = (
         ("tests/ops/test_softmax_attention.py", "tests/nn/test_softmax_attention.py"),
     ),
     Mutant(
+        "what is generated goes on from the first prompt's end",
+        "src/assocmem/nn/sequence_model.py",
+        "is None else logits[0, cu_seqlens[1:] - 1]",
+        "is None else logits[0, cu_seqlens[1:] - 2]",
+        ("tests/nn/test_sequence_model.py -k generated",),
+    ),
+    Mutant(
+        "a temperature multiplies logits",
+        "src/assocmem/nn/sequence_model.py",
+        "(logits.float() / temperature)",
+        "(logits.float() * temperature)",
+        ("tests/nn/test_sequence_model.py -k generated",),
+    ),
+    Mutant(
         "heads of queries share keys in turn, not in a row",
         SOFTMAX_ATTENTION,
         "x.repeat_interleave(H // x.shape[dim], dim)",
@@ -956,8 +970,8 @@ MUTANTS = (
     Mutant(
         "DeltaProduct reads after a token's first pair",
         "src/assocmem/nn/delta_product.py",
-        "o = o[:, n - 1 :: n]",
-        "o = o[:, ::n]",
+        "return o[:, n - 1 :: n], S",
+        "return o[:, ::n], S",
         ("tests/nn/test_delta_layers.py",),
     ),
     Mutant(
@@ -1046,9 +1060,9 @@ MUTANTS = (
     ),
     Mutant(
         "a rank without tokens does not go backward",
-        "src/assocmem/distributed/scan.py",
-        "        S = S + nothing_of(tokens)\n",
-        "        pass\n",
+        "src/assocmem/ops/packed.py",
+        "S.sum().to(v.dtype), S + nothing",
+        "S.sum().to(v.dtype), S.clone()",
         ("tests/distributed/test_layers.py",),
     ),
     Mutant(
@@ -1380,7 +1394,7 @@ MUTANTS = (
     Mutant(
         "an operator stands for what torch.func follows",
         "src/assocmem/ops/graph.py",
-        "not (_transformed() or _in_forward_mode())",
+        "not (transformed() or in_forward_mode())",
         "True",
         ("tests/ops/test_graph.py -k derivatives",),
     ),
@@ -1476,10 +1490,31 @@ MUTANTS = (
         ("tests/nn/test_mixers.py -k state", DELTA_FORMER_LAYER),
     ),
     Mutant(
+        "an output of no tokens has no gradient",
+        "src/assocmem/ops/packed.py",
+        "return v + nothing + S.sum().to(v.dtype),",
+        "return v.detach(),",
+        ("tests/ops/test_scans.py -k nothing",),
+    ),
+    Mutant(
+        "under vmap numbers are looked at",
+        "src/assocmem/ops/transforms.py",
+        "functorch.is_legacy_batchedtensor(x) or any(",
+        "any(",
+        ("tests/ops/test_inputs.py",),
+    ),
+    Mutant(
+        "an error on the device passes for a number that must not be looked at",
+        "src/assocmem/ops/inputs.py",
+        "    return answer()",
+        "    try:\n        return answer()\n    except RuntimeError:\n        return False",
+        ("tests/ops/test_inputs.py",),
+    ),
+    Mutant(
         "without tokens the caller's state is handed back",
         "src/assocmem/ops/packed.py",
-        "final.clone() if o.shape[1] == 0 else final",
-        "final",
+        "S.sum().to(v.dtype), S + nothing",
+        "S.sum().to(v.dtype), S",
         ("tests/ops/test_scans.py -k nothing",),
     ),
     Mutant(

@@ -83,6 +83,13 @@ class AssociativeMemory:
         rows = 0 if self._phi is None else self._phi(self._empty).shape[-1]
         self._values = self._empty.new_zeros(rows, d_v + normalize)
 
+    def __repr__(self) -> str:
+        """As it was made, without what is stored."""
+        return (
+            f"AssociativeMemory({self.d_k}, {self.d_v}, {self.similarity}, {self.rule!r}, "
+            f"normalize={self.normalize})"
+        )
+
     @property
     def state(self) -> Tensor | tuple[Tensor, Tensor]:
         """S `[m, d_v]` where φ is finite, else keys `[N, d_k]` and values `[N, d_v]`.

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from tqdm import trange
 
 from assocmem.arguments import check_count, check_positive
 
@@ -25,7 +24,9 @@ def train(
     """Minimise a loss with AdamW, a learning rate that falls as a cosine, and clipped gradients.
 
     Step s of S has the learning rate lr · (1 + cos(πs/S))/2; gradients longer than 1 are scaled
-    to length 1. The model starts from the weights that it has, so seed torch before making it.
+    to length 1. All parameters have AdamW's weight decay of 0.01, those of norms and decays too,
+    which larger models leave out. The model starts from the weights that it has, so seed torch
+    before making it.
 
     Args:
         model: what is trained, in place.
@@ -57,6 +58,8 @@ def train(
     check_count("steps", steps)
     check_count("seed", seed, at_least=0)
     check_positive("lr", lr)
+    from tqdm import trange  # so that a wheel without its dependencies can be imported
+
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), float(lr))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

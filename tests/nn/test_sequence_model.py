@@ -22,6 +22,7 @@ from assocmem.nn import (
     KimiDeltaAttention,
     LinearAttention,
     Mixer,
+    MixtureOfExperts,
     ProductKeyMemory,
     SequenceModel,
     SoftmaxAttention,
@@ -207,6 +208,69 @@ def test_a_hybrid_learns_to_recall():
     assert all(x.grad is not None and x.grad.norm() > 0 for x in net.parameters())
     assert losses[0] > 0.8 * math.log(8)
     assert sum(losses[-10:]) / 10 < 0.25 * math.log(8)
+
+
+@torch.no_grad()
+def test_a_block_takes_any_feed_forward_memory():
+    experts = partial(MixtureOfExperts, d_hidden=16, n_experts=4, top_k=2)
+    net = model([DeltaNet, SoftmaxAttention], feed_forward=experts)
+    assert all(isinstance(block.feed_forward, MixtureOfExperts) for block in net.blocks)
+    block, x = net.blocks[0], torch.randn(2, 9, 24, dtype=torch.float64)
+    h = x + block.mixer(block.mixer_norm(x))[0]
+    expected = h + block.feed_forward(block.feed_forward_norm(h))
+    assert torch.equal(block(x)[0], expected)
+    mixer = DeltaNet(24, 3)
+    with pytest.raises(ValueError, match="d_hidden must be None with feed_forward, got 8"):
+        Block(mixer, 8, feed_forward=net.blocks[0].feed_forward)
+    with pytest.raises(TypeError, match="feed_forward must be a module or None, got 'relu'"):
+        Block(mixer, feed_forward="relu")  # pyright: ignore[reportArgumentType]
+
+
+@torch.no_grad()
+def test_generated_tokens_are_the_likeliest_of_the_whole():
+    net, prompts = model(), [some_tokens(1, T)[0] for T in (5, 1, 3)]
+    cu_seqlens = torch.tensor([0, 5, 6, 9])
+    written = net.generate(torch.cat(prompts)[None], 6, cu_seqlens=cu_seqlens)
+    assert written.shape == (3, 6)
+    for prompt, own in zip(prompts, written, strict=True):
+        assert torch.equal(net.generate(prompt[None], 6)[0], own)
+        whole = torch.cat((prompt, own))[None]
+        assert torch.equal(net(whole)[0][0, len(prompt) - 1 : -1].argmax(-1), own)
+
+
+def test_generated_tokens_are_drawn_from_the_model():
+    net = model([LinearAttention])
+    net.embedding.weight.data.mul_(0.2)
+    prompt, τ = some_tokens(1, 4), 0.7
+    with torch.no_grad():
+        p = (net(prompt)[0][0, -1] / τ).softmax(-1)
+    assert 0.05 < p.max() < 0.95
+    generator = torch.Generator().manual_seed(0)
+    n = 20_000
+    drawn = net.generate(prompt.expand(n, -1), 1, temperature=τ, generator=generator)
+    assert not drawn.requires_grad
+    counts = torch.bincount(drawn[:, 0], minlength=11)
+    spread = (n * p * (1 - p)).sqrt()
+    assert ((counts - n * p).abs() < 4 * spread + 1).all()
+
+
+def test_what_cannot_be_generated_is_named():
+    net, prompt = model([LinearAttention]), some_tokens(1, 4)
+    for bad, error, message in (
+        (dict(steps=0), ValueError, "steps must be at least 1, got 0"),
+        (dict(temperature=0.0), ValueError, "temperature must be .*got 0.0"),
+        (dict(tokens=prompt[:, :0]), ValueError, "at least one of every prompt"),
+        (dict(cu_seqlens=torch.tensor([0, 4, 4])), ValueError, "at least one of every prompt"),
+    ):
+        with pytest.raises(error, match=message):
+            net.generate(**(dict(tokens=prompt, steps=2) | bad))
+
+
+def test_a_model_says_what_it_is_made_of():
+    told = str(SequenceModel(11, 24, 3, [DeltaProduct, partial(SoftmaxAttention, n_kv_heads=1)]))
+    for words in ("n_heads=3, d_key=8, d_value=8", "n_kv_heads=1, rotary=False", "width=4",
+                  "kernel='swiglu'"):  # fmt: skip
+        assert words in told
 
 
 def test_bad_input_is_named():

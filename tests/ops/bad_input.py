@@ -10,7 +10,11 @@ BAD_FOR_ALL = {
     "q rank": (dict(q=q[0]), ValueError, r"q must have shape \[B, T, H, K\], got \[10, 3, 4\]"),
     "q integer": (dict(q=q.long()), TypeError, r"q must be float16.*got torch.int64"),
     "k dtype": (dict(k=q.double()), TypeError, r"k must be .* the same as q .*got torch.float64"),
-    "k shape": (dict(k=q[..., :3]), ValueError, r"k must have shape \[2, 10, 3, 4\] like q"),
+    "k shape": (
+        dict(k=q[..., :3]),
+        ValueError,
+        r"k must have .* \[B, T, H, K\] = \[2, 10, 3, 4\] like q",
+    ),
     "v shape": (dict(v=q[:, :9]), ValueError, r"v must have shape .*got \[2, 9, 3, 4\]"),
     "v device": (dict(v=q.to("meta")), ValueError, r"v must be on cpu like q, got meta"),
     "K is 0": (dict(q=q[..., :0], k=q[..., :0]), ValueError, r"K and V must be at least 1"),

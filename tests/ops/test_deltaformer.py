@@ -308,9 +308,11 @@ def test_strides_do_not_matter(form):
 @every_erase
 @pytest.mark.parametrize(("B", "T", "H"), [(2, 0, 3), (0, 5, 3), (2, 5, 0)])
 def test_nothing_in_gives_nothing_out(form, erase, B, T, H):
-    q = torch.zeros(B, T, H, 4, requires_grad=True)
-    o = ops.deltaformer(q, q, torch.zeros(B, T, H, 3), erase=erase, backend=form)
+    leaves = [torch.zeros(B, T, H, *n, requires_grad=True) for n in ((4,), (4,), (3,), ())]
+    o = ops.deltaformer(*leaves, erase=erase, backend=form)
     assert o.shape == (B, T, H, 3)
+    gradients = torch.autograd.grad(o.sum(), leaves)  # it has some, as any other
+    assert [x.shape for x in gradients] == [x.shape for x in leaves]
 
 
 def test_scale_is_that_of_both_softmaxes():
@@ -394,7 +396,7 @@ def test_memory_does_not_grow_like_the_square_of_the_tokens():
 
 BAD = BAD_FOR_ALL | {
     "w no tensor": (dict(w=1.0), TypeError, r"w must be a torch.Tensor, got float"),
-    "w shape": (dict(w=q[..., :3]), ValueError, r"w must have shape \[2, 10, 3, 4\] like q"),
+    "w shape": (dict(w=q[..., :3]), ValueError, r"w .* \[B, T, H, K\] = \[2, 10, 3, 4\] like q"),
     "w rank": (dict(w=q[0]), ValueError, r"w must have shape \[B, T, H, K\], got \[10, 3, 4\]"),
     "w dtype": (dict(w=q.double()), TypeError, r"w must be .* the same as q .*got torch.float64"),
     "w device": (dict(w=q.to("meta")), ValueError, r"w must be on cpu like q, got meta"),

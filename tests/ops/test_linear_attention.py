@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -57,11 +55,15 @@ def test_auto_takes_the_chunk_form_on_a_cpu():
     assert ops.backend_for(torch.zeros(2, 10, 3, 4)) == "chunk"
 
 
+class OnAGPU(torch.Tensor):
+    is_cuda = True
+
+
 @pytest.mark.parametrize(("capability", "form"), [((7, 5), "chunk"), ((8, 0), "triton")])
 def test_auto_takes_triton_where_tensor_cores_can_be_reached(capability, form, monkeypatch):
     pytest.importorskip("triton", reason="triton is missing")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    on_a_gpu = SimpleNamespace(
-        is_cuda=True, device="cuda", dtype=torch.float16, shape=(2, 10, 3, 4)
-    )
-    assert ops.backend_for(on_a_gpu) == form  # pyright: ignore
+    on_a_gpu = torch.zeros(2, 10, 3, 4, dtype=torch.float16).as_subclass(OnAGPU)
+    assert ops.backend_for(on_a_gpu) == form
+    with pytest.raises(TypeError, match=r"q must be a torch.Tensor, got list"):
+        ops.backend_for([1.0])  # pyright: ignore[reportArgumentType]

@@ -272,14 +272,23 @@ def run_with(op, inputs, form):
 @pytest.mark.parametrize(("B", "T", "H"), [(2, 0, 3), (0, 5, 3), (2, 5, 0)])
 def test_nothing_in_gives_nothing_out(name, form, B, T, H):
     op = OPERATORS[name]
-    tokens = [torch.zeros(B, T, H, 4, requires_grad=True)] * 2 + [torch.zeros(B, T, H, 3)]
-    tokens += [torch.zeros(B, T, H)] * ("beta" in op.arguments)
-    S = torch.ones(B, H, 4, 3)
-    o, final = op.function(*tokens, initial_state=S, output_final_state=True, backend=form)
+    sizes = [(4,), (4,), (3,), *[()] * ("beta" in op.arguments), ()]
+    leaves = [torch.zeros(B, T, H, *size, requires_grad=True) for size in sizes]
+    S = torch.ones(B, H, 4, 3, requires_grad=True)
+    o, final = op.function(*leaves, initial_state=S, output_final_state=True, backend=form)
     assert o.shape == (B, T, H, 3)
     torch.testing.assert_close(final, S)
-    final.add_(1)  # does not change what the caller has
+    gradients = torch.autograd.grad(o.sum(), [*leaves, S])  # it has some, as any other
+    assert [x.shape for x in gradients] == [x.shape for x in [*leaves, S]]
+    final.data.add_(1)  # does not change what the caller has
     assert (S == 1).all()
+
+
+@every_operator
+def test_what_is_no_bool_is_refused(name):
+    inputs = OPERATORS[name].inputs(1, 3, 1, 4, 4, "none")
+    with pytest.raises(TypeError, match="output_final_state must be a bool, got str"):
+        OPERATORS[name].function(*inputs.tokens, output_final_state="yes")
 
 
 @every_operator

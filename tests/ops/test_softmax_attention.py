@@ -207,10 +207,12 @@ def test_strides_do_not_matter(form, gate):
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize(("B", "T", "H"), [(2, 0, 3), (0, 5, 3), (2, 5, 0)])
 def test_nothing_in_gives_nothing_out(form, gate, B, T, H):
-    q = torch.zeros(B, T, H, 4, requires_grad=True)
-    g = [] if gate == "none" else [torch.zeros(B, T, H)]
-    o = ops.softmax_attention(q, q, torch.zeros(B, T, H, 3), *g, backend=form)
+    sizes = [(4,), (4,), (3,), *[()] * (gate != "none")]
+    leaves = [torch.zeros(B, T, H, *size, requires_grad=True) for size in sizes]
+    o = ops.softmax_attention(*leaves, backend=form)
     assert o.shape == (B, T, H, 3)
+    gradients = torch.autograd.grad(o.sum(), leaves)  # it has some, as any other
+    assert [x.shape for x in gradients] == [x.shape for x in leaves]
 
 
 def test_scale_defaults_to_one_over_the_root_of_k():

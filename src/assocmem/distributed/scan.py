@@ -84,9 +84,9 @@ def linear_attention(
         backend=backend,
     )  # fmt: skip
     written = torch.cat((v, torch.ones_like(v[..., :1])), -1) if normalize else v
-    before, last = states(scan, (q, k, v, g), written, initial_state, borders, group)
+    before, last = states(scan, q, written, initial_state, borders, group)
     o, _ = scan(v, initial_state=before, normalize=normalize)
-    return after(before, o), last if output_final_state else None
+    return o, last if output_final_state else None
 
 
 def delta_rule(
@@ -148,44 +148,26 @@ def delta_rule(
         ops.delta_rule, q, k, beta=beta, g=g, scale=scale, output_final_state=True,
         cu_seqlens=borders, backend=backend,
     )  # fmt: skip
-    before, last = states(scan, (q, k, v, beta, g), v, initial_state, borders, group)
+    before, last = states(scan, q, v, initial_state, borders, group)
     o, _ = scan(v, initial_state=before)
-    return after(before, o), last if output_final_state else None
+    return o, last if output_final_state else None
 
 
 def states(
     scan: Callable,
-    tokens: tuple[Tensor | None, ...],
+    q: Tensor,
     v: Tensor,
     initial_state: Tensor | None,
     borders: Tensor | None,
     group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, Tensor]:
     """The states before this rank's piece, and after the last piece, of a scan that writes v."""
-    q = tokens[0]
-    assert q is not None
     inputs.check_initial_state(initial_state, q, v.shape[-1], borders)
     empty = inputs.empty_state(q, v.shape[-1], borders)
     start = empty if initial_state is None else initial_state
     P, S = transfer(scan, v, empty)
-    if q.shape[1] == 0:
-        S = S + nothing_of(tokens)
     with inputs.without_autocast(q):  # states stay in float32
         return StateBefore.apply(P, S, start, group)
-
-
-# The others wait in `StateBefore` for a rank that has no tokens: there, too, it depends on what
-# comes before, and the outputs on it, by sums of nothing.
-
-
-def nothing_of(tokens: tuple[Tensor | None, ...]) -> Tensor:
-    """0, the sum of tokens that are none."""
-    return torch.stack([x.sum().float() for x in tokens if x is not None]).sum()
-
-
-def after(before: Tensor, o: Tensor) -> Tensor:
-    """The outputs, which depend on the state before them even where there are none."""
-    return o if o.shape[1] else o + before.sum().to(o.dtype)
 
 
 def transfer(scan: Callable, v: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,9 +3,6 @@ give `(y, state)`; those that change each token by itself, the feed-forward memo
 `forward(x) -> y`.
 """
 
-import torch
-from torch.utils._pytree import _register_namedtuple
-
 from assocmem.nn.block import Block
 from assocmem.nn.delta_former import DeltaFormer, KUCache
 from assocmem.nn.delta_net import DeltaNet, DeltaState
@@ -54,8 +51,3 @@ __all__ = [
     "select",
     "state_bytes",
 ]
-
-# States can be saved, and loaded by `torch.load` as it is; so can exported programs that have them.
-for _kind in (DeltaState, KUCache, KVCache):
-    torch.serialization.add_safe_globals([_kind])
-    _register_namedtuple(_kind, serialized_type_name=f"assocmem.nn.{_kind.__name__}")

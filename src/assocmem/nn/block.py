@@ -15,19 +15,19 @@ from assocmem.nn.streaming import Streaming
 class Block(Streaming):
     """Two residual steps: h = x + mixer(RMSNorm(x)), y = h + memory(RMSNorm(h)).
 
-    The memory is a `FeedForwardMemory` with the kernel function "swiglu".
-
     Args:
         mixer: a layer that mixes the tokens.
-        d_hidden: size within the feed-forward; 8/3 d_model, rounded down, when None, with which its
-            three matrices have about 8 d_model² numbers, as the two of a Transformer's with
-            4 d_model.
+        d_hidden: units of the memory; 8/3 d_model, rounded down, when None, with which its three
+            matrices have about 8 d_model² numbers, as the two of a Transformer's with 4 d_model.
+        feed_forward: the memory, from `[..., d_model]` to the same shape, such as a
+            `MixtureOfExperts`; a `FeedForwardMemory` with the kernel function "swiglu" when None.
 
     Weights: those of mixer and of feed_forward, the memory; mixer_norm and feed_forward_norm, each
     an `nn.RMSNorm` of size d_model with ε = 10⁻⁵, initially 1.
 
     Raises:
-        TypeError: when mixer is no layer with a d_model.
+        TypeError: when mixer is no layer with a d_model, or feed_forward no module.
+        ValueError: when both d_hidden and feed_forward are given.
 
     Example:
         >>> import torch
@@ -38,16 +38,29 @@ class Block(Streaming):
         torch.Size([2, 10, 32])
     """
 
-    def __init__(self, mixer: Mixer, d_hidden: int | None = None) -> None:
+    def __init__(
+        self,
+        mixer: Mixer,
+        d_hidden: int | None = None,
+        *,
+        feed_forward: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         if not isinstance(mixer, nn.Module) or not hasattr(mixer, "d_model"):
             raise TypeError(f"mixer must be a layer with a d_model, such as a Mixer, got {mixer!r}")
+        if feed_forward is not None:
+            if not isinstance(feed_forward, nn.Module):
+                raise TypeError(f"feed_forward must be a module or None, got {feed_forward!r}")
+            if d_hidden is not None:
+                raise ValueError(f"d_hidden must be None with feed_forward, got {d_hidden}")
         d_model = mixer.d_model
         self.mixer_norm = nn.RMSNorm(d_model, eps=1e-5)
         self.mixer = mixer
         self.feed_forward_norm = nn.RMSNorm(d_model, eps=1e-5)
-        d_hidden = 8 * d_model // 3 if d_hidden is None else d_hidden
-        self.feed_forward = FeedForwardMemory(d_model, d_hidden, "swiglu")
+        if feed_forward is None:
+            d_hidden = 8 * d_model // 3 if d_hidden is None else d_hidden
+            feed_forward = FeedForwardMemory(d_model, d_hidden, "swiglu")
+        self.feed_forward = feed_forward
 
     def forward(
         self,

@@ -13,12 +13,14 @@ from assocmem.nn.delta_net import l2_normalize, stable
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.place import following, together
 from assocmem.nn.rotary import check_rotary, rotate
+from assocmem.nn.state import saveable
 from assocmem.ops.deltaformer import write_and_read
 from assocmem.ops.erase import check_erase
 from assocmem.ops.inputs import state_dtype
 from assocmem.ops.packed import uncompiled
 
 
+@saveable
 class KUCache(NamedTuple):
     """What DeltaFormer remembers of S tokens: as much as softmax attention does.
 
@@ -96,6 +98,10 @@ class DeltaFormer(Mixer):
             nn.Linear(d_model, n_heads * self.d_key, bias=False) if own_erase_keys else None
         )
 
+    def extra_repr(self) -> str:
+        """Heads, their sizes, κ₁ and positions."""
+        return f"{super().extra_repr()}, erase={self.erase!r}, rotary={self.rotary}"
+
     def forward(
         self,
         x: Tensor,
@@ -125,9 +131,7 @@ class DeltaFormer(Mixer):
         if group is not None:
             raise NotImplementedError(
                 "DeltaFormer takes no group: each of its corrections needs all corrections before "
-                "it, so that ranks would have to wait for each other. Layers whose sequences can "
-                "be split over ranks are LinearAttention, Retention, GatedLinearAttention, "
-                "DeltaNet, GatedDeltaNet, DeltaProduct, KimiDeltaAttention and SoftmaxAttention"
+                "it, so that ranks would have to wait for each other. All other mixers take one"
             )
         q, k, v = map(self.heads, self.project(x, cu_seqlens))
         w = k if self.w_proj is None else self.heads(self.w_proj(x))
@@ -156,7 +160,7 @@ class DeltaFormer(Mixer):
         if self.rotary:
             positions = place.positions()
             q, w, k = rotate(q, positions), rotate(w, positions), rotate(k, positions)
-        if self.erase != "softmax":
+        if self.allow_negative_eigenvalues and self.erase != "softmax":
             beta = stable(beta, k)
         if state is not None:
             k = place.join(state.k, k)

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from assocmem import distributed, ops
 from assocmem.nn.mixer import Mixer, check_parts, scan_on
 from assocmem.nn.short_convolution import ShortConvolution
+from assocmem.nn.state import saveable
 from assocmem.ops.inputs import cast, state_dtype
 
 
+@saveable
 class DeltaState(NamedTuple):
     """What a layer of the delta rule family remembers: a size that does not grow with T.
 
@@ -48,7 +50,7 @@ def parts_of(state: Any) -> tuple[Tensor | None, Tensor | None]:
 def stable(beta: Tensor, k: Tensor) -> Tensor:
     """The step sizes β `[B, T, H]`, or 2/‖k‖² where that is less, for keys k `[B, T, H, K]`.
 
-    Rounding to bfloat16 makes a key of length 1 longer by up to 0.4 %. Where β comes to 2, the
+    Rounding to bfloat16 makes a key of length 1 longer by up to 0.4 %. Where β may come to 2, the
     transition I − β k kᵀ would then make the memory larger, at every token.
     """
     exact = cast(k)[0].detach().to(state_dtype(k))  # as the operator will round it
@@ -137,10 +139,19 @@ class DeltaNet(Mixer):
         """o `[B, T, H, V]` of queries and keys of any length, and the memory after them."""
         q, k = l2_normalize(q), l2_normalize(k)
         scan = scan_on(group, ops.delta_rule, distributed.delta_rule)
+        beta = stable(beta, k) if self.allow_negative_eigenvalues else beta
         return scan(
-            q, k, v, stable(beta, k), g, scale=1.0, initial_state=S, output_final_state=True,
+            q, k, v, beta, g, scale=1.0, initial_state=S, output_final_state=True,
             cu_seqlens=cu_seqlens, backend=self.backend,
         )  # fmt: skip
+
+    def corrected(
+        self, qkv: tuple[Tensor, ...], x: Tensor, S: Tensor | None,
+        group: dist.ProcessGroup | None, cu_seqlens: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """What is read at every token, `[B, T, H, V]`, from a memory that all tokens correct."""
+        q, k, v = map(self.heads, qkv)
+        return self.scan(q, k, v, self.beta(x), self.log_decay(x), S, group, cu_seqlens)
 
     def forward(
         self,
@@ -165,7 +176,6 @@ class DeltaNet(Mixer):
             TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         S, recent = parts_of(state)
-        (q, k, v), recent = self.convolved(x, recent, group, cu_seqlens)
-        q, k, v = map(self.heads, (q, k, v))
-        o, S = self.scan(q, k, v, self.beta(x), self.log_decay(x), S, group, cu_seqlens)
+        qkv, recent = self.convolved(x, recent, group, cu_seqlens)
+        o, S = self.corrected(qkv, x, S, group, cu_seqlens)
         return self.o_proj(self.read(o, x).flatten(-2)), DeltaState(S, recent)

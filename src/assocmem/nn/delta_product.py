@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem.arguments import check_count
-from assocmem.nn.delta_net import DeltaNet, DeltaState, parts_of
+from assocmem.nn.delta_net import DeltaNet
 from assocmem.nn.short_convolution import ShortConvolution
 
 
@@ -58,33 +58,14 @@ class DeltaProduct(DeltaNet):
         """From `[B, T, n·H·c]` to `[B, T·n, H, c]`: the n pairs of a token one after the other."""
         return x.unflatten(-1, (self.n_corrections, self.n_heads, -1)).flatten(1, 2)
 
-    def forward(
-        self,
-        x: Tensor,
-        state: DeltaState | None = None,
-        *,
-        group: dist.ProcessGroup | None = None,
-        cu_seqlens: Tensor | None = None,
-    ) -> tuple[Tensor, DeltaState]:
-        """Write n pairs into the memory and read it, at every token.
-
-        Args:
-            x: tokens `[B, T, d_model]`.
-            state: what an earlier piece handed back; None for an empty memory.
-            group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
-            cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
-
-        Returns:
-            y `[B, T, d_model]`, and the state after the last token, for the next piece.
-
-        Raises:
-            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
-        """
-        S, recent = parts_of(state)
-        (q, k, v), recent = self.convolved(x, recent, group, cu_seqlens)
+    def corrected(
+        self, qkv: tuple[Tensor, ...], x: Tensor, S: Tensor | None,
+        group: dist.ProcessGroup | None, cu_seqlens: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """What is read after the last pair of every token, from a memory that all pairs correct."""
+        q, k, v = qkv
         n, beta = self.n_corrections, self.in_turn(self.beta(x))[..., 0]
         q, k, v = self.heads(q).repeat_interleave(n, 1), self.in_turn(k), self.in_turn(v)
         borders = None if cu_seqlens is None else n * cu_seqlens
-        o, S = self.scan(q, k, v, beta, self.log_decay(x), S, group, borders)
-        o = o[:, n - 1 :: n]  # what is read after a token's last pair
-        return self.o_proj(self.read(o, x).flatten(-2)), DeltaState(S, recent)
+        o, S = self.scan(q, k, v, beta, None, S, group, borders)
+        return o[:, n - 1 :: n], S

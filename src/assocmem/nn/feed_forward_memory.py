@@ -102,6 +102,10 @@ class FeedForwardMemory(nn.Module):
         self.down_proj = nn.Linear(d_hidden, d_model, bias=False)
         self.norm = nn.LayerNorm(d_hidden) if kernel == "solu" else nn.Identity()
 
+    def extra_repr(self) -> str:
+        """The kernel function, as it is printed."""
+        return f"kernel={self.kernel!r}"
+
     def activations(self, x: Tensor) -> Tensor:
         """κ_i(x), the weight with which each unit's value enters the answer.
 

@@ -77,6 +77,10 @@ class Mixer(Streaming):
         self.v_proj = nn.Linear(d_model, n_heads * self.d_value, bias=False)
         self.o_proj = nn.Linear(n_heads * self.d_value, d_model, bias=False)
 
+    def extra_repr(self) -> str:
+        """Heads and their sizes, as they are printed."""
+        return f"n_heads={self.n_heads}, d_key={self.d_key}, d_value={self.d_value}"
+
     def project(self, x: Tensor, cu_seqlens: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys `[B, T, H·K]` and values `[B, T, H·V]` of tokens `[B, T, d_model]`.
 

@@ -54,6 +54,10 @@ class MixtureOfExperts(nn.Module):
         )
         self.router = nn.Linear(d_model, n_experts, bias=False)
 
+    def extra_repr(self) -> str:
+        """How many experts answer, as it is printed."""
+        return f"top_k={self.top_k}"
+
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gates and numbers of the experts that answer each token, the largest gate first.
 

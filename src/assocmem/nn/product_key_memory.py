@@ -64,6 +64,10 @@ class ProductKeyMemory(nn.Module):
         for vectors in (self.sub_keys, self.values):
             nn.init.normal_(vectors, std=vectors.shape[-1] ** -0.5)
 
+    def extra_repr(self) -> str:
+        """Sizes, as they are printed."""
+        return f"n_keys={self.n_keys}, top_k={self.top_k}, n_heads={self.n_heads}"
+
     def lookup(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The values that answer each token, and how much each counts, the largest first.
 

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem.arguments import check_counts
+from assocmem.arguments import check_counts, check_positive
 from assocmem.nn.block import Block
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.streaming import Streaming
@@ -30,7 +30,10 @@ class SequenceModel(Streaming):
         mixers: for every block, from the first to the last, what makes its mixer when called with
             (d_model, n_heads): a class of `assocmem.nn`, or one with options, such as
             `functools.partial(SoftmaxAttention, rotary=True)`.
-        d_hidden: size within the blocks' feed-forward; 8/3 d_model, rounded down, when None.
+        d_hidden: units of the blocks' feed-forward memories; 8/3 d_model, rounded down, when None.
+        feed_forward: what makes the feed-forward memory of a block when called with d_model, such
+            as `functools.partial(MixtureOfExperts, d_hidden=64, n_experts=8, top_k=2)`; that of
+            `Block` when None.
         tied_head: use the embedding's matrix for the logits, too.
 
     Weights: those of the blocks; embedding `[vocab_size, d_model]`, Gaussian with standard
@@ -69,6 +72,7 @@ class SequenceModel(Streaming):
         mixers: Sequence[Callable[[int, int], Mixer]],
         *,
         d_hidden: int | None = None,
+        feed_forward: Callable[[int], nn.Module] | None = None,
         tied_head: bool = True,
     ) -> None:
         super().__init__()
@@ -91,7 +95,8 @@ class SequenceModel(Streaming):
                 raise ValueError(
                     f"mixers must make layers of size {d_model}, got a {name} of {size}"
                 )
-            blocks.append(Block(layer, d_hidden))
+            memory = None if feed_forward is None else feed_forward(d_model)
+            blocks.append(Block(layer, d_hidden, feed_forward=memory))
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.RMSNorm(d_model, eps=1e-5)
         # A second name for the embedding's matrix would not survive `to_empty`, nor `assign=True`.
@@ -132,6 +137,49 @@ class SequenceModel(Streaming):
         if isinstance(x, Tensor) and x.ndim != 1:
             raise ValueError(f"x must have shape [B], got {list(x.shape)}")
         return super().step(x, state)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        tokens: Tensor,
+        steps: int,
+        *,
+        cu_seqlens: Tensor | None = None,
+        temperature: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Go on from prompts, a token of each at a time.
+
+        Every next token is the most likely one, or with a temperature τ drawn from
+        softmax(logits / τ). The prompts are read at once; a step takes the state and one token.
+
+        Args:
+            tokens: prompts, integers `[B, T]` from 0 to vocab_size - 1.
+            steps: how many tokens to write behind each of them.
+            cu_seqlens: borders `[N + 1]` of N prompts packed in one row, B = 1.
+            temperature: τ; None takes the most likely token.
+            generator: what draws, on the device of the model; PyTorch's own when None.
+
+        Returns:
+            What was written, `[N, steps]` (N = B without cu_seqlens).
+
+        Raises:
+            TypeError, ValueError: when steps is no integer >= 1, temperature not finite and > 0, a
+                prompt has no token, or as `forward`.
+        """
+        check_counts(steps=steps)
+        if temperature is not None:
+            check_positive("temperature", temperature)
+        logits, state = self(tokens, cu_seqlens=cu_seqlens)
+        shortest = tokens.shape[1] if cu_seqlens is None else int(cu_seqlens.diff().min())
+        if shortest == 0:
+            raise ValueError("tokens must hold at least one of every prompt, got a prompt of none")
+        logits = logits[:, -1] if cu_seqlens is None else logits[0, cu_seqlens[1:] - 1]
+        written = [drawn(logits, temperature, generator)]
+        for _ in range(steps - 1):
+            logits, state = self.step(written[-1], state)
+            written.append(drawn(logits, temperature, generator))
+        return torch.stack(written, 1)
 
     def forward(
         self,
@@ -175,3 +223,11 @@ class SequenceModel(Streaming):
             after.append(new)
         head = self.embedding if self.head is None else self.head
         return F.linear(self.norm(x), head.weight), tuple(after)
+
+
+def drawn(logits: Tensor, temperature: float | None, generator: torch.Generator | None) -> Tensor:
+    """A token `[N]` of each row of logits `[N, vocab_size]`."""
+    if temperature is None:
+        return logits.argmax(-1)
+    p = (logits.float() / temperature).softmax(-1)
+    return torch.multinomial(p, 1, generator=generator)[:, 0]

@@ -51,6 +51,11 @@ class ShortConvolution(Streaming):
         bound = len(self.weight) ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
 
+    def extra_repr(self) -> str:
+        """Sizes, as they are printed."""
+        width, channels = self.weight.shape
+        return f"{channels}, width={width}"
+
     def forward(
         self,
         x: Tensor,

@@ -14,10 +14,12 @@ from assocmem.nn.cache import checked_cache, has_borders
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.place import following, together
 from assocmem.nn.rotary import check_rotary, rotate
+from assocmem.nn.state import saveable
 from assocmem.ops.packed import uncompiled
 from assocmem.ops.softmax_attention import attend
 
 
+@saveable
 class KVCache(NamedTuple):
     """What softmax attention remembers of S tokens: all of them.
 
@@ -98,6 +100,10 @@ class SoftmaxAttention(Mixer):
             self.k_proj = nn.Linear(d_model, self.n_kv_heads * self.d_key, bias=False)
             self.v_proj = nn.Linear(d_model, self.n_kv_heads * self.d_value, bias=False)
         self.forget_proj = nn.Linear(d_model, n_heads) if forget_gate else None
+
+    def extra_repr(self) -> str:
+        """Heads, their sizes, and positions."""
+        return f"{super().extra_repr()}, n_kv_heads={self.n_kv_heads}, rotary={self.rotary}"
 
     def forward(
         self,

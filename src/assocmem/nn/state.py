@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import _register_namedtuple
 
 from assocmem.nn.cache import check_cache, described, in_a_batch, in_one_row, trimmed
 from assocmem.ops.inputs import check_device, check_tensor, known
+
+Kind = TypeVar("Kind")
+
+
+def saveable(kind: type[Kind]) -> type[Kind]:
+    """A NamedTuple of tensors as a state that can be saved, and loaded by `torch.load` as it is.
+
+    So can exported programs that have it.
+    """
+    torch.serialization.add_safe_globals([kind])
+    _register_namedtuple(kind, serialized_type_name=f"assocmem.nn.{kind.__name__}")
+    return kind
 
 
 def check_state(state: Any) -> None:

@@ -4,8 +4,9 @@ over the ranks of a process group.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -33,6 +34,19 @@ class Streaming(nn.Module):
     environment PyTorch compares what ranks exchange, and raises, instead of mixing numbers up. Only
     layers without a short convolution or a cache take both, with the borders of the whole row.
     """
+
+    if TYPE_CHECKING:  # that a checker knows what a call gives: of `nn.Module` it is Any
+
+        def __call__(
+            self,
+            x: Tensor,
+            state: Any = None,
+            *,
+            group: dist.ProcessGroup | None = None,
+            cu_seqlens: Tensor | None = None,
+        ) -> tuple[Tensor, Any]:
+            """The outputs and the state of `forward`."""
+            ...
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One token `[B, ...]` in, one out: `forward` with T = 1.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.forward_ad import unpack_dual
 
 BACKENDS = ("auto", "recurrent", "chunk", "triton")
 
@@ -23,12 +21,17 @@ def backend_for(q: Tensor) -> str:
     Args:
         q: queries `[B, T, H, K]`.
 
+    Raises:
+        TypeError: when q is no tensor.
+
     Example:
         >>> import torch
         >>> from assocmem import ops
         >>> ops.backend_for(torch.zeros(1, 8, 2, 16))  # on a CPU
         'chunk'
     """
+    if not isinstance(q, Tensor):
+        raise TypeError(f"q must be a torch.Tensor, got {type(q).__name__}")
     # Where there is no GPU, what can run is the interpreter, which is for tests.
     if _cannot_run(q) or not q.is_cuda or torch.cuda.get_device_capability(q.device) < (8, 0):
         return "chunk"
@@ -49,43 +52,6 @@ def choose(backend: str, q: Tensor) -> str:
     if backend == "triton" and (reason := _cannot_run(q)):
         raise RuntimeError(f"backend='triton' cannot run here: {reason}")
     return backend
-
-
-def check_derivatives(form: str, other: str, *tensors: Tensor | None) -> None:
-    """Refuse derivatives that are not those of `backward`, which is all that an own operator knows.
-
-    Raises:
-        RuntimeError: when a tensor has a tangent (forward mode), or `torch.func` follows it.
-    """
-    if torch.compiler.is_compiling():
-        return
-    for x in tensors:
-        if x is not None and (unpack_dual(x).tangent is not None or _followed(x)):
-            raise RuntimeError(
-                f"the operator of backend={form!r} has the gradients of backward() only, and no "
-                f"forward-mode or torch.func derivatives: take backend={other!r}"
-            )
-
-
-def refuse(_ctx: Any, *_gradients: Tensor) -> None:
-    """The gradient of an operator that computes gradients, which there is not.
-
-    Raises:
-        RuntimeError: always.
-    """
-    raise RuntimeError(
-        "the operator of backend='chunk' has first derivatives only: take backend='recurrent'"
-    )
-
-
-def _followed(x: Tensor) -> bool:
-    """Whether grad, vjp or jvp of `torch.func` differentiates by x, at any level."""
-    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
-    while functorch.is_functorch_wrapped_tensor(x):
-        if functorch.is_gradtrackingtensor(x):
-            return True
-        x = functorch.get_unwrapped(x)
-    return False
 
 
 def check_known(backend: str) -> None:

@@ -37,8 +37,6 @@ def in_chunks(x: Tensor, C: int, S: Tensor) -> Tensor:
 
 def in_sequence(groups: list[Tensor], v: Tensor) -> Tensor:
     """From groups `[n, B H, C, V]` back to `[B, T, H, V]` like v, in one copy where C is one."""
-    if not groups:  # no tokens
-        return v
     B, _, H, _ = v.shape
     groups = [x.unflatten(1, (B, H)).movedim((0, 2), (1, 3)) for x in groups]  # [B, n, C, H, V]
     alike = [x for x in groups if x.shape[2] == groups[0].shape[2]]

@@ -18,12 +18,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from assocmem.arguments import check_bool
 from assocmem.ops import graph, inputs
-from assocmem.ops.backend import check_derivatives, choose
+from assocmem.ops.backend import choose
 from assocmem.ops.chunks import in_chunks, in_sequence, plus_recalled, spans
 from assocmem.ops.decay import decay_of, decayed
 from assocmem.ops.packed import scan_sequences
 from assocmem.ops.poison import known_to_be_finite, masked_product
+from assocmem.ops.transforms import check_derivatives
 from assocmem.ops.triangular import solve, solve_around_poison, wide
 
 CHUNK = 32  # with the size of its system grow the time that it takes and the errors of gradients
@@ -41,7 +43,7 @@ def recurrent(
         u = beta[:, t, :, None] * (v[:, t] - recalled)
         S = S + k[:, t, :, :, None] * u[:, :, None, :]
         outputs.append(scale * torch.einsum("bhk,bhkv->bhv", q[:, t], S))
-    return torch.stack(outputs, 1) if outputs else v, S
+    return torch.stack(outputs, 1), S
 
 
 def chunk(
@@ -151,6 +153,7 @@ def delta_rule(
     inputs.check_gate(g, q)
     inputs.check_scale(scale)
     inputs.check_cu_seqlens(cu_seqlens, q)
+    check_bool("output_final_state", output_final_state)
     inputs.check_initial_state(initial_state, q, v.shape[-1], cu_seqlens)
     backend = choose(backend, q)
 

@@ -15,18 +15,19 @@ import torch
 from torch import Tensor
 
 from assocmem.ops import inputs
-from assocmem.ops.backend import check_derivatives, choose
+from assocmem.ops.backend import choose
 from assocmem.ops.chunks import heads_first
 from assocmem.ops.erase import check_erase, weights
-from assocmem.ops.packed import over_sequences
+from assocmem.ops.packed import nothing_of, over_sequences
 from assocmem.ops.softmax_attention import attend
 from assocmem.ops.strips import solve_strips
+from assocmem.ops.transforms import check_derivatives
 
 
 def recurrent(w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor, erase: str) -> Tensor:
     """The definition of u, token by token, for tokens that follow those with corrections `past`."""
     w, k, v, beta = (x.to(past) for x in (w, k, v, beta))
-    u = past
+    u = past if v.shape[1] else past + nothing_of(w, k, v, beta)
     for t in range(v.shape[1]):
         scores = torch.einsum("bhk,bshk->bhs", w[:, t], k[:, : u.shape[1]])
         recalled = torch.einsum("bhs,bshv->bhv", weights(scores, erase), u)

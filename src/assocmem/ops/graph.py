@@ -11,10 +11,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from assocmem.ops import inputs
-from assocmem.ops.backend import check_derivatives, constant, refuse
+from assocmem.ops.transforms import check_derivatives, in_forward_mode, refuse, transformed
 
 Scan = Callable[..., tuple[Tensor, Tensor]]
 
@@ -25,17 +24,7 @@ def in_place_of(q: Tensor, cu_seqlens: Tensor | None) -> bool:
     Other derivatives than those of `backward`, which is all that an operator has, need the loops.
     """
     loops = q.shape[1] > 1 or cu_seqlens is not None
-    return loops and torch.compiler.is_compiling() and not (_transformed() or _in_forward_mode())
-
-
-@constant
-def _transformed() -> bool:
-    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
-    return functorch.peek_interpreter_stack() is not None
-
-
-def _in_forward_mode() -> bool:
-    return forward_ad._current_level >= 0
+    return loops and torch.compiler.is_compiling() and not (transformed() or in_forward_mode())
 
 
 def tokens_of(

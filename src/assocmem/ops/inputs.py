@@ -10,6 +10,8 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from assocmem.ops.transforms import batched
+
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Asked once, here: in torch 2.11 no compiled graph can ask.
 NO_AUTOCAST = frozenset(
@@ -75,7 +77,9 @@ def check_like_q(name: str, x: Tensor, q: Tensor) -> None:
     """Check an argument `[B, T, H, K]` that has to be like q: type, dtype, device and shape."""
     _check_vectors(name, x, q, "K")
     if x.shape != q.shape:
-        raise ValueError(f"{name} must have shape {list(q.shape)} like q, got {list(x.shape)}")
+        raise ValueError(
+            f"{name} must have shape [B, T, H, K] = {list(q.shape)} like q, got {list(x.shape)}"
+        )
 
 
 def check_gate(g: Tensor | None, q: Tensor) -> None:
@@ -107,10 +111,9 @@ def known(answer: Callable[[], bool], *tensors: Tensor) -> bool:
         return False
     if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
         return False
-    try:
-        return answer()
-    except RuntimeError:  # under vmap nothing may branch on a value
+    if any(map(batched, tensors)):  # under vmap nothing may branch on a value
         return False
+    return answer()
 
 
 def check_scale(scale: float | None) -> None:
@@ -153,7 +156,7 @@ def check_indices(name: str, borders: Tensor, x: Tensor, like: str) -> None:
         raise TypeError(f"{name} must be int32 or int64, got {borders.dtype}")
     check_device(name, borders, x, like)
     if borders.ndim != 1 or borders.shape[0] < 2:
-        raise ValueError(f"{name} must have shape [N + 1], got {list(borders.shape)}")
+        raise ValueError(f"{name} must have shape [N + 1] with N >= 1, got {list(borders.shape)}")
 
 
 def check_borders(borders: list[int], T: int, name: str = "cu_seqlens") -> None:

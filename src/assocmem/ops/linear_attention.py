@@ -17,11 +17,12 @@ from torch import Tensor
 
 from assocmem.arguments import check_bool
 from assocmem.ops import graph, inputs
-from assocmem.ops.backend import check_derivatives, choose
+from assocmem.ops.backend import choose
 from assocmem.ops.chunks import CHUNK, in_chunks, in_sequence, plus_recalled, spans
 from assocmem.ops.decay import decay_of, decayed
 from assocmem.ops.packed import scan_sequences
 from assocmem.ops.poison import known_to_be_finite, masked_product
+from assocmem.ops.transforms import check_derivatives
 
 
 def recurrent(
@@ -34,7 +35,7 @@ def recurrent(
         S = S if g is None else decayed(S, g[:, t])
         S = S + k[:, t, :, :, None] * v[:, t, :, None, :]
         outputs.append(scale * torch.einsum("bhk,bhkv->bhv", q[:, t], S))
-    return torch.stack(outputs, 1) if outputs else v, S
+    return torch.stack(outputs, 1), S
 
 
 def chunk(
@@ -130,6 +131,7 @@ def linear_attention(
     inputs.check_gate(g, q)
     inputs.check_scale(scale)
     inputs.check_cu_seqlens(cu_seqlens, q)
+    check_bool("output_final_state", output_final_state)
     check_bool("normalize", normalize)
     columns = v.shape[-1] + normalize
     inputs.check_initial_state(initial_state, q, columns, cu_seqlens, "V + 1" if normalize else "V")

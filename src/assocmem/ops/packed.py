@@ -85,10 +85,30 @@ def scan_sequences(
 ) -> tuple[Tensor, Tensor]:
     """Run a form of a scan on the whole batch, or on one packed sequence after the other."""
     if cu_seqlens is None:
-        o, final = form(*tokens, scale, S)
-        # Without tokens it is still the caller's own.
-        return o, final.clone() if o.shape[1] == 0 else final
+        return _scan(form, tokens, scale, S)
     return uncompiled(_scan_each)(form, tokens, scale, S, cu_seqlens)
+
+
+def _scan(
+    form: Callable[..., tuple[Tensor, Tensor]],
+    tokens: tuple[Tensor | None, ...],
+    scale: float,
+    S: Tensor,
+) -> tuple[Tensor, Tensor]:
+    v = tokens[2]
+    assert v is not None
+    if v.shape[1] == 0:
+        nothing = nothing_of(*tokens)
+        return v + nothing + S.sum().to(v.dtype), S + nothing
+    return form(*tokens, scale, S)
+
+
+def nothing_of(*tensors: Tensor | None) -> Tensor:
+    """0, as the sum of no tokens, which sends gradients back to tensors `[B, T, ...]`.
+
+    Outputs of no tokens depend on what goes in as others do, so that a loss of them has gradients.
+    """
+    return torch.stack([x[:, :0].sum().float() for x in tensors if x is not None]).sum()
 
 
 def _scan_each(
@@ -99,7 +119,7 @@ def _scan_each(
     cu_seqlens: Tensor,
 ) -> tuple[Tensor, Tensor]:
     scans = [
-        form(*own, scale, start)
+        _scan(form, tuple(own), scale, start)
         for own, start in zip(each(tokens, cu_seqlens), S.split(1), strict=True)
     ]
     outputs, states = zip(*scans, strict=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from assocmem.ops import inputs
 from assocmem.ops.backend import check_known
 from assocmem.ops.decay import log_decay_matrix, sum_after
-from assocmem.ops.packed import over_sequences
+from assocmem.ops.packed import nothing_of, over_sequences
 from assocmem.ops.poison import known_to_be_finite, without_poison
 
 
@@ -39,7 +39,7 @@ def recurrent(
         if hidden is not None:
             scores = scores.masked_fill(hidden[:, seen, None], -torch.inf)
         outputs.append(torch.einsum("bsh,bshv->bhv", scores.softmax(1), v[:, seen]))
-    return torch.stack(outputs, 1) if outputs else v[:, :0]
+    return torch.stack(outputs, 1)
 
 
 def shared(x: Tensor, H: int, dim: int) -> Tensor:
@@ -114,6 +114,8 @@ def attend(
             "backend='triton' cannot run here: softmax attention is PyTorch's own kernel "
             "(backend='chunk')"
         )
+    if q.numel() == 0:  # where PyTorch's attention would have no gradient of g
+        return v.new_zeros(*q.shape[:3], v.shape[-1]) + nothing_of(q, k, v, g)
     form = recurrent if backend == "recurrent" else chunk
     factor = inputs.factor(scale, q)
     with inputs.without_autocast(q):

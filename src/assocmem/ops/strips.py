@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from assocmem.ops import inputs
-from assocmem.ops.backend import refuse
 from assocmem.ops.chunks import CHUNK
 from assocmem.ops.erase import score_gradient, strip
 from assocmem.ops.poison import known_to_be_finite, without_poison
+from assocmem.ops.transforms import refuse
 from assocmem.ops.triangular import solve, solve_transposed, wide
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +10,14 @@ from torch import Tensor
 from assocmem.arguments import check_count
 from assocmem.similarity.base import (
     DotProduct,
+    Featured,
     check_positive_or_none,
     temperature,
 )
 
 
 @dataclass(frozen=True)
-class Linear(DotProduct):
+class Linear(DotProduct, Featured):
     """κ(q, k) = qᵀk, with φ(x) = x: linear attention (arXiv:2505.19488, Eq. 1).
 
     Example:
@@ -37,14 +37,9 @@ class Linear(DotProduct):
         """φ(x) = x, of size d."""
         return x
 
-    @property
-    def feature_map(self) -> Callable[[Tensor], Tensor]:
-        """φ, which is `features`."""
-        return self.features
-
 
 @dataclass(frozen=True)
-class Polynomial(DotProduct):
+class Polynomial(DotProduct, Featured):
     """κ(q, k) = (qᵀk)^degree, with φ(x) = x ⊗ … ⊗ x of size d^degree (arXiv:1606.01164).
 
     Args:
@@ -75,14 +70,9 @@ class Polynomial(DotProduct):
         """φ(x) = the degree-fold tensor power of x, flattened to size d^degree."""
         return tensor_power(x, self.degree)
 
-    @property
-    def feature_map(self) -> Callable[[Tensor], Tensor]:
-        """φ, which is `features`."""
-        return self.features
-
 
 @dataclass(frozen=True)
-class Taylor(DotProduct):
+class Taylor(DotProduct, Featured):
     """κ(q, k) = Σ_{p ≤ degree} (qᵀk/τ)^p / p!, the exponential cut off (τ = √d when None).
 
     Degree 2 is the feature map of Based (arXiv:2402.18668), of size 1 + d + d². For odd degrees κ
@@ -127,11 +117,6 @@ class Taylor(DotProduct):
             # One factor √p at a time: p! itself is no float beyond p = 170.
             parts.append(tensor_product(parts[-1], scaled) / p**0.5)
         return torch.cat(parts, -1)
-
-    @property
-    def feature_map(self) -> Callable[[Tensor], Tensor]:
-        """φ, which is `features`."""
-        return self.features
 
 
 def tensor_power(x: Tensor, degree: int) -> Tensor:
