@@ -806,6 +806,20 @@ MUTANTS = (
         ("tests/nn/test_sequence_model.py -k generated",),
     ),
     Mutant(
+        "packed queries see the keys of the sequence before",
+        SOFTMAX_ATTENTION,
+        'all_of_them = rows_of(seen, k.shape[1], "state.cu_seqlens")',
+        'all_of_them = rows_of(seen, k.shape[1], "state.cu_seqlens")\n    all_of_them.insert(0, all_of_them.pop())',
+        (f"{PACKED_LAYERS} -k 'packed_row or each'",),
+    ),
+    Mutant(
+        "packed corrections forget what came before",
+        "src/assocmem/ops/deltaformer.py",
+        "seen = slice(before.start + own.start, before.stop + own.stop)",
+        "seen = slice(before.stop + own.start, before.stop + own.stop)",
+        (PACKED_LAYERS,),
+    ),
+    Mutant(
         "heads of queries share keys in turn, not in a row",
         SOFTMAX_ATTENTION,
         "x.repeat_interleave(H // x.shape[dim], dim)",
@@ -1401,8 +1415,8 @@ MUTANTS = (
     Mutant(
         "the final state of a compiled scan sends no gradient back",
         "src/assocmem/ops/graph.py",
-        "pairs = zip(outputs, (do, dS), strict=True)",
-        "pairs = zip(outputs, (do, None), strict=True)",
+        "pairs = zip(run(*leaves), sent, strict=True)",
+        "pairs = zip(run(*leaves), (sent[0], None), strict=True)",
         ("tests/ops/test_graph.py -k lengths",),
     ),
     Mutant(

@@ -20,7 +20,7 @@ from assocmem.nn import (
     join,
     select,
 )
-from tests.nn.test_mixers import GROWING, MIXERS, TORCH_2_6, layer, parts, tokens
+from tests.nn.test_mixers import GROWING, MIXERS, layer, parts, tokens
 from tests.nn.test_sequence_model import model, some_tokens
 from tests.ops.reference import relative_error
 
@@ -368,15 +368,31 @@ def test_a_compiled_step_after_packed_prompts_is_one_graph(kind):
     assert counter.frame_count <= 2  # the second with a length that may change
 
 
+@pytest.mark.parametrize("name", GROWING)
+def test_a_packed_row_is_one_graph_forward_and_backward(name):
+    torch.compiler.reset()
+    mixer, x = layer(name), tokens(1, 12).requires_grad_()
+    cu_seqlens = borders((4, 0, 7, 1))
+    targets = [x, *mixer.parameters()]
+    expected, whole = mixer(x, cu_seqlens=cu_seqlens)
+    grads = torch.autograd.grad(expected.square().sum() + whole[1].square().sum(), targets)
+    compiled = torch.compile(mixer, backend="aot_eager", fullgraph=True)
+    y, state = compiled(x, cu_seqlens=cu_seqlens)
+    assert relative_error(y.detach(), expected.detach()) <= 1e-12
+    got = torch.autograd.grad(y.square().sum() + state[1].square().sum(), targets)
+    for a, b in zip(got, grads, strict=True):
+        assert relative_error(a, b) <= 1e-12
+    with pytest.raises(ValueError, match="cu_seqlens must rise from 0 to T = 12"):
+        compiled(x, cu_seqlens=borders((4, 0, 7, 2)))
+
+
 @pytest.mark.parametrize("kind", [LinearAttention, DeltaNet, SoftmaxAttention, DeltaFormer])
 @torch.no_grad()
 def test_another_number_of_sequences_is_not_compiled_anew(kind):
-    if kind is SoftmaxAttention and TORCH_2_6:
-        pytest.skip("torch 2.6 traces what leaves the graph as a graph of its own, each time")
     torch.compiler.reset()
     counter = CompileCounter()
     net = SequenceModel(11, 24, 3, [kind])
-    compiled = torch.compile(net, backend=counter)
+    compiled = torch.compile(net, backend=counter, fullgraph=True)
     frames = []
     for lengths in ((3, 5), (4, 2, 6), (7, 1, 2, 5), (2, 9, 4, 3, 8), (3, 5, 4, 6, 2, 7)):
         row, cu_seqlens = some_tokens(1, sum(lengths)), borders(lengths)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import forward_ad
 
+from assocmem import ops
 from tests.ops.inputs import GATES
 from tests.ops.operators import OPERATORS, worst
+from tests.ops.reference import relative_error
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 every_gate = pytest.mark.parametrize("gate", GATES)
@@ -36,19 +40,65 @@ def test_one_graph_serves_all_lengths(name, gate):
 
 @every_operator
 @every_gate
-def test_packed_sequences_do_not_break_it(name, gate):
+@pytest.mark.parametrize("form", ["recurrent", "chunk"])
+def test_packed_sequences_do_not_break_it(name, gate, form):
     op, counter = OPERATORS[name], CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(op.function, fullgraph=True, backend=counter)
+    function = partial(op.function, backend=form)
+    compiled = torch.compile(function, fullgraph=True, backend=counter)
     for lengths in ((70, 0, 30), (3, 90), (1, 64, 2, 33), (20,) * 9):
         borders = torch.tensor([0, *lengths]).cumsum(0)
         inputs = op.inputs(1, sum(lengths), 2, 16, 8, gate)
         S = op.inputs(len(lengths), 1, 2, 16, 8, gate)
         inputs.S, inputs.dS = S.S, S.dS
         got = inputs.run(compiled, torch.float32, output_final_state=True, cu_seqlens=borders)
-        expected = op.run(inputs, torch.float32, "chunk", cu_seqlens=borders)
+        expected = op.run(inputs, torch.float32, form, cu_seqlens=borders)
         error, what = worst(got, expected)
         assert error <= 1e-6, what
     assert counter.frame_count <= 3
+
+
+ATTENTIONS = {
+    "softmax": lambda q, k, v, beta, **x: ops.softmax_attention(q, k, v, beta.log(), **x),
+    "deltaformer": ops.deltaformer,
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+@pytest.mark.parametrize("form", ["recurrent", "chunk"])
+def test_packed_attention_does_not_break_it(name, form):
+    counter = CompileCounterWithBackend("aot_eager")
+    function = partial(ATTENTIONS[name], backend=form)
+    compiled = torch.compile(function, fullgraph=True, backend=counter)
+    for lengths in ((20, 0, 13), (3, 40), (1, 24, 2, 33), (5,) * 9):
+        cu_seqlens = torch.tensor([0, *lengths]).cumsum(0)
+        inputs = OPERATORS["delta"].inputs(1, sum(lengths), 2, 16, 8, "none")
+        leaves = [x.requires_grad_() for x in inputs.tokens if x is not None]
+        results = [f(*leaves, cu_seqlens=cu_seqlens) for f in (compiled, function)]
+        results = [[o, *torch.autograd.grad(o, leaves, inputs.do)] for o in results]
+        for got, expected in zip(*results, strict=True):
+            assert relative_error(got.detach(), expected.detach()) <= 1e-12
+    assert counter.frame_count <= 3
+    with pytest.raises(ValueError, match="cu_seqlens must rise from 0 to T = 45"):
+        compiled(*leaves, cu_seqlens=torch.tensor([0, 4, 46]))
+
+
+def test_opcheck_of_packed_attention():
+    new, old = torch.tensor([0, 3, 3, 7]), torch.tensor([0, 2, 5, 5])
+    tokens = OPERATORS["delta"].inputs(1, 12, 2, 4, 3, "head")
+    q, k, v, g, past = tokens.q[:, :7], tokens.k, tokens.v, tokens.g, tokens.v[:, :5]
+    attention = (q, k, v, g, 0.5, "chunk", new, old + new)
+    former = (q, q, k, v[:, 5:], tokens.beta[:, :7], past, "softmax", 0.5, "chunk", old, new)
+    for name, arguments, like in (
+        ("softmax_attention_packed", attention, (v[:, :7],)),
+        ("deltaformer_packed", former, (v[:, :7], v)),
+    ):
+        tensors = [torch.is_tensor(x) and x.is_floating_point() for x in arguments]
+        given = [
+            x.clone().requires_grad_() if t else x for x, t in zip(arguments, tensors, strict=True)
+        ]
+        torch.library.opcheck(getattr(torch.ops.assocmem, name).default, given)
+        backward = getattr(torch.ops.assocmem, f"{name}_backward").default
+        torch.library.opcheck(backward, (*arguments, *like, tensors))
 
 
 @every_operator
@@ -192,5 +242,5 @@ def test_opcheck(name, gate, borders):
     torch.library.opcheck(forward.default, (*tokens, 0.5, S.requires_grad_(), cu_seqlens))
     tokens = [None if x is None else x.detach() for x in tokens]
     S = S.detach()
-    wanted = [x is not None for x in (*tokens, S)]
+    wanted = [*(x is not None for x in tokens), False, True, False]
     torch.library.opcheck(backward.default, (*tokens, 0.5, S, cu_seqlens, inputs.do, S, wanted))

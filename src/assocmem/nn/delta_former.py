@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from assocmem.nn.cache import checked_cache, has_borders
 from assocmem.nn.delta_net import l2_normalize, stable
 from assocmem.nn.mixer import Mixer
-from assocmem.nn.place import following, together
+from assocmem.nn.place import Packed, following
 from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.nn.state import saveable
-from assocmem.ops.deltaformer import write_and_read
+from assocmem.ops.deltaformer import write_and_read, write_and_read_packed
 from assocmem.ops.erase import check_erase
 from assocmem.ops.inputs import state_dtype
-from assocmem.ops.packed import uncompiled
 
 
 @saveable
@@ -147,15 +146,6 @@ class DeltaFormer(Mixer):
             q, w, k, v, beta = (y.flatten(0, 1)[None] for y in (q, w, k, v, beta))
         if state is not None:
             state = checked_cache(state, KUCache(k, v.to(state_dtype(v)), cu_seqlens))
-        read = self._read if cu_seqlens is None else uncompiled(self._read)
-        o, state = read(q, w, k, v, beta, scale, state, cu_seqlens)
-        return self.o_proj(o.reshape(*x.shape[:2], self.n_heads * self.d_value)), state
-
-    def _read(
-        self, q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, scale: float,
-        state: KUCache | None, cu_seqlens: Tensor | None,
-    ) -> tuple[Tensor, KUCache]:  # fmt: skip
-        """What new tokens read of all so far, and the cache of all."""
         place = following(state, q, cu_seqlens)
         if self.rotary:
             positions = place.positions()
@@ -164,10 +154,11 @@ class DeltaFormer(Mixer):
             beta = stable(beta, k)
         if state is not None:
             k = place.join(state.k, k)
-        pieces = []
-        for past, new, seen in place.spans():
-            u = None if state is None else state.u[:, past]
-            tokens = (q[:, new], w[:, new], k[:, seen], v[:, new], beta[:, new], u)
-            pieces.append(write_and_read(*tokens, self.erase, scale, self.backend, place.hidden))
-        o, u = map(together, zip(*pieces, strict=True))
-        return o, KUCache(k, u, place.borders)
+        past = v[:, :0].to(state_dtype(v)) if state is None else state.u
+        tokens = (q, w, k, v, beta, past, self.erase, scale, self.backend)
+        if isinstance(place, Packed):
+            o, u = write_and_read_packed(*tokens, place.past, place.new)
+        else:
+            o, u = write_and_read(*tokens, place.hidden)
+        o = o.reshape(*x.shape[:2], self.n_heads * self.d_value)
+        return self.o_proj(o), KUCache(k, u, place.borders)

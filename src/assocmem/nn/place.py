@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from assocmem.nn.cache import padding
-from assocmem.ops.packed import rows_behind, rows_of, sequence_of
-
-# The rows of one sequence, or of all in a batch: in a cache, in new tokens, and in both. (Of a
-# NamedTuple `torch.compile` would fix the numbers, and trace every step of decoding anew.)
-Span = tuple[slice, slice, slice]
+from assocmem.ops.packed import rows_behind, sequence_of
 
 
 class Batch:
@@ -35,11 +30,6 @@ class Batch:
             self.hidden = padding(past, S, self.T)
             self.borders = past + self.T * torch.arange(past.shape[0], device=x.device)
 
-    def spans(self) -> list[Span]:
-        """The rows of every sequence; here of all at once."""
-        S, T = self.S, self.T
-        return [(slice(0, S), slice(0, T), slice(0, S + T))]
-
     def positions(self) -> Tensor:
         """How many tokens of its sequence come before each new one, `[T]` or `[N, T]`."""
         after = torch.arange(self.S, self.S + self.T, device=self.device)
@@ -59,24 +49,11 @@ class Packed:
         x: the new tokens `[1, T, ...]`.
         new: their borders, `[N + 1]`.
 
-    Raises:
-        ValueError: when the borders do not rise from 0 to S and to T.
     """
 
-    hidden = None
-
     def __init__(self, S: int, past: Tensor, x: Tensor, new: Tensor) -> None:
-        T = x.shape[1]
-        self.new, self.borders = new, past + new
-        self.slices = rows_of(past, S, "state.cu_seqlens"), rows_of(new, T)
-        self.order, self.rows = rows_behind(past, S, new, T)
-
-    def spans(self) -> list[Span]:
-        """The rows of every sequence."""
-        return [
-            (a, b, slice(a.start + b.start, a.stop + b.stop))
-            for a, b in zip(*self.slices, strict=True)
-        ]
+        self.past, self.new, self.borders = past, new, past + new
+        self.order, self.rows = rows_behind(past, S, new, x.shape[1])
 
     def positions(self) -> Tensor:
         """How many tokens of its sequence come before each new one, `[T]`."""
@@ -93,8 +70,3 @@ def following(state: Any, x: Tensor, cu_seqlens: Tensor | None, start: int = 0) 
     if cu_seqlens is None:
         return Batch(start + S, past, x)
     return Packed(S, torch.zeros_like(cu_seqlens) if past is None else past, x, cu_seqlens)
-
-
-def together(pieces: Sequence[Tensor]) -> Tensor:
-    """The tokens of all spans in a row; what is one span already is not copied."""
-    return pieces[0] if len(pieces) == 1 else torch.cat(tuple(pieces), 1)

@@ -12,11 +12,10 @@ from assocmem.arguments import check_counts
 from assocmem.distributed import Piece
 from assocmem.nn.cache import checked_cache, has_borders
 from assocmem.nn.mixer import Mixer
-from assocmem.nn.place import following, together
+from assocmem.nn.place import Packed, following
 from assocmem.nn.rotary import check_rotary, rotate
 from assocmem.nn.state import saveable
-from assocmem.ops.packed import uncompiled
-from assocmem.ops.softmax_attention import attend
+from assocmem.ops.softmax_attention import attend, attend_packed
 
 
 @saveable
@@ -139,15 +138,7 @@ class SoftmaxAttention(Mixer):
         g = None if self.forget_proj is None else F.logsigmoid(self.forget_proj(x))
         if state is not None:
             state = checked_cache(state, KVCache(k, v, g, cu_seqlens))
-        read = self._read if cu_seqlens is None else uncompiled(self._read)
-        o, state = read(q, k, v, g, state, cu_seqlens, Piece(x, group))
-        return self.o_proj(o.flatten(-2)), state
-
-    def _read(
-        self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: KVCache | None,
-        cu_seqlens: Tensor | None, piece: Piece,
-    ) -> tuple[Tensor, KVCache]:  # fmt: skip
-        """What new tokens read of all so far, and the cache of all."""
+        piece = Piece(x, group)
         place = following(state, q, cu_seqlens, piece.start)
         if self.rotary:
             positions = place.positions()
@@ -156,9 +147,8 @@ class SoftmaxAttention(Mixer):
         if state is not None:
             k, v = place.join(state.k, k), place.join(state.v, v)
             g = None if g is None or state.g is None else place.join(state.g, g)
-        o = []
-        for _, new, seen in place.spans():
-            decays = None if g is None else g[:, seen]
-            tokens = (q[:, new], k[:, seen], v[:, seen], decays)
-            o.append(attend(*tokens, None, self.backend, place.hidden))
-        return together(o), KVCache(k, v, g, place.borders)
+        if isinstance(place, Packed):
+            o = attend_packed(q, k, v, g, None, self.backend, place.new, place.borders)
+        else:
+            o = attend(q, k, v, g, None, self.backend, place.hidden)
+        return self.o_proj(o.flatten(-2)), KVCache(k, v, g, place.borders)

@@ -13,8 +13,6 @@ So it is linear attention of the corrections u_t in place of the values v_t.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -86,7 +84,8 @@ def chunk(
     return in_sequence(groups, v), S.unflatten(0, (B, H))
 
 
-chunk_operator = graph.operator("delta_rule_chunk", partial(scan_sequences, chunk))
+FORMS = {"recurrent": recurrent, "chunk": chunk}
+OPERATORS = {name: graph.scan_operator(f"delta_rule_{name}", form) for name, form in FORMS.items()}
 
 
 def delta_rule(
@@ -122,9 +121,9 @@ def delta_rule(
         output_final_state: hand back S after the last token.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
             from 0 to T; sequences do not see each other. In a graph that `torch.compile` traces,
-            "triton" does not look whether they are, and "recurrent" breaks the graph to read them.
+            "triton" does not look whether they are.
         backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton", which
-            in float16 overflows where a state or a product of q and k passes 65,504. The last two
+            in float16 overflows where a state or a product of q and k passes 65,504. All three
             are one operator in a graph that `torch.compile` or `torch.export` traces.
 
     Returns:
@@ -165,9 +164,8 @@ def delta_rule(
             from assocmem_kernels.delta_rule import delta_rule as fused
 
             o, S = fused(q, k, v, beta, g, factor, S, cu_seqlens)
-        elif backend == "chunk" and graph.in_place_of(q, cu_seqlens):
-            o, S = chunk_operator(q, k, v, beta, g, factor, S, cu_seqlens)
+        elif graph.in_place_of(q, cu_seqlens):
+            o, S = OPERATORS[backend](q, k, v, beta, g, factor, S, cu_seqlens)
         else:
-            form = recurrent if backend == "recurrent" else chunk
-            o, S = scan_sequences(form, (q, k, v, beta, g), factor, S, cu_seqlens)
+            o, S = scan_sequences(FORMS[backend], (q, k, v, beta, g), factor, S, cu_seqlens)
     return o.to(v.dtype), S if output_final_state else None

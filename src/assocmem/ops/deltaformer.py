@@ -14,11 +14,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assocmem.ops import inputs
+from assocmem.ops import graph, inputs
 from assocmem.ops.backend import choose
 from assocmem.ops.chunks import heads_first
 from assocmem.ops.erase import check_erase, weights
-from assocmem.ops.packed import nothing_of, over_sequences
+from assocmem.ops.packed import nothing_of, rows_of, uncompiled
 from assocmem.ops.softmax_attention import attend
 from assocmem.ops.strips import solve_strips
 from assocmem.ops.transforms import check_derivatives
@@ -95,6 +95,45 @@ def write_and_read(
         return read(form, q, k, u.to(v.dtype), scale), u
 
 
+def write_and_read_each(
+    q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor,
+    erase: str, scale: float, backend: str, old: Tensor, new: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`write_and_read` for every sequence of a row, of new tokens after old ones."""
+    outputs, corrections = [], []
+    rows = rows_of(old, past.shape[1], "state.cu_seqlens"), rows_of(new, q.shape[1])
+    for before, own in zip(*rows, strict=True):
+        seen = slice(before.start + own.start, before.stop + own.stop)
+        tokens = (q[:, own], w[:, own], k[:, seen], v[:, own], beta[:, own], past[:, before])
+        o, u = write_and_read(*tokens, erase, scale, backend)
+        outputs.append(o)
+        corrections.append(u)
+    return torch.cat(outputs, 1), torch.cat(corrections, 1)
+
+
+def _like_write_and_read_each(q, w, k, v, beta, past, erase, scale, backend, old, new):
+    return v.new_empty(v.shape), past.new_empty(*k.shape[:3], v.shape[-1])
+
+
+packed_operator = graph.operator(
+    "deltaformer_packed",
+    "Tensor q, Tensor w, Tensor k, Tensor v, Tensor beta, Tensor past, str erase, float scale, "
+    "str backend, Tensor old, Tensor new",
+    2, write_and_read_each, _like_write_and_read_each,
+)  # fmt: skip
+
+
+def write_and_read_packed(
+    q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor,
+    erase: str, scale: float, backend: str, old: Tensor, new: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`write_and_read_each`, in a graph that is traced as one operator."""
+    arguments = (q, w, k, v, beta, past, erase, scale, backend, old, new)
+    if graph.in_place_of(q, new):
+        return packed_operator(*arguments)
+    return uncompiled(write_and_read_each)(*arguments)
+
+
 def read(form: str, q: Tensor, k: Tensor, u: Tensor, scale: float) -> Tensor:
     """O of the last T of S tokens from the corrections of all, in the dtype of u."""
     return attend(q, k, u, None, scale, "recurrent" if form == "recurrent" else "chunk")
@@ -151,8 +190,8 @@ def deltaformer(
             "linear" (w_tᵀ k_s) or "relu" (max(0, w_tᵀ k_s)).
         scale: factor on the scores of both softmaxes, K ** -0.5 when None.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
-            from 0 to T; sequences do not see each other. A graph that `torch.compile` traces breaks
-            where their lengths are read.
+            from 0 to T; sequences do not see each other. They are read one after the other, in a
+            graph that `torch.compile` traces as one operator.
         backend: "auto", "recurrent" (the definition, differentiable twice), "chunk" (matrix
             products) or "triton" (the corrections by kernels). The last two read by PyTorch's
             attention, and are differentiable once.
@@ -188,12 +227,11 @@ def deltaformer(
 
     factor = inputs.factor(scale, q)
     form = choose(backend, q)
-
-    # `write_and_read` would also give u in float32, which nobody asks for here.
-    def of_sequence(q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
-        with inputs.without_autocast(q):
-            past = v[:, :0].to(inputs.state_dtype(v))
-            u = corrections(form, w, k, v, beta, past, erase, factor)
-            return read(form, q, k, u.to(v.dtype), factor)
-
-    return over_sequences(of_sequence, (q, w, k, v, beta), cu_seqlens)
+    past = v[:, :0].to(inputs.state_dtype(v))
+    if cu_seqlens is not None:
+        empty = torch.zeros_like(cu_seqlens)
+        rest = (past, erase, factor, backend, empty, cu_seqlens)
+        return write_and_read_packed(q, w, k, v, beta, *rest)[0]
+    with inputs.without_autocast(q):  # `write_and_read` would also give u in float32
+        u = corrections(form, w, k, v, beta, past, erase, factor)
+        return read(form, q, k, u.to(v.dtype), factor)

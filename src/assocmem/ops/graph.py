@@ -1,18 +1,21 @@
-"""A scan as one operator, which a graph that `torch.compile` or `torch.export` traces holds whole.
+"""A loop as one operator, which a graph that `torch.compile` or `torch.export` traces holds whole.
 
-Traced chunk by chunk, a loop over chunks would make a graph for every number of chunks, and take
-minutes. What the operator does is not traced: its backward pass runs the scan again, by autograd.
+Traced chunk by chunk, or sequence by sequence, a loop would make a graph for every number of them,
+and take minutes. What the operator does is not traced: its backward pass runs the loop again, by
+autograd.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from assocmem.ops import inputs
+from assocmem.ops.packed import scan_sequences
 from assocmem.ops.transforms import check_derivatives, in_forward_mode, refuse, transformed
 
 Scan = Callable[..., tuple[Tensor, Tensor]]
@@ -27,13 +30,6 @@ def in_place_of(q: Tensor, cu_seqlens: Tensor | None) -> bool:
     return loops and torch.compiler.is_compiling() and not (transformed() or in_forward_mode())
 
 
-def tokens_of(
-    q: Tensor | None, k: Tensor | None, v: Tensor | None, beta: Tensor | None, g: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """What a scan takes of every token."""
-    return (q, k, v, g) if beta is None else (q, k, v, beta, g)
-
-
 @contextmanager
 def recording() -> Iterator[None]:
     """A context in which autograd records, also below an operator that it has passed already."""
@@ -43,7 +39,13 @@ def recording() -> Iterator[None]:
         yield
 
 
-def operator(name: str, scan: Scan) -> Scan:
+def operator(
+    name: str,
+    arguments: str,
+    results: int,
+    run: Callable[..., tuple[Tensor, ...]],
+    empty: Callable[..., tuple[Tensor, ...]],
+) -> Callable:
     """`torch.ops.assocmem.<name>`, with the gradients of `backward` only.
 
     Others are refused, but for what cannot be seen from here: `torch.func.jvp` of an exported
@@ -51,59 +53,58 @@ def operator(name: str, scan: Scan) -> Scan:
 
     Args:
         name: what the operator is called.
-        scan: o and the final state from (q, k, v, g), or (q, k, v, beta, g) where beta is not None,
-            and scale, S and cu_seqlens.
+        arguments: as PyTorch writes them, a tensor first.
+        results: how many tensors it gives.
+        run: what it does.
+        empty: tensors like the results, as far as they are known while a graph is traced.
     """
     forward, backward = f"assocmem::{name}", f"assocmem::{name}_backward"
-    tokens = "Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? g"
-    arguments = f"{tokens}, float scale, Tensor S, Tensor? cu_seqlens"
-    sent = "Tensor? do, Tensor? dS, bool[] wanted"
-    torch.library.define(forward, f"({arguments}) -> (Tensor, Tensor)")
-    torch.library.define(backward, f"({arguments}, {sent}) -> Tensor[]")
+    torch.library.define(forward, f"({arguments}) -> ({', '.join(['Tensor'] * results)})")
+    sent = ", ".join(f"Tensor? d{i}" for i in range(results))
+    torch.library.define(backward, f"({arguments}, {sent}, bool[] wanted) -> Tensor[]")
 
     @torch.library.impl(forward, "default")
-    def _(q, k, v, beta, g, scale, S, cu_seqlens):
-        check_derivatives("chunk", "recurrent", q, k, v, beta, g, S)
-        with inputs.without_autocast(q):
-            o, final = scan(tokens_of(q, k, v, beta, g), scale, S, cu_seqlens)
-        return o.to(S).contiguous(), final.contiguous()
+    def _(*arguments):
+        check_derivatives("chunk", "recurrent", *filter(is_tensor, arguments))
+        with inputs.without_autocast(arguments[0]):
+            return alone(tuple(x.contiguous() for x in run(*arguments)))
 
     @torch.library.register_fake(forward)
-    def _(q, k, v, beta, g, scale, S, cu_seqlens):
-        return S.new_empty(v.shape), S.new_empty(S.shape)
+    def _(*arguments):
+        return alone(empty(*arguments))
 
     @torch.library.impl(backward, "default")
-    def _(q, k, v, beta, g, scale, S, cu_seqlens, do, dS, wanted):
-        leaves = [x if x is None else x.detach() for x in (q, k, v, beta, g, S)]
+    def _(*arguments):
+        *arguments, wanted = arguments
+        arguments, sent = arguments[:-results], arguments[-results:]
+        leaves = [x.detach() if is_tensor(x) else x for x in arguments]
         targets = [x.requires_grad_() for x in chosen(leaves, wanted)]
-        *tokens, start = leaves
-        with recording(), inputs.without_autocast(q):
-            outputs = scan(tokens_of(*tokens), scale, start, cu_seqlens)
+        with recording(), inputs.without_autocast(arguments[0]):
             # Where one has no gradient, not even a 0 may reach what is NaN on the way.
-            pairs = zip(outputs, (do, dS), strict=True)
-            sent = [(x, dx) for x, dx in pairs if dx is not None and x.requires_grad]
-            if not sent:
+            pairs = zip(run(*leaves), sent, strict=True)
+            pairs = [(x, dx) for x, dx in pairs if dx is not None and x.requires_grad]
+            if not pairs:
                 return [torch.zeros_like(x) for x in targets]
-            outputs, sent_back = zip(*sent, strict=True)
-            grads = torch.autograd.grad(outputs, targets, sent_back, materialize_grads=True)
+            outputs, sent = zip(*pairs, strict=True)
+            grads = torch.autograd.grad(outputs, targets, sent, materialize_grads=True)
         return [x.contiguous() for x in grads]
 
     @torch.library.register_fake(backward)
-    def _(q, k, v, beta, g, scale, S, cu_seqlens, do, dS, wanted):
-        return [x.new_empty(x.shape) for x in chosen((q, k, v, beta, g, S), wanted)]
+    def _(*arguments):
+        leaves = chosen(arguments[: -results - 1], arguments[-1])
+        return [x.new_empty(x.shape) for x in leaves]
 
     def keep(ctx, inputs, output):
-        *tokens, ctx.scale, S, cu_seqlens = inputs
-        ctx.save_for_backward(*tokens, S, cu_seqlens)
+        ctx.save_for_backward(*(x if is_tensor(x) else None for x in inputs))
+        ctx.others = [None if is_tensor(x) else x for x in inputs]
         ctx.set_materialize_grads(False)
 
-    def differentiate(ctx, do, dS):
-        *tokens, S, cu_seqlens = ctx.saved_tensors
-        *of_tokens, _, of_S, _ = ctx.needs_input_grad
-        wanted = [*of_tokens, of_S]
-        grads = iter(gradients(*tokens, ctx.scale, S, cu_seqlens, do, dS, wanted))
-        *d_tokens, d_start = (next(grads) if asked else None for asked in wanted)
-        return *d_tokens, None, d_start, None
+    def differentiate(ctx, *sent):
+        pairs = zip(ctx.saved_tensors, ctx.others, strict=True)
+        arguments = [other if x is None else x for x, other in pairs]
+        wanted = list(ctx.needs_input_grad)
+        grads = iter(gradients(*arguments, *sent, wanted))
+        return tuple(next(grads) if asked else None for asked in wanted)
 
     torch.library.register_autograd(forward, differentiate, setup_context=keep)
     torch.library.register_autograd(backward, refuse)
@@ -111,6 +112,37 @@ def operator(name: str, scan: Scan) -> Scan:
     return getattr(torch.ops.assocmem, name)
 
 
-def chosen(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor]:
-    """Those of the tensors that are wanted."""
-    return [x for x, asked in zip(tensors, wanted, strict=True) if asked and x is not None]
+def alone(results: tuple[Tensor, ...]) -> Any:
+    """A single result as an operator gives it: as itself."""
+    return results[0] if len(results) == 1 else results
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether an argument of an operator is a tensor."""
+    return isinstance(x, Tensor)
+
+
+def chosen(arguments: Sequence[Any], wanted: Sequence[bool]) -> list[Tensor]:
+    """Those of the arguments that are wanted."""
+    return [x for x, asked in zip(arguments, wanted, strict=True) if asked]
+
+
+def scan_operator(name: str, form: Scan) -> Scan:
+    """The operator of a form of a scan, whole or of packed sequences.
+
+    Args:
+        name: what the operator is called.
+        form: o and the final state from (q, k, v, g), or (q, k, v, beta, g) where beta is not None,
+            and scale and S.
+    """
+
+    def run(q, k, v, beta, g, scale, S, cu_seqlens):
+        tokens = (q, k, v, g) if beta is None else (q, k, v, beta, g)
+        o, final = scan_sequences(form, tokens, scale, S, cu_seqlens)
+        return o.to(S), final
+
+    def empty(q, k, v, beta, g, scale, S, cu_seqlens):
+        return S.new_empty(v.shape), S.new_empty(S.shape)
+
+    tokens = "Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? g"
+    return operator(name, f"{tokens}, float scale, Tensor S, Tensor? cu_seqlens", 2, run, empty)

@@ -10,8 +10,6 @@ code stores its transpose, [K, V].
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -66,7 +64,10 @@ def chunk(
     return in_sequence(groups, v), S.unflatten(0, (B, H))
 
 
-chunk_operator = graph.operator("linear_attention_chunk", partial(scan_sequences, chunk))
+FORMS = {"recurrent": recurrent, "chunk": chunk}
+OPERATORS = {
+    form: graph.scan_operator(f"linear_attention_{form}", run) for form, run in FORMS.items()
+}
 
 
 def linear_attention(
@@ -98,12 +99,12 @@ def linear_attention(
         output_final_state: hand back S after the last token.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
             from 0 to T; sequences do not see each other. In a graph that `torch.compile` traces,
-            "triton" does not look whether they are, and "recurrent" breaks the graph to read them.
+            "triton" does not look whether they are.
         normalize: divide o_t by scale · q_tᵀ z_t, with z_t the decayed sum of the keys so far. It
             is what the memory would return had every value been 1, and is kept as the last column
             of S. Meant for positive features: with others the divisor can be 0.
         backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton", which
-            in float16 overflows where a state or a product of q and k passes 65,504. The last two
+            in float16 overflows where a state or a product of q and k passes 65,504. All three
             are one operator in a graph that `torch.compile` or `torch.export` traces.
 
     Returns:
@@ -147,11 +148,10 @@ def linear_attention(
 
             # The divisor must not be rounded before it divides.
             o, S = fused(q, k, x, g, factor, S, cu_seqlens, S.dtype if normalize else v.dtype)
-        elif backend == "chunk" and graph.in_place_of(q, cu_seqlens):
-            o, S = chunk_operator(q, k, x, None, g, factor, S, cu_seqlens)
+        elif graph.in_place_of(q, cu_seqlens):
+            o, S = OPERATORS[backend](q, k, x, None, g, factor, S, cu_seqlens)
         else:
-            form = recurrent if backend == "recurrent" else chunk
-            o, S = scan_sequences(form, (q, k, x, g), factor, S, cu_seqlens)
+            o, S = scan_sequences(FORMS[backend], (q, k, x, g), factor, S, cu_seqlens)
         if normalize:
             o = o[..., :-1] / o[..., -1:]
     return o.to(v.dtype), S if output_final_state else None

@@ -34,7 +34,8 @@ def rows_of(cu_seqlens: Tensor, T: int, name: str = "cu_seqlens") -> list[slice]
 def sequence_of(cu_seqlens: Tensor, T: int) -> Tensor:
     """Of each of T tokens, which of the packed sequences it belongs to, `[T]`."""
     token = torch.arange(T, device=cu_seqlens.device)
-    return torch.searchsorted(cu_seqlens[1:].long().contiguous(), token, right=True)
+    sequence = torch.searchsorted(cu_seqlens[1:].long().contiguous(), token, right=True)
+    return sequence.clamp(max=cu_seqlens.shape[0] - 2)  # where borders are wrong, and not yet known
 
 
 def rows_behind(first: Tensor, S: int, second: Tensor, T: int) -> tuple[Tensor, Tensor]:
@@ -59,21 +60,6 @@ def each(tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor) -> list[list[Any
     """The tokens of every packed sequence; None of what is None."""
     T = next(x.shape[1] for x in tokens if x is not None)
     return [[None if x is None else x[:, rows] for x in tokens] for rows in rows_of(cu_seqlens, T)]
-
-
-def over_sequences(
-    read: Callable[..., Tensor], tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor | None
-) -> Tensor:
-    """Run an operator without a state on the whole batch, or on each packed sequence."""
-    if cu_seqlens is None:
-        return read(*tokens)
-    return uncompiled(_read_each)(read, tokens, cu_seqlens)
-
-
-def _read_each(
-    read: Callable[..., Tensor], tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor
-) -> Tensor:
-    return torch.cat([read(*own) for own in each(tokens, cu_seqlens)], 1)
 
 
 def scan_sequences(

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assocmem.ops import inputs
+from assocmem.ops import graph, inputs
 from assocmem.ops.backend import check_known
 from assocmem.ops.decay import log_decay_matrix, sum_after
-from assocmem.ops.packed import nothing_of, over_sequences
+from assocmem.ops.packed import nothing_of, rows_of, uncompiled
 from assocmem.ops.poison import known_to_be_finite, without_poison
 
 
@@ -122,6 +122,42 @@ def attend(
         return form(q, k, v, g, factor, hidden).to(v.dtype)
 
 
+def attend_each(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float, backend: str,
+    new: Tensor, seen: Tensor,
+) -> tuple[Tensor]:  # fmt: skip
+    """`attend` for every sequence of a row: of queries with borders new, and keys with seen."""
+    own = rows_of(new, q.shape[1])
+    all_of_them = rows_of(seen, k.shape[1], "state.cu_seqlens")
+    outputs = [
+        attend(q[:, a], k[:, b], v[:, b], None if g is None else g[:, b], scale, backend)
+        for a, b in zip(own, all_of_them, strict=True)
+    ]
+    return (torch.cat(outputs, 1),)
+
+
+def _like_attend_each(q, k, v, g, scale, backend, new, seen):
+    return (v.new_empty(*q.shape[:3], v.shape[-1]),)
+
+
+packed_operator = graph.operator(
+    "softmax_attention_packed",
+    "Tensor q, Tensor k, Tensor v, Tensor? g, float scale, str backend, Tensor new, Tensor seen",
+    1, attend_each, _like_attend_each,
+)  # fmt: skip
+
+
+def attend_packed(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float | None, backend: str,
+    new: Tensor, seen: Tensor,
+) -> Tensor:  # fmt: skip
+    """`attend_each`, in a graph that is traced as one operator."""
+    arguments = (q, k, v, g, inputs.factor(scale, q), backend, new, seen)
+    if graph.in_place_of(q, new):
+        return packed_operator(*arguments)
+    return uncompiled(attend_each)(*arguments)[0]
+
+
 def softmax_attention(
     q: Tensor,
     k: Tensor,
@@ -145,8 +181,8 @@ def softmax_attention(
             clears the memory. With g the matrices D take B·H·T² numbers of memory.
         scale: factor on the scores, K ** -0.5 when None.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
-            from 0 to T; sequences do not see each other. A graph that `torch.compile` traces breaks
-            where their lengths are read.
+            from 0 to T; sequences do not see each other. They are read one after the other, in a
+            graph that `torch.compile` traces as one operator.
         backend: "auto" or "chunk" (PyTorch's `scaled_dot_product_attention`), or "recurrent" (the
             definition, differentiable twice).
 
@@ -171,5 +207,6 @@ def softmax_attention(
     inputs.check_head_gate(g, q)
     inputs.check_scale(scale)
     inputs.check_cu_seqlens(cu_seqlens, q)
-    read = partial(attend, scale=scale, backend=backend)
-    return over_sequences(read, (q, k, v, g), cu_seqlens)
+    if cu_seqlens is None:
+        return attend(q, k, v, g, scale, backend)
+    return attend_packed(q, k, v, g, scale, backend, cu_seqlens, cu_seqlens)

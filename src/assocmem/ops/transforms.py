@@ -69,5 +69,6 @@ def refuse(_ctx: Any, *_gradients: Tensor) -> None:
         RuntimeError: always.
     """
     raise RuntimeError(
-        "the operator of backend='chunk' has first derivatives only: take backend='recurrent'"
+        "the operator of backend='chunk', or of a graph, has first derivatives only: "
+        "take backend='recurrent', outside of a graph"
     )
