@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_report.py benchmarks/results/gpu_*.json     # tables, in Markdown
     python benchmarks/gpu_report.py FILE --figure gpu.svg             # time over length, drawn
-    python benchmarks/gpu_report.py FILE --store      # and kept for chapter 6 and the README
+    python benchmarks/gpu_report.py FILE --store      # and kept for the book and the README
 
 Files of one device are read together; of a row that stands in several, the one that was measured
 last counts. What was not measured stays empty, and what is wrong is never compared.
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument(
         "--store",
         action="store_true",
-        help="keep the rows for chapter 6, and a table in the README",
+        help="keep the rows for chapter 6, a table in the README, and a page of the book",
     )
     arguments = parser.parse_args()
     result = gathered(arguments.files)
@@ -229,6 +229,9 @@ def main() -> None:
     if arguments.figure:
         figure(result, arguments.figure)
     if arguments.store:
+        from benchmarks import gpu_page  # which is made of these tables
+
+        gpu_page.store(result)
         recorded.store_gpu(result)
         README.write_text(with_table(README.read_text(), readme_table(result["rows"])))
 

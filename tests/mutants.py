@@ -721,6 +721,13 @@ MUTANTS = (
         (GPU_TEST,),
     ),
     Mutant(
+        "a target that is missed is reached",
+        "benchmarks/gpu_page.py",
+        "x, x >= least)",
+        "x, True)",
+        ("tests/test_gpu_report.py",),
+    ),
+    Mutant(
         "a fast wrong kernel wins",
         "benchmarks/gpu_report.py",
         'if "forward" in row and not wrong(row)',
@@ -808,9 +815,9 @@ MUTANTS = (
     Mutant(
         "packed queries see the keys of the sequence before",
         SOFTMAX_ATTENTION,
-        'all_of_them = rows_of(seen, k.shape[1], "state.cu_seqlens")',
-        'all_of_them = rows_of(seen, k.shape[1], "state.cu_seqlens")\n    all_of_them.insert(0, all_of_them.pop())',
-        (f"{PACKED_LAYERS} -k 'packed_row or each'",),
+        "in zip(own, all_of_them, strict=True)",
+        "in zip(own, [all_of_them[0], *all_of_them[:-1]], strict=True)",
+        (PACKED_LAYERS,),
     ),
     Mutant(
         "packed corrections forget what came before",
@@ -818,6 +825,13 @@ MUTANTS = (
         "seen = slice(before.start + own.start, before.stop + own.stop)",
         "seen = slice(before.stop + own.start, before.stop + own.stop)",
         (PACKED_LAYERS,),
+    ),
+    Mutant(
+        "a softmax that is scaled is not",
+        "src/assocmem/book/fact_learning.py",
+        "return self.up_proj.out_features * super().activations(x)",
+        "return super().activations(x)",
+        ("tests/book/test_fact_learning.py", CHAPTER_4),
     ),
     Mutant(
         "heads of queries share keys in turn, not in a row",

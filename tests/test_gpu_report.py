@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from assocmem.book import recorded
-from benchmarks import gpu_report
+from benchmarks import gpu_page, gpu_report
 
 H200 = "benchmarks/results/gpu_nvidia_h200.json"
 TIME = {"over_floor": 2.0, "floor_ms": 1.0, "peak_bytes": 7_000_000, "samples": [1.0]}
@@ -93,6 +93,47 @@ def test_the_readme_has_the_stored_table():
     assert gpu_report.readme_table(stored["rows"]) in gpu_report.README.read_text()
 
 
+def test_the_book_has_the_page():
+    stored = gpu_report.gathered([gpu_report.README.parent / H200])
+    assert gpu_page.page(stored) == gpu_page.PAGE.read_text()
+
+
+def test_aims_that_are_reached_and_missed():
+    def measured(operator, gate, ours, fla):
+        return [row(operator, ms=ours, gate=gate), row(operator, "fla", ms=fla, gate=gate)]
+
+    rows = [*measured("delta_rule", "head", 1.0, 0.9), *measured("deltaformer", "none", 1.0, 4.0)]
+    told = {aim: (came, reached) for aim, came, reached in gpu_page.aims(rows)}
+    assert told == {
+        "delta rule, a decay a head, forward: at most 1.0 ms": (1.0, True),
+        "delta rule, a decay a head, forward and backward: at most 5.0 ms": (3.0, True),
+        **{
+            f"{name}, {passes}: fla takes at least {least} times as long": (came, reached)
+            for passes in ("forward", "forward and backward")
+            for name, least, came, reached in (
+                ("DeltaFormer", 3.0, 4.0, True),
+                ("geometric mean of all shapes", 1.5, pytest.approx(3.6**0.5), True),
+                ("the least of all shapes", 1.0, pytest.approx(0.9), False),
+            )
+        },
+    }
+    assert list(gpu_page.aims([])) == []
+
+
+def test_what_is_missing_is_listed():
+    skipped = {**row("linear_attention", T=2048), "skipped": "no time"}
+    del skipped["forward"], skipped["forward+backward"]
+    rows = [row(), row(who="fla", error=0.5), skipped]
+    assert gpu_page.missing(rows).splitlines() == [
+        "- 8 × 4,096 × 32 × 128: delta rule (none, fla)",
+        "- 8 × 2,048 × 32 × 128: everything",
+    ]
+    assert gpu_page.missing(rows[:1]) == "Nothing is missing."
+    assert gpu_page.unsteady(rows) == "Nothing changed."
+    racy = [row(other_bits=["dq", "dk"]), row(other_bits=["dq"], T=2048), *rows]
+    assert gpu_page.unsteady(racy) == "- delta rule (none, assocmem): dq, dk in 2 rows"
+
+
 def test_a_table_for_the_readme():
     rows = [
         row(), row(who="fla", ms=2.5), row(gate="head"), row(T=2048, gate="channel"),
@@ -122,6 +163,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     readme = tmp_path / "README.md"
     readme.write_text(gpu_report.readme_table([]) + "\n\nafter\n")
     monkeypatch.setattr(gpu_report, "README", readme)
+    monkeypatch.setattr(gpu_page, "PAGE", tmp_path / "gpu.md")
+    monkeypatch.setattr(gpu_page, "FIGURE", tmp_path / "page.svg")
     picture = tmp_path / "gpu.svg"
     command = ["gpu_report.py", *map(str, paths), "--figure", str(picture), "--store"]
     monkeypatch.setattr(sys, "argv", command)
@@ -132,7 +175,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     kept = recorded.read("gpu_a_gpu")["rows"]
     assert [r["forward"]["ms"] for r in kept] == [1.0, 5.0]  # the later file counts
     assert "samples" not in kept[0]["forward"]
+    assert picture.read_text() == (tmp_path / "page.svg").read_text()
     assert picture.read_text().startswith("<?xml")
+    assert "### 8 sequences of 2,048 tokens" in (tmp_path / "gpu.md").read_text()
     assert readme.read_text() == gpu_report.readme_table([row(who="fla")]) + "\n\nafter\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,8 @@ def test_every_test_file_is_a_guard():
     on_the_site = {f"tests/book/test_{name}.py" for name in ("browser", "site")}  # built first
     guards = {guard.split()[0] for mutant in MUTANTS for guard in mutant.guards}
     assert files - guards - on_the_site == {"tests/test_mutants.py"}
+
+
+def test_the_readme_counts_them():
+    (told,) = re.findall(r"more than (\d+) breaks", (ROOT / "README.md").read_text())
+    assert int(told) < len(MUTANTS) < int(told) + 50

@@ -168,6 +168,23 @@ def test_a_batch_element_does_not_depend_on_the_others():
             assert torch.equal(x, y[b : b + 1]), what
 
 
+@pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter runs one program after the other")
+@every_erase
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_corrections_are_the_same_bits_twice(erase, dtype):
+    """What is read from them is PyTorch's, whose gradient of q adds up in no fixed order."""
+    _, k, v, beta, w = (x.to(DEVICE, dtype) for x in arguments(1, 200, 16, 16, erase))
+    past = v[:, :0].clone()
+
+    def corrected() -> list[Tensor]:
+        leaves = [x.clone().requires_grad_() for x in (w, k, v, beta.float())]
+        u = kernels.deltaformer(*leaves, past, 0.25, erase)[0]
+        return [u.detach(), *torch.autograd.grad(u, leaves, torch.ones_like(u))]
+
+    for x, y in zip(corrected(), corrected(), strict=True):
+        assert torch.equal(x, y)
+
+
 def two_chunks(erase: str) -> list[Tensor]:
     return [x.clone() for x in arguments(1, 20, 8, 5, erase)]
 

@@ -257,9 +257,10 @@ def test_the_interpreter_refuses_bfloat16(name):
 @pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter runs one program after the other")
 @every_operator
 @every_gate
-def test_the_same_bits_twice(name, gate):
-    inputs = OPERATORS[name].inputs(1, 20, 2, 16, 16, gate)
-    first, second = (run(name, inputs, torch.float32) for _ in range(2))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_the_same_bits_twice(name, gate, dtype):
+    inputs = OPERATORS[name].inputs(1, 200, 2, 16, 16, gate)
+    first, second = (run(name, inputs, dtype) for _ in range(2))
     for what, x in first.items():
         assert torch.equal(x, second[what]), what
 

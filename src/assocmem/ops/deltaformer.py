@@ -194,7 +194,8 @@ def deltaformer(
             graph that `torch.compile` traces as one operator.
         backend: "auto", "recurrent" (the definition, differentiable twice), "chunk" (matrix
             products) or "triton" (the corrections by kernels). The last two read by PyTorch's
-            attention, and are differentiable once.
+            attention, whose gradients on a GPU add up in no fixed order, and are differentiable
+            once.
 
     Returns:
         o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on.
