@@ -6,15 +6,18 @@
 `src/assocmem/book/choosing.json` says what is run. First a pilot chooses a learning rate for each
 design: the one with the smallest loss, averaged over short runs with a seed of their own. Then come
 the seeds, one after another, and at last, on some tasks, the first seed with the other rates: how
-much hangs on the choice. A run is stored as soon as it is done, with a fingerprint of the code and
-of the configuration that it depends on, and is run again only when they have changed. Float32, one
-thread, times in seconds of the processor.
+much hangs on the choice. A run is stored as soon as it is done, with a fingerprint of what the
+configuration says of it, and with the losses of a training of three steps. It is run again when
+the configuration says otherwise, or when today's code gives other losses, by more than rounding:
+other processors and other orders of sums round otherwise. (Training adds that up, so a run may end
+elsewhere although nothing is new.) Float32, one thread, times in seconds of the processor.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,6 +31,9 @@ from assocmem.book import choosing, recorded
 
 ROOT = Path(__file__).parents[1]
 NAME = "choosing"
+# How far the losses of three steps may be off, relative: updates add rounding up. Other vector
+# instructions moved them by up to 6e-7, 4e-5 and 1e-4.
+ROUNDING = 1e-5, 2e-4, 4e-4
 
 Row = dict[str, Any]
 
@@ -52,18 +58,15 @@ class Record:
 
     def __init__(self, config: Row, text: choosing.Text) -> None:
         self.config, self.text = config, text
-        self.code = recorded.fingerprint(*map(recorded.without_comments, sources()))
+        self.letters = recorded.fingerprint(str([x.tolist() for x in text]))
         stored = recorded.read(NAME) if recorded.exists(NAME) else {"costs": [], "runs": []}
         self.costs = {row["design"]: row for row in stored["costs"]}
         self.rows = {Run(*(row[x] for x in Run._fields)): row for row in stored["runs"]}
 
-    def fingerprint(self, run: Run) -> str:
-        """A short hash of all that decides how a run ends: code, configuration, text."""
-        task = self.config["tasks"][run.task]
-        parts = [self.code, torch.__version__, *run, self.steps(run), self.config["model"]]
-        parts += [self.config["designs"][run.design], task]
-        if task["kind"] == "text":
-            parts += [self.text.learned.tolist(), self.text.held_out.tolist()]
+    def configured(self, run: Run) -> str:
+        """A short hash of what the configuration says of a run."""
+        task, design = self.config["tasks"][run.task], self.config["designs"][run.design]
+        parts = [*run, self.steps(run), self.config["model"], design, task]
         return recorded.fingerprint(json.dumps(parts))
 
     def steps(self, run: Run) -> int:
@@ -73,8 +76,25 @@ class Record:
         return self.config["tasks"][run.task]["steps"]
 
     def is_new(self, run: Run) -> bool:
-        """Whether a run is not recorded as it would be today."""
-        return run not in self.rows or self.rows[run]["code"] != self.fingerprint(run)
+        """Whether a run is not recorded, or otherwise than it is configured and begins today."""
+        row = self.rows.get(run)
+        if row is None or row["configured"] != self.configured(run):
+            return True
+        begins = choosing.first(self.config, run.task, run.design, run.seed, run.lr)
+        pairs = zip(row["first"], begins, ROUNDING, strict=True)
+        return not all(math.isclose(x, y, rel_tol=most) for x, y, most in pairs)
+
+    def missing(self, runs: Iterable[Run]) -> list[Run]:
+        """Those that are new, and what would be compared with them after it has read another text.
+
+        The book's text changes with every edit, so that alone makes no run new.
+        """
+        new = {run: self.is_new(run) for run in runs}
+        reading = [run for run in new if self.config["tasks"][run.task]["kind"] == "text"]
+        texts = {run: self.letters if new[run] else self.rows[run]["text"] for run in reading}
+        if len(set(texts.values())) > 1:
+            new |= {run: text != self.letters or new[run] for run, text in texts.items()}
+        return [run for run in new if new[run]]
 
     def pilots(self) -> Iterator[Run]:
         """Every design with every learning rate, on the tasks of the pilot."""
@@ -115,7 +135,7 @@ class Record:
 
     def catch_up(self, runs: Iterable[Run]) -> None:
         """Run those that are new, and store each."""
-        missing = [run for run in runs if self.is_new(run)]
+        missing = self.missing(runs)
         for run in (bar := tqdm(missing, unit="run", disable=not missing)):
             bar.set_postfix_str(f"{run.stage} {run.seed}, {run.task}, {run.design}")
             began = time.process_time()
@@ -123,8 +143,10 @@ class Record:
                 self.config, run.task, run.design, run.seed, run.lr, self.steps(run), self.text
             )
             seconds = round(time.process_time() - began, 1)
-            fingerprint = self.fingerprint(run)
-            self.rows[run] = {**run._asdict(), "code": fingerprint, **row, "seconds": seconds}
+            told = {**run._asdict(), "configured": self.configured(run)}
+            if self.config["tasks"][run.task]["kind"] == "text":
+                told["text"] = self.letters
+            self.rows[run] = {**told, **row, "seconds": seconds}
             self.store()
 
     def count(self) -> None:
@@ -144,23 +166,10 @@ class Record:
         recorded.store(
             NAME,
             "python benchmarks/choosing.py",
-            text={
-                "learned": len(self.text.learned),
-                "held_out": len(self.text.held_out),
-                "fingerprint": recorded.fingerprint(str(self.text.learned.tolist())),
-            },
             configuration=self.config,
             costs=[*self.costs.values()],
             runs=[*self.rows.values()],
         )
-
-
-def sources() -> list[str]:
-    """All the code that a run depends on: the library, without what only chapters use."""
-    package = ROOT / "src" / "assocmem"
-    rooms = [path for room in ("nn", "ops", "tasks") for path in (package / room).glob("*.py")]
-    files = [*sorted(rooms), package / "train.py", package / "book" / "choosing.py"]
-    return [path.read_text() for path in files]
 
 
 def show(result: Row) -> None:

@@ -45,6 +45,14 @@ SLOW = {"recurrent": 3, "attention": 3}  # calls
 OTHERS = ("recurrent", "attention", "head decay", "channel decay")  # than the chunk form
 MEGABYTE = 2**20
 
+# What an operator of PyTorch does, by the beginning of its name; everything else is "other".
+KINDS = {
+    "products": ("aten::bmm", "aten::baddbmm", "aten::mm", "aten::addmm"),
+    "systems": ("aten::linalg_solve_triangular",),
+    "copies": ("aten::copy_", "aten::cat", "aten::clone", "aten::_to_copy"),
+}
+PROFILED = 4096  # tokens
+
 
 def flops(operator: str, T: int) -> int:
     """Operations a token and head.
@@ -120,6 +128,22 @@ def measure(operator: str) -> list[dict]:
     return rows
 
 
+@torch.no_grad()
+def profile(operator: str) -> dict[str, float]:
+    """The part of the chunk form's time that each kind of operators takes (`torch.profiler`)."""
+    call = variants(operator)["chunk"]
+    inputs = arguments(operator, *(torch.randn(1, PROFILED, H, D) for _ in range(3)))
+    call(*inputs)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(CALLS):
+            call(*inputs)
+    spent = dict.fromkeys([*KINDS, "other"], 0.0)
+    for event in profiler.key_averages():
+        kind = next((k for k, names in KINDS.items() if event.key.startswith(names)), "other")
+        spent[kind] += event.self_cpu_time_total
+    return {kind: time / sum(spent.values()) for kind, time in spent.items()}
+
+
 def training_memory(operator: str, backend: str, T: int) -> int:
     """Bytes by which forward and backward raise the peak memory of a process of their own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -168,6 +192,18 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def profiles(parts: dict[str, dict[str, float]]) -> str:
+    """Where the time goes, in Markdown."""
+    kinds = [*KINDS, "other"]
+    lines = [
+        f"| {' | '.join(['at T = ' + format(PROFILED, ',') + ', part of the time', *kinds])} |"
+    ]
+    lines.append("|---|" + "---:|" * len(kinds))
+    for operator, spent in parts.items():
+        lines.append(f"| `{operator}` | " + " | ".join(f"{spent[x]:.0%}" for x in kinds) + " |")
+    return "\n".join(lines)
+
+
 def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:
     """Print the table, how times grow with T, and what training takes."""
     print(table(rows))
@@ -191,12 +227,17 @@ def main() -> None:
         operator: {form: training_memory(operator, form, 1024) for form in ("chunk", "recurrent")}
         for operator in LENGTHS
     }
+    parts = {operator: profile(operator) for operator in LENGTHS}
     show(rows, memory)
+    print(profiles(parts))
     if store:
         commit = answer("git", "rev-parse", "HEAD")
-        measured = {"commit": commit, "seconds": rows, "training_bytes": memory}
+        measured = {
+            "commit": commit, "seconds": rows, "training_bytes": memory, "profile": parts,
+        }  # fmt: skip
         stored = {**provenance("python -m benchmarks.cpu --store"), **measured}
-        README.write_text(with_table(README.read_text(), table(rows)))
+        text = with_table(README.read_text(), table(rows))
+        README.write_text(with_table(text, profiles(parts)))
         STORED.write_text(json.dumps(stored, indent=1) + "\n")
 
 

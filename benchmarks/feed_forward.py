@@ -4,7 +4,8 @@
     python benchmarks/feed_forward.py --store    # and store them for chapter 4
 
 Float32, two seeds each. Kernel functions differ in the learning rate that suits them, and so
-every one is trained with all of `RATES`, and the best one counts (all are stored).
+every one is trained with all of `RATES`, and the best one counts (all are stored). "scaled softmax"
+is the softmax times the number of units.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ D_MODEL, D_HIDDEN, N_ANSWERS = 32, 64, 256
 COUNTS = (512, 1024, 2048)
 RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 FACT_STEPS = 600
-KERNELS = ("relu", "relu2", "gelu", "swiglu", "exponential", "softmax", "solu")
+KERNELS = ("relu", "relu2", "gelu", "swiglu", "exponential", "softmax", "scaled softmax", "solu")
 N_PAIRS, N_FACTS, N_VALUES, SWAP_STEPS = 128, 512, 256, 600
 SWAP_RATES = (1e-2, 3e-2)
-ATTENTIONS, FEED_FORWARDS = ("relu", "relu2", "softmax"), ("relu", "exponential", "softmax")
+ATTENTIONS = ("relu", "relu2", "softmax")
+FEED_FORWARDS = ("relu", "exponential", "softmax", "scaled softmax")
 
 
 def facts_row(kernel: str, n_facts: int, lr: float, seed: int) -> dict[str, Any]:
@@ -76,12 +78,12 @@ def show(facts: list[dict[str, Any]], swaps: list[dict[str, Any]]) -> None:
                  if (r["kernel"], r["n_facts"], r["lr"]) == (kernel, n, lr))
             for lr in RATES
         ]  # fmt: skip
-        print(f"{kernel:12}{n:6}", *(f"{x:.3f}" for x in line))
+        print(f"{kernel:15}{n:6}", *(f"{x:.3f}" for x in line))
     for pair in itertools.product(ATTENTIONS, FEED_FORWARDS):
         for lr in SWAP_RATES:
             rows = [r for r in swaps if (r["attention"], r["feed_forward"], r["lr"]) == (*pair, lr)]
             context, known = (mean(r[name] for r in rows) for name in ("context", "facts"))
-            print(f"{pair[0]:8}{pair[1]:12} lr {lr}: context {context:.3f}, facts {known:.3f}")
+            print(f"{pair[0]:8}{pair[1]:15} lr {lr}: context {context:.3f}, facts {known:.3f}")
 
 
 def main() -> None:

@@ -1005,8 +1005,22 @@ MUTANTS = (
     Mutant(
         "a run is known by its name alone",
         "benchmarks/choosing.py",
-        'return run not in self.rows or self.rows[run]["code"] != self.fingerprint(run)',
-        "return run not in self.rows",
+        'if row is None or row["configured"] != self.configured(run):',
+        "if row is None:",
+        ("tests/book/test_choosing.py",),
+    ),
+    Mutant(
+        "what a run begins with is not compared",
+        "benchmarks/choosing.py",
+        "return not all(math.isclose(x, y, rel_tol=most) for x, y, most in pairs)",
+        "return False",
+        ("tests/book/test_choosing.py",),
+    ),
+    Mutant(
+        "runs on two texts are compared",
+        "benchmarks/choosing.py",
+        "if len(set(texts.values())) > 1:",
+        "if False:",
         ("tests/book/test_choosing.py",),
     ),
     Mutant(

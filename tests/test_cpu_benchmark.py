@@ -9,8 +9,21 @@ import pytest
 from benchmarks import cpu
 
 
-def test_the_readme_has_the_stored_table():
-    assert cpu.table(json.loads(cpu.STORED.read_text())["seconds"]) in cpu.README.read_text()
+def test_the_readme_has_the_stored_tables():
+    stored, readme = json.loads(cpu.STORED.read_text()), cpu.README.read_text()
+    assert cpu.table(stored["seconds"]) in readme
+    assert cpu.profiles(stored["profile"]) in readme
+
+
+@pytest.mark.parametrize("operator", cpu.LENGTHS)
+def test_a_profile_has_all_of_the_time(monkeypatch, operator):
+    monkeypatch.setattr(cpu, "PROFILED", 300)
+    monkeypatch.setattr(cpu, "CALLS", 2)
+    spent = cpu.profile(operator)
+    assert sum(spent.values()) == pytest.approx(1)
+    assert spent["products"] > 0.05
+    assert spent["copies"] > 0.01
+    assert (spent["systems"] > 0.01) == (operator != "linear_attention")
 
 
 @pytest.mark.parametrize("operator", cpu.LENGTHS)

@@ -61,6 +61,7 @@ RIGHT = [
     (ch9.ch9_ex3, paired()),
     (ch9.ch9_ex4, hybrid),
     (ch9.ch9_ex5, fastest),
+    (ch9.ch9_ex6, lambda: [SOFTMAX, ("DeltaNet", TURNING)]),
     (ch9.ch9_ex6, lambda: [("DeltaNet", TURNING), SOFTMAX]),
     (ch9.ch9_ex6, lambda: [["SoftmaxAttention", {}], ["DeltaProduct", TURNING]]),
 ]

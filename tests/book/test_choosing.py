@@ -1,4 +1,7 @@
-"""The comparison of designs: what they read, that they are equally large, and what is run again."""
+"""The comparison of designs: what they read, that they are equally large, and what is run again.
+
+That the record still stands is asked of the code by what it does: runs begin as they did.
+"""
 
 from __future__ import annotations
 
@@ -163,6 +166,19 @@ def test_a_model_is_trained_and_tested_at_every_size(text):
     assert other["trace"] != row["trace"]
 
 
+def test_the_first_losses_are_those_of_a_run_of_three_steps():
+    row = choosing.run(small(), "swaps", "retention", 0, 1e-2, 3)
+    assert len(row["first"]) == 3
+    assert row["trace"] == [round(x, 4) for x in row["first"]]
+
+
+def test_the_first_losses_on_text_do_not_hang_on_the_text(text):
+    config = small()
+    for letters in (text, choosing.Text(text.learned.flip(0), text.held_out)):
+        row = choosing.run(config, "text", "retention", 0, 1e-2, 2, letters)
+        assert row["first"] == choosing.first(config, "text", "retention", 0, 1e-2)
+
+
 @pytest.fixture
 def ran(monkeypatch, tmp_path) -> list[tuple]:
     """What would be run; results go to a folder of the test's own."""
@@ -171,9 +187,11 @@ def ran(monkeypatch, tmp_path) -> list[tuple]:
 
     def counted(config, task, design, seed, lr, steps, text):
         calls.append((task, design, seed, lr))
-        return {"loss": lr, "accuracy": [0.5], "test_loss": [1.0]}
+        first = choosing.first(config, task, design, seed, lr)
+        return {"first": first, "loss": lr, "accuracy": [0.5], "test_loss": [1.0]}
 
     monkeypatch.setattr(choosing, "run", counted)
+    monkeypatch.setattr(choosing, "first", lambda *which: [3.0, 2.0, 1.0])
     monkeypatch.setattr(choosing, "costs", lambda config, design: {"parameters": 1})
     return calls
 
@@ -204,21 +222,41 @@ def test_only_what_is_new_is_run(ran, text, capsys):
     whole(config, text)
     assert {call[0] for call in ran} == {"text"}
     assert len(ran) == 4
-    ran.clear()
-    # As is a text that has changed.
-    whole(config, choosing.Text(text.learned.flip(0), text.held_out))
-    assert {call[0] for call in ran} == {"text"}
     show(recorded.read("choosing"))
     assert "retention                 2 seeds: " in capsys.readouterr().out
 
 
-def test_code_that_has_changed_is_run_again(ran, text):
+@pytest.mark.parametrize(
+    ("begins", "again"),
+    [
+        ([3.00002, 2.0, 1.0003], 0),
+        ([3.0001, 2.0, 1.0], 8),
+        ([3.0, 2.001, 1.0], 8),
+        ([3.0, 2.0, 1.001], 8),
+    ],
+)
+def test_what_begins_otherwise_is_run_again(ran, text, monkeypatch, begins, again):
     whole(small(), text)
     ran.clear()
+    monkeypatch.setattr(choosing, "first", lambda *which: begins)
     record = Record(small(), text)
-    record.code = "another"
     record.catch_up(record.trainings())
-    assert len(ran) == 8
+    assert len(ran) == again
+
+
+def test_another_text_makes_nothing_new_but_is_read_by_all_when_it_is_by_one(ran, text):
+    whole(small(), text)
+    ran.clear()
+    other = choosing.Text(text.learned.flip(0), text.held_out)
+    whole(small(), other)
+    assert ran == []
+    record = Record(small(), other)
+    left_out = next(run for run in record.rows if run.task == "text")
+    del record.rows[left_out]
+    assert record.missing([left_out]) == [left_out]
+    record.catch_up(record.trainings())
+    assert [call[0] for call in ran] == 4 * ["text"]
+    assert len({row["text"] for row in record.rows.values() if row["task"] == "text"}) == 1
 
 
 def test_the_pilots_choose_the_rate_with_the_smaller_loss(ran, text):
@@ -240,6 +278,7 @@ def test_what_is_recorded_is_whole():
     config = result["configuration"]
     assert [row["design"] for row in result["costs"]] == list(config["designs"])
     main = [row for row in result["runs"] if row["stage"] == "main"]
+    assert len({row["text"] for row in main if row["task"] == "text"}) == 1
     for design in config["designs"]:
         rows = [row for row in main if row["design"] == design]
         assert len({row["lr"] for row in rows}) == 1
@@ -249,6 +288,22 @@ def test_what_is_recorded_is_whole():
         for row in rows:
             assert len(row["accuracy"]) == len(config["tasks"][row["task"]]["test"])
             assert all(0 <= x <= 1 for x in row["accuracy"])
+
+
+@pytest.mark.parametrize("task", CONFIG["tasks"])
+@pytest.mark.parametrize("design", CONFIG["designs"])
+def test_runs_begin_as_they_are_recorded(design, task, text):
+    """And are asked for as they were: so nothing of the record is new."""
+    record = Record(CONFIG, text)
+    (run,) = (r for r in record.rows if r[:4] == ("main", 0, task, design))
+    assert not record.is_new(run)
+
+
+def test_all_that_is_recorded_is_as_configured(text):
+    record = Record(CONFIG, text)
+    planned = [*record.pilots(), *record.trainings(), *record.other_rates()]
+    assert [*record.rows] == planned
+    assert all(row["configured"] == record.configured(run) for run, row in record.rows.items())
 
 
 def test_a_model_reads_sums_of_tokens_by_one_block_after_the_other():

@@ -34,6 +34,15 @@ def test_swiglu_has_as_many_numbers():
     assert sizes[0] == sizes[1]
 
 
+@torch.no_grad()
+def test_the_scaled_softmax_answers_m_times_as_loud():
+    plain = fact_learning.untrained("softmax", 4, 6)
+    scaled = fact_learning.untrained("scaled softmax", 4, 6)
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(scaled(x), 6 * plain(x))
+    assert torch.allclose(scaled.activations(x).mean(1), torch.ones(5))
+
+
 def test_facts_are_learned():
     facts = fact_storage(40, 8, 10, torch.Generator().manual_seed(0), torch.float32)
     memory = fact_learning.untrained("relu", 8, 16)

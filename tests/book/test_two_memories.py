@@ -53,6 +53,12 @@ def test_logits_are_those_of_the_two_reads():
             assert relative_error(net(drawn)[b, t], e[-6:] @ y / 4) <= 1e-4  # ε of the norms
 
 
+def test_the_memory_may_be_a_scaled_softmax():
+    memory = swap(feed_forward="scaled softmax").model.memory
+    x = torch.randn(3, 16, dtype=torch.float64)
+    assert torch.allclose(memory.activations(x).sum(1), torch.full((3,), 32.0, dtype=x.dtype))
+
+
 def test_the_vectors_are_not_trained():
     names = [name for name, _ in swap().model.named_parameters()]
     assert "vectors" not in names

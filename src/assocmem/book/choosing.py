@@ -168,9 +168,21 @@ def markdown(notebook: Path) -> str:
     return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
 
 
-def learn(model: Model, task: Row, draw: Draw, lr: float, seed: int, steps: int) -> Row:
-    """Train a model on the sizes of a task, each batch of one of them; its losses and times."""
-    clock = [time.process_time()]
+# Read where a run's beginning is compared with today's: the book's text changes with every edit.
+LETTERS = torch.randint(SYMBOLS, (256,), generator=torch.Generator().manual_seed(0))
+UNCHANGING = Text(LETTERS, LETTERS)
+
+
+class Learned(NamedTuple):
+    """The loss at each step, before it is taken, and the times at which steps began."""
+
+    losses: list[float]
+    clock: list[float]
+
+
+def learn(model: Model, task: Row, draw: Draw, lr: float, seed: int, steps: int) -> Learned:
+    """Train a model on the sizes of a task, each batch of one of them."""
+    clock: list[float] = []
 
     def loss(generator: torch.Generator) -> Tensor:
         clock.append(time.process_time())
@@ -182,12 +194,7 @@ def learn(model: Model, task: Row, draw: Draw, lr: float, seed: int, steps: int)
         )
 
     losses = train(model, loss, steps, lr=lr, seed=seed, silent=True)
-    tenth = max(1, len(losses) // 10)
-    return {
-        "loss": round(mean(losses), 4),
-        "trace": [round(mean(losses[i : i + tenth]), 4) for i in range(0, len(losses), tenth)],
-        "step_ms": round(1e3 * median(b - a for a, b in pairwise(clock)), 1),
-    }
+    return Learned(losses, [*clock, time.process_time()])
 
 
 @torch.no_grad()
@@ -224,10 +231,34 @@ def run(
         draw, test = text.draw, text.test
     else:
         draw = test = partial(drawn, what["kind"])
+    model = made(config, task, design, seed)
+    losses, clock = learn(model, what, draw, lr, seed, steps)
+    tenth = max(1, len(losses) // 10)
+    return {
+        "first": first(config, task, design, seed, lr),
+        "loss": round(mean(losses), 4),
+        "trace": [round(mean(losses[i : i + tenth]), 4) for i in range(0, len(losses), tenth)],
+        "step_ms": round(1e3 * median(b - a for a, b in pairwise(clock)), 1),
+        **score(model, what, test),
+    }
+
+
+def made(config: Row, task: str, design: str, seed: int) -> Model:
+    """A design before its training."""
     torch.manual_seed(seed)
-    model = Model(config["model"], config["designs"][design], what["vocab_size"])
-    learned = learn(model, what, draw, lr, seed, steps)
-    return {**learned, **score(model, what, test)}
+    return Model(config["model"], config["designs"][design], config["tasks"][task]["vocab_size"])
+
+
+def first(config: Row, task: str, design: str, seed: int, lr: float) -> list[float]:
+    """The losses of a training of three steps, on the batches of a run; a text is `UNCHANGING`.
+
+    They hang on the first weights, the batches, both passes, the updates and the rates. Code that
+    gives them as they are recorded trains as it did when they were.
+    """
+    what = config["tasks"][task]
+    draw = UNCHANGING.draw if what["kind"] == "text" else partial(drawn, what["kind"])
+    model = made(config, task, design, seed)
+    return [round(x, 6) for x in learn(model, what, draw, lr, seed, steps=3).losses]
 
 
 @torch.no_grad()

@@ -11,10 +11,31 @@ from assocmem.tasks import Facts
 from assocmem.train import train
 
 
+class ScaledSoftmax(FeedForwardMemory):
+    """A softmax memory whose activations are multiplied by their number m, so that their mean is 1.
+
+    Those of a softmax have the mean 1/m, and the layer's first answers are m times too small.
+    """
+
+    def __init__(self, d_model: int, d_hidden: int) -> None:
+        super().__init__(d_model, d_hidden, "softmax")
+
+    def activations(self, x: Tensor) -> Tensor:
+        """m κ_i(x), `[..., d_hidden]`, of tokens x `[..., d_model]`."""
+        return self.up_proj.out_features * super().activations(x)
+
+
+def layer(kernel: str, d_model: int, d_hidden: int) -> FeedForwardMemory:
+    """A memory with one of the seven kernel functions, or with "scaled softmax"."""
+    if kernel == "scaled softmax":
+        return ScaledSoftmax(d_model, d_hidden)
+    return FeedForwardMemory(d_model, d_hidden, kernel)
+
+
 def untrained(kernel: str, d_model: int, d_hidden: int, *, seed: int = 0) -> FeedForwardMemory:
-    """A seeded feed-forward memory, "swiglu" with 2/3 of the units and so as many numbers."""
+    """A seeded `layer`, "swiglu" with 2/3 of the units and so as many numbers."""
     torch.manual_seed(seed)
-    return FeedForwardMemory(d_model, 2 * d_hidden // 3 if kernel == "swiglu" else d_hidden, kernel)
+    return layer(kernel, d_model, 2 * d_hidden // 3 if kernel == "swiglu" else d_hidden)
 
 
 def learn(

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from assocmem.book import fact_learning
 from assocmem.capacity.vectors import sphere
-from assocmem.nn import KERNEL_FUNCTIONS, FeedForwardMemory
+from assocmem.nn import KERNEL_FUNCTIONS
 from assocmem.tasks import Recall, associative_recall
 from assocmem.train import train
 
@@ -31,7 +32,8 @@ class TwoMemories(nn.Module):
         n_values: how many of the tokens are values.
         d_hidden: units of the feed-forward memory.
         attention: kernel function of the attention, a name in `nn.KERNEL_FUNCTIONS`.
-        feed_forward: kernel function of the feed-forward memory, by name.
+        feed_forward: kernel function of the feed-forward memory, a name that
+            `fact_learning.layer` knows.
     """
 
     vectors: Tensor
@@ -48,7 +50,7 @@ class TwoMemories(nn.Module):
             nn.Linear(d, d, bias=False) for _ in range(4)
         )
         self.read_norm, self.memory_norm = nn.RMSNorm(d), nn.RMSNorm(d)
-        self.memory = FeedForwardMemory(d, d_hidden, feed_forward)
+        self.memory = fact_learning.layer(feed_forward, d, d_hidden)
         self.to(vectors.dtype)
 
     def forward(self, pairs: Recall) -> Tensor:
