@@ -490,9 +490,8 @@ def test_the_form_that_is_asked_for_runs(name, backend, monkeypatch):
     module, ran = sys.modules[f"assocmem.ops.{name}"], []
     for form in FORMS:
         run = getattr(module, form)
-        monkeypatch.setattr(
-            module, form, lambda *x, form=form, run=run: ran.append(form) or run(*x)
-        )
+        forms = getattr(module, "FORMS", vars(module))
+        monkeypatch.setitem(forms, form, lambda *x, form=form, run=run: ran.append(form) or run(*x))
     x = torch.randn(1, 5, 2, 4)
     getattr(ops, name)(x, x, x, *((x[..., 0],) if name == "delta_rule" else ()), backend=backend)
     assert ran == ["chunk" if backend == "auto" else backend]

@@ -15,7 +15,7 @@ class Batch:
     """T new tokens of each sequence of a batch, after S of each.
 
     Where the batch is padded, hidden `[N, S + T]` says where it has zeros. `borders` are those of
-    the cache that comes out.
+    the cache that comes out, and `seen` the rows that the new tokens are the last of.
 
     Args:
         S: how many tokens the cache has of each sequence, or has place for.
@@ -25,6 +25,7 @@ class Batch:
 
     def __init__(self, S: int, past: Tensor | None, x: Tensor) -> None:
         self.S, self.T, self.device = S, x.shape[1], x.device
+        self.seen = slice(0, S + self.T)  # not what follows on later ranks
         self.hidden = self.borders = None
         if past is not None:
             self.hidden = padding(past, S, self.T)

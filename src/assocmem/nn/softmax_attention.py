@@ -150,5 +150,7 @@ class SoftmaxAttention(Mixer):
         if isinstance(place, Packed):
             o = attend_packed(q, k, v, g, None, self.backend, place.new, place.borders)
         else:
-            o = attend(q, k, v, g, None, self.backend, place.hidden)
+            k_seen, v_seen = k[:, place.seen], v[:, place.seen]
+            g_seen = None if g is None else g[:, place.seen]
+            o = attend(q, k_seen, v_seen, g_seen, None, self.backend, place.hidden)
         return self.o_proj(o.flatten(-2)), KVCache(k, v, g, place.borders)
