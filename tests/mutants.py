@@ -813,6 +813,13 @@ MUTANTS = (
         ("tests/nn/test_sequence_model.py -k generated",),
     ),
     Mutant(
+        "a rank's queries see the keys of later ranks",
+        "src/assocmem/nn/place.py",
+        "self.seen = slice(0, S + self.T)",
+        "self.seen = slice(None)",
+        ("tests/distributed/test_layers.py",),
+    ),
+    Mutant(
         "packed queries see the keys of the sequence before",
         SOFTMAX_ATTENTION,
         "in zip(own, all_of_them, strict=True)",
