@@ -820,6 +820,13 @@ MUTANTS = (
         ("tests/distributed/test_layers.py",),
     ),
     Mutant(
+        "DeltaProduct fades before every pair of a token",
+        "src/assocmem/nn/delta_product.py",
+        "*[torch.zeros_like(g)] * (n - 1)",
+        "*[g] * (n - 1)",
+        ("tests/nn/test_delta_layers.py",),
+    ),
+    Mutant(
         "packed queries see the keys of the sequence before",
         SOFTMAX_ATTENTION,
         "in zip(own, all_of_them, strict=True)",

@@ -58,12 +58,22 @@ def test_delta_net(factor):
     assert relative_error(layer(x)[0], expected) <= 1e-12
 
 
+class Fading(DeltaProduct):
+    """DeltaProduct that keeps more of what it holds in each further head."""
+
+    def log_decay(self, x):
+        return -(0.5 ** torch.arange(1, H + 1, dtype=x.dtype)).expand(*x.shape[:2], -1)
+
+
 @pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("kind", [DeltaProduct, Fading])
 @torch.no_grad()
-def test_delta_product(factor):
+def test_delta_product(kind, factor):
     n = 3
-    layer = layer_of(DeltaProduct, n_corrections=n, allow_negative_eigenvalues=factor == 2)
+    layer = layer_of(kind, n_corrections=n, allow_negative_eigenvalues=factor == 2)
     x = tokens()
+    g = layer.log_decay(x)
+    decay = torch.ones(2, 70, H, dtype=x.dtype) if g is None else g.exp()
     filters = layer.conv.weight.split([H * K, n * H * K, n * H * V], 1)
     q, k, v = (
         short_convolution(x @ proj.weight.T, kernel)
@@ -77,6 +87,7 @@ def test_delta_product(factor):
     )
     S, o = torch.zeros(2, H, K, V, dtype=x.dtype), torch.zeros(2, 70, H, V, dtype=x.dtype)
     for t in range(70):
+        S = decay[:, t, :, None, None] * S
         for i in range(n):
             recalled = (k[:, t, i, :, :, None] * S).sum(2)
             u = beta[:, t, i, :, None] * (v[:, t, i] - recalled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -66,6 +67,8 @@ class DeltaProduct(DeltaNet):
         q, k, v = qkv
         n, beta = self.n_corrections, self.in_turn(self.beta(x))[..., 0]
         q, k, v = self.heads(q).repeat_interleave(n, 1), self.in_turn(k), self.in_turn(v)
-        borders = None if cu_seqlens is None else n * cu_seqlens
-        o, S = self.scan(q, k, v, beta, None, S, group, borders)
+        g, borders = self.log_decay(x), None if cu_seqlens is None else n * cu_seqlens
+        if g is not None:  # in a layer that fades: once a token, before its first pair
+            g = torch.stack((g, *[torch.zeros_like(g)] * (n - 1)), 2).flatten(1, 2)
+        o, S = self.scan(q, k, v, beta, g, S, group, borders)
         return o[:, n - 1 :: n], S
