@@ -26,7 +26,7 @@ PASSES = ("forward", "forward+backward")
 SHAPE = ("B", "T", "H", "D")
 PUBLISHED = (8, 4096, 32, 128)
 TOLD = (*(f"ms, {what}" for what in PASSES), "error", "peak MB", "first call, s")
-COLUMNS = ("operator", "gate", *(f"{what}{who}" for what in TOLD for who in ("", " (fla)")))
+MARKERS = {"none": "o", "head": "^", "channel": "s"}  # of a decay, in the figure
 Row = dict[str, Any]
 
 
@@ -101,17 +101,18 @@ def time_of(measured: Row | None) -> str:
     return f"{measured['ms']:.2f}" + (f" ({over:.1f}×)" if over else "")
 
 
-def table(rows: list[Row], at: tuple[int, ...]) -> str:
-    """What was measured of all operators at one shape, beside fla's."""
+def table(rows: list[Row], at: tuple[int, ...], told: slice = slice(None)) -> str:
+    """What was measured of all operators at one shape, beside fla's: all of TOLD, or some."""
     there = sound(rows)
     variants = dict.fromkeys((r["operator"], r["gate"]) for r in rows if shape(r) == at)
-    lines = [" | ".join(COLUMNS), "|".join(["---"] * len(COLUMNS))]
+    columns = [f"{what}{who}" for what in TOLD[told] for who in ("", " (fla)")]
+    lines = [" | ".join(["operator", "gate", *columns]), "|".join(["---"] * (2 + len(columns)))]
     for variant in variants:
         own, peer = (
             next((there[x] for x in ((*variant, *at, who) for who in names) if x in there), None)
             for names in (("assocmem", "torch"), ("fla",))
         )
-        both = zip(cells(own), cells(peer), strict=True)
+        both = zip(cells(own)[told], cells(peer)[told], strict=True)
         lines.append(" | ".join([*variant, *(x for pair in both for x in pair)]))
     return "\n".join(f"| {line} |" for line in lines)
 
@@ -190,10 +191,12 @@ def figure(result: dict[str, Any], path: Path, H: int = 32, D: int = 128) -> Non
     from assocmem.book import figures
 
     plt.rcParams.update(figures.STYLE)
-    fig, (ax,) = figures.figure(height=3.8)
     there = sound(result["rows"])
     both = [row for row in there.values() if "forward+backward" in row]
     swept = [r for r in both if shape(r)[2:] == (H, D) and shape(r) != PUBLISHED]
+    fig, (ax,) = figures.figure(height=5)
+    colors = iter((figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE))
+    color = {operator: next(colors) for operator in dict.fromkeys(r["operator"] for r in swept)}
     for name in dict.fromkeys((r["operator"], r["gate"], r["implementation"]) for r in swept):
         operator, gate, who = name
         points = sorted(
@@ -201,11 +204,17 @@ def figure(result: dict[str, Any], path: Path, H: int = 32, D: int = 128) -> Non
             for r in swept
             if (r["operator"], r["gate"], r["implementation"]) == name
         )
-        label = f"{operator.replace('_', ' ')}, gate {gate}, {who}"
-        ax.plot(*zip(*points, strict=True), ls="--" if who == "fla" else "-", label=label)
+        label = f"{operator.replace('_', ' ')}, {gate}" + (" (fla)" if who == "fla" else "")
+        ax.plot(
+            *zip(*points, strict=True), ls="--" if who == "fla" else "-", label=label,
+            color=color[operator], marker=MARKERS[gate], mfc="none" if who == "fla" else None,
+        )  # fmt: skip
+    lengths = sorted({row["T"] for row in swept})
     ax.set(xscale="log", yscale="log", xlabel="tokens a sequence", ylabel="milliseconds")
+    ax.set_xticks(lengths, [f"{T:,}" for T in lengths])
+    ax.minorticks_off()
     ax.set_title(f"{result['gpu']}: forward and backward, {H} heads of {D}")
-    ax.legend()
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3)
     fig.savefig(path, metadata={"Date": None})
     plt.close(fig)
 
