@@ -30,10 +30,17 @@ DELTAFORMER, MEAN, LEAST = 3.0, 1.5, 1.0  # how many times our time fla should t
 
 TIMES, OTHERS = slice(0, 2), slice(2, None)  # of what a table tells
 
-OF_OTHERS = (
-    "The largest relative errors of these, their memory, which is that of the forward pass where no "
-    "backward pass ran, and first calls:"
-)
+FIGURE_OF = """```{{figure}} _static/gpu.svg
+:name: fig-gpu
+:alt: Time over length on double logarithmic axes, one line for each operator and decay, at a \
+constant number of tokens. Softmax attention and DeltaFormer rise with length, all others are \
+nearly level.
+
+Forward and backward on an {gpu}: milliseconds for 65,536 tokens in all, with 32 heads of size 128. \
+Open marks, dashed: flash-linear-attention, where its backward pass ran.
+```"""
+OF_OTHERS = """The largest relative errors of these, their memory (that of the forward pass, where no
+backward pass ran), and first calls:"""
 HEAD = """# Measured on a GPU
 
 What `make gpu` has measured on one device, as it was recorded. Nothing here is predicted, and
@@ -55,11 +62,7 @@ def page(result: Row) -> str:
         "## Beside the targets",
         targets(rows),
         "## Over length",
-        "```{figure} _static/gpu.svg\n:name: fig-gpu\n:alt: Time over length on double logarithmic "
-        "axes, one line for each operator and decay, at a constant number of tokens. Softmax "
-        "attention and DeltaFormer rise with length, all others are nearly level.\n\nForward and backward "
-        f"on an {result['gpu']}: milliseconds for 65,536 tokens in all, with 32 heads of size "
-        "128. Dashed: flash-linear-attention, where its backward pass ran.\n```",
+        FIGURE_OF.format(gpu=result["gpu"]),
         "## All that was measured",
         *tables(rows),
         "## Not measured",
