@@ -36,11 +36,11 @@ FIGURE_OF = """```{{figure}} _static/gpu.svg
 constant number of tokens. Softmax attention and DeltaFormer rise with length, all others are \
 nearly level.
 
-Forward and backward on an {gpu}: milliseconds for 65,536 tokens in all, 32 heads of size 128. Open \
-marks, dashed: flash-linear-attention, where its backward pass ran.
+Forward and backward on an {gpu}: milliseconds for 65,536 tokens in all, 32 heads of size 128. \
+Open marks, dashed: flash-linear-attention, where its backward pass ran.
 ```"""
-OF_OTHERS = """The largest relative errors of these, their memory (of the forward pass, where no backward
-pass ran), and first calls:"""
+OF_OTHERS = """The largest relative errors of these, their memory (of the forward pass, where no
+backward pass ran), and first calls:"""
 HEAD = """# Measured on a GPU
 
 What `make gpu` has measured on one device, as it was recorded. Nothing here is predicted, and
