@@ -1562,7 +1562,7 @@ MUTANTS = (
     Mutant(
         "an error on the device passes for a number that must not be looked at",
         "src/assocmem/ops/inputs.py",
-        "    return answer()",
+        "    return readable(*tensors) and answer()",
         "    try:\n        return answer()\n    except RuntimeError:\n        return False",
         ("tests/ops/test_inputs.py",),
     ),

@@ -8,8 +8,6 @@ matter: in half precision, unless decays are strong. A chunk has 16 tokens here.
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

@@ -5,8 +5,6 @@ chunk's end, γ_C over the whole chunk.
 """
 
 # A type stands where constexpr is expected; a launch has options that are no parameters.
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

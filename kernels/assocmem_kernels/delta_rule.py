@@ -12,8 +12,6 @@ Backward: the same walk stores S before each chunk, a walk from the end stores d
 and then all chunks are independent (`delta_rule_backward.py`).
 """
 
-# pyright: reportArgumentType=false
-
 from __future__ import annotations
 
 import torch

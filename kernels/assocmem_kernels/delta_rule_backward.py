@@ -1,8 +1,6 @@
 """Gradients of the delta rule: states before each chunk, those from the end, then all chunks."""
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

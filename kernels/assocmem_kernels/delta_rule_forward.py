@@ -1,8 +1,6 @@
 """The delta rule's walk through the chunks, which leaves outputs and states behind."""
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ of the block. Backward (`deltaformer_backward.py`) goes the same way from the en
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ With tiles that are laid out so that every product has a loaded tile on its left
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ row (b S + past + t) H + h of k and u, with S = past + T.
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ Not by a series in powers of L, which would lose all digits where keys are simil
 """
 
 # A launch passes numbers for constexpr.
-# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
 
 import triton
 import triton.language as tl

@@ -13,7 +13,6 @@ for all tiles of V. Few long sequences are cut into pieces first (`pieces.py`).
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

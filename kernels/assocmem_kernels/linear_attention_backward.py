@@ -1,7 +1,6 @@
 """Gradients of linear attention: states before each chunk, those from the end, then all chunks."""
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """How the delta rule reads and writes a state, chunk by chunk, so that errors do not add up."""
 
-# pyright: reportAssignmentType=false, reportGeneralTypeIssues=false
-
 from __future__ import annotations
 
 import triton

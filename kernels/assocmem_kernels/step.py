@@ -5,7 +5,6 @@ o = scale · Sᵀ q
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

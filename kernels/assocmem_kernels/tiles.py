@@ -3,8 +3,6 @@
 Tensors are contiguous `[B, T, H, D]`, read as rows `(b T + t) H + h` of D numbers.
 """
 
-# pyright: reportGeneralTypeIssues=false
-
 import triton
 import triton.language as tl
 

@@ -6,8 +6,6 @@ A walk gets γ, ρ and γ_C as `since`, `until` and `kept`: see `Prepared`.
 """
 
 # A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

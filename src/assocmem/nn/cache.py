@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.nn.mixer import check_parts
-from assocmem.ops.inputs import check_indices, known
+from assocmem.ops.inputs import check_indices, readable
 from assocmem.ops.packed import rows_of, uncompiled
 
 
@@ -80,7 +80,7 @@ def check_lengths(cache: Any) -> None:
     without falling, to S in a row, and as far as S for the longest of a padded batch.
     """
     borders = cache[-1]
-    if borders is None or not known(lambda: True, borders):  # or not to be looked at
+    if borders is None or not readable(borders):
         return
     (B, S), N = cache[0].shape[:2], borders.shape[0] - 1
     ends = borders.tolist()
@@ -140,7 +140,7 @@ def _padded(parts: Sequence[Any], borders: Tensor) -> tuple[Any, ...]:
     longest = max(lengths)
     rows = borders[1:, None] + torch.arange(-longest, 0, device=borders.device)
     own = rows >= borders[:-1, None]
-    rows = rows.clamp(min=0)  # what is not its own is dropped, and may be any
+    rows = rows.clamp(min=0)  # rows that are not its own are replaced by zeros below
     spread = [None if x is None else kept(x[0, rows], own) for x in parts]
     return *spread, None if min(lengths) == longest else borders
 

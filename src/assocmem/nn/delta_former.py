@@ -153,7 +153,7 @@ class DeltaFormer(Mixer):
         if self.allow_negative_eigenvalues and self.erase != "softmax":
             beta = stable(beta, k)
         if state is not None:
-            k = place.join(state.k, k)
+            k = place.append(state.k, k)
         past = v[:, :0].to(state_dtype(v)) if state is None else state.u
         tokens = (q, w, k, v, beta, past, self.erase, scale, self.backend)
         if isinstance(place, Packed):

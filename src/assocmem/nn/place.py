@@ -36,7 +36,7 @@ class Batch:
         after = torch.arange(self.S, self.S + self.T, device=self.device)
         return after if self.hidden is None else after - self.hidden.sum(1, keepdim=True)
 
-    def join(self, old: Tensor, new: Tensor) -> Tensor:
+    def append(self, old: Tensor, new: Tensor) -> Tensor:
         """The tokens of a cache, then the new ones."""
         return torch.cat((old, new), 1)
 
@@ -60,7 +60,7 @@ class Packed:
         """How many tokens of its sequence come before each new one, `[T]`."""
         return self.rows - self.borders[sequence_of(self.new, self.rows.shape[0])]
 
-    def join(self, old: Tensor, new: Tensor) -> Tensor:
+    def append(self, old: Tensor, new: Tensor) -> Tensor:
         """Every sequence of a cache, followed by its new tokens."""
         return torch.cat((old, new), 1).index_select(1, self.order)
 

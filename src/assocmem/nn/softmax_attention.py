@@ -145,8 +145,8 @@ class SoftmaxAttention(Mixer):
             q, k = rotate(q, positions), rotate(k, positions)
         k, v, g = piece.whole(k, v, g)
         if state is not None:
-            k, v = place.join(state.k, k), place.join(state.v, v)
-            g = None if g is None or state.g is None else place.join(state.g, g)
+            k, v = place.append(state.k, k), place.append(state.v, v)
+            g = None if g is None or state.g is None else place.append(state.g, g)
         if isinstance(place, Packed):
             o = attend_packed(q, k, v, g, None, self.backend, place.new, place.borders)
         else:

@@ -79,7 +79,7 @@ def detached(state: Any) -> Any:
     if state is None:
         return None
     if isinstance(state, Tensor):
-        # What `torch.inference_mode` has made no gradient may pass beside.
+        # Autograd takes no tensor of `torch.inference_mode`, not even as a constant.
         return state.clone() if state.is_inference() else state.detach()
     check_state(state)
     return like(state, map(detached, state))

@@ -107,13 +107,18 @@ def check_beta(beta: Tensor, q: Tensor) -> None:
 
 def known(answer: Callable[[], bool], *tensors: Tensor) -> bool:
     """What a look at the numbers of tensors answers; False where they must not be looked at."""
+    return readable(*tensors) and answer()
+
+
+def readable(*tensors: Tensor) -> bool:
+    """Whether the numbers of tensors may be looked at: not in a graph that is traced or captured,
+    not of meta tensors, and not under vmap, where nothing may branch on a value.
+    """
     if torch.compiler.is_compiling() or any(x.is_meta for x in tensors):
         return False
     if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
         return False
-    if any(map(batched, tensors)):  # under vmap nothing may branch on a value
-        return False
-    return answer()
+    return not any(map(batched, tensors))
 
 
 def check_scale(scale: float | None) -> None:
@@ -134,10 +139,8 @@ def factor(scale: float | None, q: Tensor) -> float:
 def check_cu_seqlens(cu_seqlens: Tensor | None, x: Tensor, name: str = "q") -> None:
     """Check the borders of packed sequences: int32 or int64 `[N + 1]`, from 0 to T, B = 1."""
     check_packed(cu_seqlens, x, name)
-    # The contents are not known while a graph is traced.
-    if cu_seqlens is None or torch.compiler.is_compiling() or cu_seqlens.is_meta:
-        return
-    check_borders(cu_seqlens.tolist(), x.shape[1])
+    if cu_seqlens is not None and readable(cu_seqlens):
+        check_borders(cu_seqlens.tolist(), x.shape[1])
 
 
 def check_packed(cu_seqlens: Tensor | None, x: Tensor, name: str) -> None:
