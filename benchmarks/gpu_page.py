@@ -77,7 +77,7 @@ def page(result: Row) -> str:
 
 def targets(rows: list[Row]) -> str:
     """What was aimed at, what came, and whether that is enough."""
-    lines = ["| aim | measured | |", "|---|---:|---|"]
+    lines = ["| aim | measured | so it is |", "|---|---:|---|"]
     lines += [
         f"| {aim} | {came:.2f} | {'reached' if reached else 'missed'} |"
         for aim, came, reached in aims(rows)

@@ -160,7 +160,7 @@ def summary(result: dict[str, Any]) -> str:
     lines = [
         f"{result['gpu']}, driver {result['driver']}, torch {result['torch']}, "
         f"triton {result['triton']}, fla {result['fla']}, {result['dtype']}, {result['date']}, "
-        f"commit {result['commit']}, `{result['command']}`",
+        f"commit {str(result['commit'])[:10]}, `{result['command']}`",
         f"{len(measured)} rows measured, {sum('failed' in row for row in rows)} failed, "
         f"{sum('skipped' in row for row in rows)} skipped, {sum(map(wrong, measured))} wrong, "
         f"{sum('backward_failed' in row for row in rows)} without a backward pass, "
