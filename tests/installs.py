@@ -26,11 +26,9 @@ ENVIRONMENTS = ROOT / ".venv" / "installs"
 OLDEST = {"torch": "2.6.0", "numpy": "1.26.4", "tqdm": "4.60.0"}  # pyproject.toml's lower bounds
 VERSIONS = (OLDEST["torch"], "2.13.0", "2.14.1")
 SELECTION = (
-    "tests/ops/test_linear_attention.py",
-    "tests/ops/test_delta_rule.py",
-    "tests/ops/test_graph.py",
-    "tests/nn/test_mixers.py",
-    "tests/nn/test_packed.py",
+    "tests/ops",
+    "tests/nn",
+    "tests/test_memory.py",
     "examples/hybrid",
     "examples/one_import",
 )

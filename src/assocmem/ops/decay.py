@@ -151,4 +151,5 @@ def channel_scores(q: Tensor, k: Tensor, g: Tensor) -> Tensor:
 
 def sum_after(g: Tensor) -> Tensor:
     """Σ_{r>s} g_r along the second to last dimension, without the term at s itself."""
-    return F.pad(g[..., 1:, :], (0, 0, 0, 1)).flip(-2).cumsum(-2).flip(-2)
+    later = torch.cat((g[..., 1:, :], torch.zeros_like(g[..., :1, :])), -2)
+    return later.flip(-2).cumsum(-2).flip(-2)
