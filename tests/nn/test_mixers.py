@@ -193,8 +193,7 @@ def test_autocast_keeps_the_memory_in_float32(name):
     assert relative_error(torch.cat((y, z), 1).detach(), expected.detach()) <= 0.05
 
 
-@pytest.mark.parametrize("name", MIXERS)
-def test_bad_input_is_named(name):
+def test_bad_sizes_are_named():
     with pytest.raises(ValueError, match=r"n_heads must be at least 1, got 0"):
         LinearAttention(24, 0)
     with pytest.raises(TypeError, match=r"d_model must be an integer, got float"):
@@ -205,6 +204,10 @@ def test_bad_input_is_named(name):
         LinearAttention(24, 2, d_value=0)
     with pytest.raises(ValueError, match=r"backend must be one of .*got 'cuda'"):
         LinearAttention(24, 2, backend="cuda")
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_bad_input_is_named(name):
     with pytest.raises(ValueError, match=r"x must have shape .* d_model = 24, got \[2, 8, 23\]"):
         layer(name)(torch.zeros(2, 8, 23))
     mixer = layer(name)
@@ -213,7 +216,7 @@ def test_bad_input_is_named(name):
     with pytest.raises(TypeError, match=r"x must be a tensor of floats, got torch\.int64"):
         mixer(tokens(2, 8).long())
     _, state = mixer(tokens(2, 8))
-    with pytest.raises(ValueError, match=r"state must have|state must be of N = 3 sequences"):
+    with pytest.raises(ValueError, match=r"^state(\.S)? must (have|be of N = 3 sequences)"):
         mixer(tokens(3, 8), state)
 
 

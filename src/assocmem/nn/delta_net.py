@@ -12,7 +12,7 @@ from assocmem import distributed, ops
 from assocmem.nn.mixer import Mixer, check_parts, scan_on
 from assocmem.nn.short_convolution import ShortConvolution
 from assocmem.nn.state import saveable
-from assocmem.ops.inputs import cast, state_dtype
+from assocmem.ops.inputs import cast, check_initial_state, state_dtype
 
 
 @saveable
@@ -138,6 +138,7 @@ class DeltaNet(Mixer):
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """o `[B, T, H, V]` of queries and keys of any length, and the memory after them."""
         q, k = l2_normalize(q), l2_normalize(k)
+        check_initial_state(S, q, self.d_value, cu_seqlens, name="state.S")
         scan = scan_on(group, ops.delta_rule, distributed.delta_rule)
         beta = stable(beta, k) if self.allow_negative_eigenvalues else beta
         return scan(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from assocmem import distributed, ops
 from assocmem.nn.mixer import Mixer, scan_on
+from assocmem.ops.inputs import check_initial_state
 from assocmem.similarity import Similarity, elu_plus_one
 
 
@@ -85,10 +86,13 @@ class LinearAttention(Mixer):
             TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         q, k, v = map(self.heads, self.project(x, cu_seqlens))
+        q, k = self.feature_map(q), self.feature_map(k)
+        label, columns = ("V + 1", self.d_value + 1) if self.normalize else ("V", self.d_value)
+        check_initial_state(state, q, columns, cu_seqlens, label, "state")
         scan = scan_on(group, ops.linear_attention, distributed.linear_attention)
         o, after = scan(
-            self.feature_map(q),
-            self.feature_map(k),
+            q,
+            k,
             v,
             initial_state=state,
             output_final_state=True,

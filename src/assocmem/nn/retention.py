@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from assocmem import distributed, ops
 from assocmem.nn.mixer import Mixer, scan_on
+from assocmem.ops.inputs import check_initial_state
 
 
 class Retention(Mixer):
@@ -81,6 +82,7 @@ class Retention(Mixer):
             TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
         """
         q, k, v = map(self.heads, self.project(x, cu_seqlens))
+        check_initial_state(state, q, self.d_value, cu_seqlens, name="state")
         scan = scan_on(group, ops.linear_attention, distributed.linear_attention)
         o, after = scan(
             q,

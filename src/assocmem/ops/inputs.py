@@ -174,21 +174,21 @@ def check_initial_state(
     columns: int,
     cu_seqlens: Tensor | None,
     label: str = "V",
+    name: str = "initial_state",
 ) -> None:
     """Check a state `[N, H, K, columns]` in float32 (float64 for float64 inputs)."""
     if initial_state is None:
         return
-    check_tensor("initial_state", initial_state)
+    check_tensor(name, initial_state)
     if initial_state.dtype != state_dtype(q):
         raise TypeError(
-            f"initial_state must be {state_dtype(q)} for {q.dtype} inputs, "
-            f"got {initial_state.dtype}"
+            f"{name} must be {state_dtype(q)} for {q.dtype} inputs, got {initial_state.dtype}"
         )
-    check_device("initial_state", initial_state, q)
+    check_device(name, initial_state, q)
     expected = [sequences(q, cu_seqlens), q.shape[2], q.shape[3], columns]
     if list(initial_state.shape) != expected:
         raise ValueError(
-            f"initial_state must have shape [N, H, K, {label}] = {expected}, "
+            f"{name} must have shape [N, H, K, {label}] = {expected}, "
             f"got {list(initial_state.shape)}"
         )
 
