@@ -96,7 +96,7 @@ def test_bad_input_is_named():
         DeltaFormer(24, 3, d_key=3, rotary=True)
     with pytest.raises(ValueError, match=r"erase must be one of .*, got 'exp'"):
         DeltaFormer(24, 3, erase="exp")
-    with pytest.raises(RuntimeError, match="float32 at most|triton is not installed"):
+    with pytest.raises(RuntimeError, match=r"float32 at most|triton is not installed"):
         layer(backend="triton")(tokens())
     cache = KUCache(torch.zeros(2, 5, H, K), torch.zeros(2, 5, H, V).double())
     expected = rf"k = torch.float64 \[2, S, {H}, {K}\] on cpu, got torch.float32 \[2, S, {H}, {K}\]"
