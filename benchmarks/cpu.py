@@ -181,27 +181,28 @@ def ratio(row: dict, name: str) -> str:
     return f"{row[name] / row['chunk']:.1f}" if name in row else ""
 
 
+def markdown(head: list[str], lines: list[list[str]]) -> str:
+    """A table of names and, on the right, numbers."""
+    rule = "|---|" + "---:|" * (len(head) - 1)
+    first, *others = (f"| {' | '.join(cells)} |" for cells in (head, *lines))
+    return "\n".join([first, rule, *others])
+
+
 def table(rows: list[dict]) -> str:
     """Times of the chunk forms, and those of the others as multiples, in Markdown."""
-    head = ("operator", "T", "ms", *OTHERS, "of the matmul rate")
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    lines = []
     for row in rows:
         chunk, part = f"{1e3 * row['chunk']:.1f}", f"{row['of_matmul_rate']:.0%}"
-        cells = (f"`{row['operator']}`", f"{row['T']:,}", chunk, *(ratio(row, x) for x in OTHERS))
-        lines.append("| " + " | ".join((*cells, part)) + " |")
-    return "\n".join(lines)
+        others = (ratio(row, x) for x in OTHERS)
+        lines.append([f"`{row['operator']}`", f"{row['T']:,}", chunk, *others, part])
+    return markdown(["operator", "T", "ms", *OTHERS, "of the matmul rate"], lines)
 
 
 def profiles(parts: dict[str, dict[str, float]]) -> str:
     """Where the time goes, in Markdown."""
     kinds = [*KINDS, "other"]
-    lines = [
-        f"| {' | '.join(['at T = ' + format(PROFILED, ',') + ', part of the time', *kinds])} |"
-    ]
-    lines.append("|---|" + "---:|" * len(kinds))
-    for operator, spent in parts.items():
-        lines.append(f"| `{operator}` | " + " | ".join(f"{spent[x]:.0%}" for x in kinds) + " |")
-    return "\n".join(lines)
+    lines = [[f"`{name}`", *(f"{spent[x]:.0%}" for x in kinds)] for name, spent in parts.items()]
+    return markdown([f"at T = {PROFILED:,}, part of the time", *kinds], lines)
 
 
 def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:

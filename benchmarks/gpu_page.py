@@ -5,15 +5,16 @@ python benchmarks/gpu_report.py FILE --store     # writes it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from statistics import geometric_mean
 
 from benchmarks.gpu_report import (
     PUBLISHED,
     Row,
     figure,
+    identity,
     ratios,
     shape,
     sound,
@@ -98,10 +99,9 @@ def aims(rows: list[Row]) -> Iterator[tuple[str, float, bool]]:
         former = [
             x for x, row in found if row["operator"] == "deltaformer" and shape(row) == PUBLISHED
         ]
-        mean = [math.exp(sum(map(math.log, times)) / len(times))] if times else []
         for name, least, came in (
             ("DeltaFormer", DELTAFORMER, former),
-            ("geometric mean of all shapes", MEAN, mean),
+            ("geometric mean of all shapes", MEAN, [geometric_mean(times)] if times else []),
             ("the least of all shapes", LEAST, [min(times)] if times else []),
         ):
             aim = f"{name}, {passes}: fla takes at least {least} times as long"
@@ -110,16 +110,14 @@ def aims(rows: list[Row]) -> Iterator[tuple[str, float, bool]]:
 
 def tables(rows: list[Row]) -> Iterator[str]:
     """A table for every shape of which anything was measured."""
-    there = {shape(row) for row in rows if "forward" in row}
-    for at in dict.fromkeys(map(shape, rows)):
-        if at in there:
-            B, T, H, D = at
-            yield f"### {B} sequences of {T:,} tokens, {H} heads of size {D}"
-            measured = [row for row in rows if shape(row) == at and "forward" in row]
-            yield table(measured, at, TIMES)
-            if at == PUBLISHED:
-                yield OF_OTHERS
-                yield table(measured, at, OTHERS)
+    measured = [row for row in rows if "forward" in row]
+    for at in dict.fromkeys(map(shape, measured)):
+        B, T, H, D = at
+        yield f"### {B} sequences of {T:,} tokens, {H} heads of size {D}"
+        yield table(measured, at, TIMES)
+        if at == PUBLISHED:
+            yield OF_OTHERS
+            yield table(measured, at, OTHERS)
 
 
 def missing(rows: list[Row]) -> str:
@@ -128,7 +126,7 @@ def missing(rows: list[Row]) -> str:
     lines = []
     for at in dict.fromkeys(map(shape, rows)):
         own = [row for row in rows if shape(row) == at]
-        lost = [row for row in own if row not in there.values()]
+        lost = [row for row in own if identity(row) not in there]
         if lost:
             B, T, H, D = at
             names = dict.fromkeys(map(named, lost))

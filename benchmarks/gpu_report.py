@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from assocmem.book import recorded
@@ -173,7 +173,7 @@ def summary(result: dict[str, Any]) -> str:
     ]
     for what in PASSES:
         if found := list(ratios(rows, what)):
-            mean = math.exp(sum(math.log(x) for x, _ in found) / len(found))
+            mean = geometric_mean(x for x, _ in found)
             least, row = min(found, key=lambda pair: pair[0])
             lines.append(
                 f"{what}: fla takes {mean:.2f}× our time (geometric mean of {len(found)} rows), "

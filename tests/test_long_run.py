@@ -31,5 +31,5 @@ def test_what_is_stored_is_within_its_bounds():
         told = {name: x for name, x in stored.items() if name != "rows"}
         assert Case(**told | {"beta": tuple(told["beta"])}) == case
         assert len(stored["rows"]) == 10
-        assert not exceeded(stored)
-    assert exceeded({**found[0], "bound": worst(found[0]["rows"]) / 2})
+        assert not exceeded(stored["rows"], case.bound)
+    assert exceeded(found[0]["rows"], worst(found[0]["rows"]) / 2)

@@ -13,7 +13,7 @@ BAD_FOR_ALL = {
     "k shape": (
         dict(k=q[..., :3]),
         ValueError,
-        r"k must have .* \[B, T, H, K\] = \[2, 10, 3, 4\] like q",
+        r"k must have shape \[B, T, H, K\] = \[2, 10, 3, 4\] like q",
     ),
     "v shape": (dict(v=q[:, :9]), ValueError, r"v must have shape .*got \[2, 9, 3, 4\]"),
     "v device": (dict(v=q.to("meta")), ValueError, r"v must be on cpu like q, got meta"),

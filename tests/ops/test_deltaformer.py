@@ -396,7 +396,11 @@ def test_memory_does_not_grow_like_the_square_of_the_tokens():
 
 BAD = BAD_FOR_ALL | {
     "w no tensor": (dict(w=1.0), TypeError, r"w must be a torch.Tensor, got float"),
-    "w shape": (dict(w=q[..., :3]), ValueError, r"w .* \[B, T, H, K\] = \[2, 10, 3, 4\] like q"),
+    "w shape": (
+        dict(w=q[..., :3]),
+        ValueError,
+        r"w must have shape \[B, T, H, K\] = \[2, 10, 3, 4\] like q",
+    ),
     "w rank": (dict(w=q[0]), ValueError, r"w must have shape \[B, T, H, K\], got \[10, 3, 4\]"),
     "w dtype": (dict(w=q.double()), TypeError, r"w must be .* the same as q .*got torch.float64"),
     "w device": (dict(w=q.to("meta")), ValueError, r"w must be on cpu like q, got meta"),

@@ -65,7 +65,7 @@ def operator(
 
     @torch.library.impl(forward, "default")
     def _(*arguments):
-        check_derivatives("chunk", "recurrent", *filter(is_tensor, arguments))
+        check_derivatives("chunk", "recurrent", *filter(torch.is_tensor, arguments))
         with inputs.without_autocast(arguments[0]):
             return alone(tuple(x.contiguous() for x in run(*arguments)))
 
@@ -77,7 +77,7 @@ def operator(
     def _(*arguments):
         *arguments, wanted = arguments
         arguments, sent = arguments[:-results], arguments[-results:]
-        leaves = [x.detach() if is_tensor(x) else x for x in arguments]
+        leaves = [x.detach() if torch.is_tensor(x) else x for x in arguments]
         targets = [x.requires_grad_() for x in chosen(leaves, wanted)]
         with recording(), inputs.without_autocast(arguments[0]):
             # Where one has no gradient, not even a 0 may reach what is NaN on the way.
@@ -95,8 +95,8 @@ def operator(
         return [x.new_empty(x.shape) for x in leaves]
 
     def keep(ctx, inputs, output):
-        ctx.save_for_backward(*(x if is_tensor(x) else None for x in inputs))
-        ctx.others = [None if is_tensor(x) else x for x in inputs]
+        ctx.save_for_backward(*(x if torch.is_tensor(x) else None for x in inputs))
+        ctx.others = [None if torch.is_tensor(x) else x for x in inputs]
         ctx.set_materialize_grads(False)
 
     def differentiate(ctx, *sent):
@@ -115,11 +115,6 @@ def operator(
 def alone(results: tuple[Tensor, ...]) -> Any:
     """A single result as an operator gives it: as itself."""
     return results[0] if len(results) == 1 else results
-
-
-def is_tensor(x: Any) -> bool:
-    """Whether an argument of an operator is a tensor."""
-    return isinstance(x, Tensor)
 
 
 def chosen(arguments: Sequence[Any], wanted: Sequence[bool]) -> list[Tensor]:
