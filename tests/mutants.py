@@ -43,6 +43,7 @@ HOPFIELD = "src/assocmem/hopfield.py"
 RETRIEVAL = "src/assocmem/capacity/retrieval.py"
 FRAMES = "src/assocmem/capacity/frames.py"
 CLAIMS = "src/assocmem/book/claims.py"
+LOOPS = "src/assocmem/ops/loops.py"
 LINEAR_ATTENTION = "src/assocmem/ops/linear_attention.py"
 KERNEL = "kernels/assocmem_kernels/linear_attention.py"
 KERNEL_BACKWARD = "kernels/assocmem_kernels/linear_attention_backward.py"
@@ -276,15 +277,15 @@ MUTANTS = (
     Mutant(
         "the definition subtracts what it should add",
         LINEAR_ATTENTION,
-        "S = S + k[:, t, :, :, None] * v",
-        "S = S - k[:, t, :, :, None] * v",
+        "S = S + k_t[..., :, None] * v",
+        "S = S - k_t[..., :, None] * v",
         (OPS_TEST,),
     ),
     Mutant(
         "the chunk form forgets what earlier chunks wrote",
         LINEAR_ATTENTION,
-        "decay.over_chunk(i, S) + written[i]",
-        "written[i]",
+        "decay.over_chunk(i, S) + W",
+        "W",
         (OPS_TEST, "tests/nn/test_linear_attention.py", CHAPTER_1, CHAPTER_8),
     ),
     Mutant(
@@ -395,17 +396,31 @@ MUTANTS = (
     ),
     # the delta rule
     Mutant(
+        "a gradient as long as the sequence for every token",
+        LOOPS,
+        "lambda x: x.unbind(1)",
+        "lambda x: (x[:, t] for t in range(x.shape[1]))",
+        ("tests/ops/test_loops.py",),
+    ),
+    Mutant(
+        "packed sequences in another order",
+        LOOPS,
+        "x.split(lengths, 1)",
+        "x.split(lengths, 1)[::-1]",
+        (OPS_TEST, PACKED_LAYERS),
+    ),
+    Mutant(
         "a write adds to what is recalled instead of correcting it",
         DELTA_RULE,
-        "(v[:, t] - recalled)",
-        "(v[:, t] + recalled)",
+        "(v_t - recalled)",
+        "(v_t + recalled)",
         (DELTA_TEST, WORST_KEYS, CHAPTER_6),
     ),
     Mutant(
         "the chunk form corrects what other chunks wrote the wrong way",
         DELTA_RULE,
-        "K_in[i], S, alpha=-1)",
-        "K_in[i], S, alpha=1)",
+        "K_in, S, alpha=-1)",
+        "K_in, S, alpha=1)",
         (DELTA_TEST, WORST_KEYS, CHAPTER_8),
     ),
     Mutant(
@@ -495,8 +510,8 @@ MUTANTS = (
     Mutant(
         "the chunk form rounds equal keys each in its own way",
         DECAY,
-        "k[i].mT, ρ * U)",
-        "(ρ * k[i]).mT, U)",
+        "k.mT, self.ρ_of_chunk[i].to(U) * U)",
+        "(self.ρ_of_chunk[i].to(U) * k).mT, U)",
         (WORST_KEYS,),
     ),
     Mutant(
@@ -827,17 +842,17 @@ MUTANTS = (
         ("tests/nn/test_delta_layers.py",),
     ),
     Mutant(
-        "packed queries see the keys of the sequence before",
+        "packed queries see the keys of another sequence",
         SOFTMAX_ATTENTION,
-        "in zip(own, all_of_them, strict=True)",
-        "in zip(own, [all_of_them[0], *all_of_them[:-1]], strict=True)",
+        "in zip(queries, pairs, strict=True)",
+        "in zip(queries, reversed([*pairs]), strict=True)",
         (PACKED_LAYERS,),
     ),
     Mutant(
         "packed corrections forget what came before",
         "src/assocmem/ops/deltaformer.py",
-        "seen = slice(before.start + own.start, before.stop + own.stop)",
-        "seen = slice(before.stop + own.start, before.stop + own.stop)",
+        "each_part(before, past)",
+        "each_part(before, torch.zeros_like(past))",
         (PACKED_LAYERS,),
     ),
     Mutant(
@@ -1282,8 +1297,8 @@ MUTANTS = (
     Mutant(
         "every packed sequence starts from the first one's state",
         "src/assocmem/ops/packed.py",
-        "zip(each(tokens, cu_seqlens), S.split(1), strict=True)",
-        "zip(each(tokens, cu_seqlens), [S[:1]] * len(S), strict=True)",
+        "zip(each, S.split(1), strict=True)",
+        "zip(each, [S[:1]] * len(S), strict=True)",
         ("tests/ops/test_scans.py -k packed",),
     ),
     Mutant(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from assocmem.nn.mixer import check_parts
 from assocmem.ops.inputs import check_indices, readable
-from assocmem.ops.packed import rows_of, uncompiled
+from assocmem.ops.packed import lengths_of, uncompiled
 
 
 def checked_cache(state: Any, new: Any) -> Any:
@@ -135,8 +135,7 @@ def in_a_batch(cache: Any) -> tuple[Any, ...]:
 
 
 def _padded(parts: Sequence[Any], borders: Tensor) -> tuple[Any, ...]:
-    slices = rows_of(borders, parts[0].shape[1], "state.cu_seqlens")
-    lengths = [rows.stop - rows.start for rows in slices]
+    lengths = lengths_of(borders, parts[0].shape[1], "state.cu_seqlens")
     longest = max(lengths)
     rows = borders[1:, None] + torch.arange(-longest, 0, device=borders.device)
     own = rows >= borders[:-1, None]

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from assocmem.ops.loops import each_part
 
 CHUNK = 64  # on CPU 32 to 128 are equally fast, and larger tiles leave the cache
 GROUP = 256  # tokens whose products are taken together: few calls, and all operands in the cache
 
 
-def spans(T: int, C: int) -> Iterator[tuple[slice, int]]:
-    """Groups of chunks that cover T tokens, as (tokens, tokens a chunk); a shorter one is last."""
-    start = 0
-    while start < T:
-        C = min(C, T - start)
-        stop = start + C * (min(GROUP, T - start) // C)
-        yield slice(start, stop), C
-        start = stop
+def groups(S: Tensor, C: int, *sequences: Tensor | None) -> Iterator[list[Any]]:
+    """Sequences `[B, T, ...]` in groups of chunks `[n, B H, C, ...]`; None of what is None.
+
+    They have the state's dtype, and a chunk has C tokens, but for what remains at the end.
+    """
+    T = next(x.shape[1] for x in sequences if x is not None)
+    sizes = list(spans(T, C))
+    parts = each_part([n * C for n, C in sizes], *sequences)
+    for (_, C), group in zip(sizes, parts, strict=True):
+        yield [None if x is None else in_chunks(x, C, S) for x in group]
+
+
+def spans(T: int, C: int) -> Iterator[tuple[int, int]]:
+    """Groups of chunks that cover T tokens, as (chunks, tokens a chunk); a shorter one is last."""
+    while T:
+        C = min(C, T)
+        n = min(GROUP, T) // C
+        yield n, C
+        T -= n * C
 
 
 def heads_first(x: Tensor, S: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ class NoDecay:
         return S
 
     def written(self, i: int, S: Tensor, k: Tensor, U: Tensor) -> Tensor:
-        """γ_C S + (ρ ⊙ K)ᵀ U for chunk i."""
-        return torch.baddbmm(S, k[i].mT, U)
+        """γ_C S + (ρ ⊙ K)ᵀ U for chunk i, whose keys are k."""
+        return torch.baddbmm(S, k.mT, U)
 
 
 class HeadDecay:
@@ -43,6 +43,8 @@ class HeadDecay:
 
     def __init__(self, g: Tensor) -> None:
         self.Γ, self.γ = log_decay_matrix(g).exp(), g.cumsum(-1).exp()
+        self.ρ = self.Γ[..., -1, :, None]
+        self.γ_C, self.ρ_of_chunk = self.γ[..., -1, None, None].unbind(), self.ρ.unbind()
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Q Kᵀ ⊙ Γ for s ≤ t, else 0."""
@@ -54,20 +56,19 @@ class HeadDecay:
 
     def until_end(self, k: Tensor) -> Tensor:
         """ρ ⊙ K; ρ is Γ's last row."""
-        return self.Γ[..., -1, :, None].to(k) * k
+        return self.ρ.to(k) * k
 
     def over_chunk(self, i: int, S: Tensor) -> Tensor:
         """γ_C S for chunk i."""
-        return self.γ[i, :, -1, None, None].to(S) * S
+        return self.γ_C[i].to(S) * S
 
     def written(self, i: int, S: Tensor, k: Tensor, U: Tensor) -> Tensor:
-        """γ_C S + Kᵀ (ρ ⊙ U) for chunk i.
+        """γ_C S + Kᵀ (ρ ⊙ U) for chunk i, whose keys are k.
 
         With rows of ρ ⊙ K, each rounded in its own way, equal keys would no longer be equal, and
         where β is near 2 the errors in the gradient of U would not cancel.
         """
-        ρ = self.Γ[i, :, -1, :, None].to(U)
-        return torch.baddbmm(self.over_chunk(i, S), k[i].mT, ρ * U)
+        return torch.baddbmm(self.over_chunk(i, S), k.mT, self.ρ_of_chunk[i].to(U) * U)
 
 
 class ChannelDecay:
@@ -75,6 +76,7 @@ class ChannelDecay:
 
     def __init__(self, g: Tensor) -> None:
         self.g, self.γ, self.ρ = g, g.cumsum(-2).exp(), sum_after(g).exp()
+        self.γ_C, self.ρ_of_chunk = self.γ[..., -1, :, None].unbind(), self.ρ.unbind()
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Σ_c q_tc k_sc Γ_tsc for s ≤ t, else 0, computed in g's dtype."""
@@ -90,14 +92,14 @@ class ChannelDecay:
 
     def over_chunk(self, i: int, S: Tensor) -> Tensor:
         """γ_C S for chunk i."""
-        return self.γ[i, :, -1, :, None].to(S) * S
+        return self.γ_C[i].to(S) * S
 
     def written(self, i: int, S: Tensor, k: Tensor, U: Tensor) -> Tensor:
-        """γ_C S + (ρ ⊙ K)ᵀ U for chunk i: K as it is, and what a ρ near 1 takes from it."""
-        ρ = self.ρ[i]
+        """γ_C S + (ρ ⊙ K)ᵀ U for chunk i, whose keys are k: they, and what a ρ near 1 takes."""
+        ρ = self.ρ_of_chunk[i]
         near = (ρ > 0.5).to(ρ)
-        S = torch.baddbmm(self.over_chunk(i, S), (near.to(k) * k[i]).mT, U)
-        return torch.baddbmm(S, ((ρ - near).to(k) * k[i]).mT, U)
+        S = torch.baddbmm(self.over_chunk(i, S), (near.to(k) * k).mT, U)
+        return torch.baddbmm(S, ((ρ - near).to(k) * k).mT, U)
 
 
 def decay_of(g: Tensor | None) -> NoDecay | HeadDecay | ChannelDecay:
@@ -134,10 +136,11 @@ def channel_scores(q: Tensor, k: Tensor, g: Tensor) -> Tensor:
     q, k, g = (F.pad(x, padding).unsqueeze(-2) for x in (q, k, g))  # [..., blocks, b = 1, K]
     A = (q * k).sum(-1, keepdim=True)  # [..., blocks, b, b]
     while A.shape[-3] > 1:
-        to_query = g[..., 1::2, :, :].cumsum(-2).exp()
-        from_key = sum_after(g[..., 0::2, :, :]).exp()
-        cross = (q[..., 1::2, :, :] * to_query) @ (k[..., 0::2, :, :] * from_key).mT
-        earlier, later = A[..., 0::2, :, :], A[..., 1::2, :, :]
+        (_, q_later), (k_earlier, _), (g_earlier, g_later), (earlier, later) = (
+            x.unflatten(-3, (-1, 2)).unbind(-3) for x in (q, k, g, A)
+        )
+        to_query, from_key = g_later.cumsum(-2).exp(), sum_after(g_earlier).exp()
+        cross = (q_later * to_query) @ (k_earlier * from_key).mT
         A = torch.cat(
             (
                 torch.cat((earlier, torch.zeros_like(cross)), -1),

@@ -19,8 +19,9 @@ from torch import Tensor
 from assocmem.arguments import check_bool
 from assocmem.ops import graph, inputs
 from assocmem.ops.backend import choose
-from assocmem.ops.chunks import in_chunks, in_sequence, plus_recalled, spans
+from assocmem.ops.chunks import groups, in_sequence, plus_recalled
 from assocmem.ops.decay import decay_of, decayed
+from assocmem.ops.loops import each_token
 from assocmem.ops.packed import scan_sequences
 from assocmem.ops.poison import known_to_be_finite, masked_product
 from assocmem.ops.transforms import check_derivatives
@@ -33,14 +34,13 @@ def recurrent(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, scale: float, S: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The definition, token by token."""
-    q, k, v, beta = q.to(S), k.to(S), v.to(S), beta.to(S)
     outputs = []
-    for t in range(q.shape[1]):
-        S = S if g is None else decayed(S, g[:, t])
-        recalled = torch.einsum("bhk,bhkv->bhv", k[:, t], S)
-        u = beta[:, t, :, None] * (v[:, t] - recalled)
-        S = S + k[:, t, :, :, None] * u[:, :, None, :]
-        outputs.append(scale * torch.einsum("bhk,bhkv->bhv", q[:, t], S))
+    for q_t, k_t, v_t, β, g_t in each_token(q.to(S), k.to(S), v.to(S), beta.to(S), g):
+        S = S if g is None else decayed(S, g_t)
+        recalled = torch.einsum("bhk,bhkv->bhv", k_t, S)
+        u = β[..., None] * (v_t - recalled)
+        S = S + k_t[..., :, None] * u[..., None, :]
+        outputs.append(scale * torch.einsum("bhk,bhkv->bhv", q_t, S))
     return torch.stack(outputs, 1), S
 
 
@@ -61,27 +61,25 @@ def chunk(
         return recurrent(q, k, v, beta, g, scale, S)
     S = S.flatten(0, 1)
     clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.to(S).exp(),)))
-    groups = []
-    for tokens, C in spans(T, CHUNK):
-        Q, K, X = (in_chunks(x[:, tokens], C, S) for x in (q, k, v))
-        β = in_chunks(beta[:, tokens], C, S)[..., None]
-        decay = decay_of(None if g is None else wide(in_chunks(g[:, tokens], C, S)))
+    outputs = []
+    for Q, K, X, β, G in groups(S, CHUNK, q, k, v, beta[..., None], g):
+        decay = decay_of(None if G is None else wide(G))
         # The system is built and solved in float64. Equal keys have equal scores, and with β near 2
         # nothing fades: the same rounding error in every score would add up over the sequence. What
         # it gives is also read in float64, as the system makes errors of its gradient larger.
         L = wide(β) * decay.scores(wide(K), wide(K))
-        K_in = decay.since_start(K)
+        chunks = zip(*(x.unbind() for x in (K, decay.since_start(K), X, β, L)), strict=True)
         states, corrections = [], []
-        for i in range(len(X)):
+        for i, (K_i, K_in, X_i, β_i, L_i) in enumerate(chunks):
             states.append(S)
-            D = wide(β[i] * torch.baddbmm(X[i], K_in[i], S, alpha=-1))
-            U = solve(L[i], D) if clean else solve_around_poison(L[i], D)
+            D = wide(β_i * torch.baddbmm(X_i, K_in, S, alpha=-1))
+            U = solve(L_i, D) if clean else solve_around_poison(L_i, D)
             corrections.append(U)
-            S = decay.written(i, S, K, U.to(S))
+            S = decay.written(i, S, K_i, U.to(S))
         A, U = wide(decay.scores(Q, K)), torch.stack(corrections)
         O = (A @ U if clean else masked_product(A, U)).to(S)
-        groups.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
-    return in_sequence(groups, v), S.unflatten(0, (B, H))
+        outputs.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
+    return in_sequence(outputs, v), S.unflatten(0, (B, H))
 
 
 FORMS = {"recurrent": recurrent, "chunk": chunk}

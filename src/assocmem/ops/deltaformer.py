@@ -18,7 +18,8 @@ from assocmem.ops import graph, inputs
 from assocmem.ops.backend import choose
 from assocmem.ops.chunks import heads_first
 from assocmem.ops.erase import check_erase, weights
-from assocmem.ops.packed import nothing_of, rows_of, uncompiled
+from assocmem.ops.loops import each_part, each_token
+from assocmem.ops.packed import lengths_of, nothing_of, uncompiled
 from assocmem.ops.softmax_attention import attend
 from assocmem.ops.strips import solve_strips
 from assocmem.ops.transforms import check_derivatives
@@ -28,10 +29,10 @@ def recurrent(w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor, erase
     """The definition of u, token by token, for tokens that follow those with corrections `past`."""
     w, k, v, beta = (x.to(past) for x in (w, k, v, beta))
     u = past if v.shape[1] else past + nothing_of(w, k, v, beta)
-    for t in range(v.shape[1]):
-        scores = torch.einsum("bhk,bshk->bhs", w[:, t], k[:, : u.shape[1]])
+    for w_t, v_t, β in each_token(w, v, beta):
+        scores = torch.einsum("bhk,bshk->bhs", w_t, k[:, : u.shape[1]])
         recalled = torch.einsum("bhs,bshv->bhv", weights(scores, erase), u)
-        u_t = v[:, t] - beta[:, t, :, None] * recalled
+        u_t = v_t - β[..., None] * recalled
         u = torch.cat((u, u_t[:, None]), 1)
     return u[:, past.shape[1] :]
 
@@ -100,12 +101,13 @@ def write_and_read_each(
     erase: str, scale: float, backend: str, old: Tensor, new: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`write_and_read` for every sequence of a row, of new tokens after old ones."""
+    before = lengths_of(old, past.shape[1], "state.cu_seqlens")
+    own = lengths_of(new, q.shape[1])
+    seen = [a + b for a, b in zip(before, own, strict=True)]
+    parts = each_part(own, q, w, v, beta), each_part(seen, k), each_part(before, past)
     outputs, corrections = [], []
-    rows = rows_of(old, past.shape[1], "state.cu_seqlens"), rows_of(new, q.shape[1])
-    for before, own in zip(*rows, strict=True):
-        seen = slice(before.start + own.start, before.stop + own.stop)
-        tokens = (q[:, own], w[:, own], k[:, seen], v[:, own], beta[:, own], past[:, before])
-        o, u = write_and_read(*tokens, erase, scale, backend)
+    for (q_n, w_n, v_n, β), (k_n,), (past_n,) in zip(*parts, strict=True):
+        o, u = write_and_read(q_n, w_n, k_n, v_n, β, past_n, erase, scale, backend)
         outputs.append(o)
         corrections.append(u)
     return torch.cat(outputs, 1), torch.cat(corrections, 1)

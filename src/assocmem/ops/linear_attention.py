@@ -16,8 +16,9 @@ from torch import Tensor
 from assocmem.arguments import check_bool
 from assocmem.ops import graph, inputs
 from assocmem.ops.backend import choose
-from assocmem.ops.chunks import CHUNK, in_chunks, in_sequence, plus_recalled, spans
+from assocmem.ops.chunks import CHUNK, groups, in_sequence, plus_recalled
 from assocmem.ops.decay import decay_of, decayed
+from assocmem.ops.loops import each_token
 from assocmem.ops.packed import scan_sequences
 from assocmem.ops.poison import known_to_be_finite, masked_product
 from assocmem.ops.transforms import check_derivatives
@@ -27,12 +28,11 @@ def recurrent(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float, S: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The definition, token by token."""
-    q, k, v = q.to(S), k.to(S), v.to(S)
     outputs = []
-    for t in range(q.shape[1]):
-        S = S if g is None else decayed(S, g[:, t])
-        S = S + k[:, t, :, :, None] * v[:, t, :, None, :]
-        outputs.append(scale * torch.einsum("bhk,bhkv->bhv", q[:, t], S))
+    for q_t, k_t, v_t, g_t in each_token(q.to(S), k.to(S), v.to(S), g):
+        S = S if g is None else decayed(S, g_t)
+        S = S + k_t[..., :, None] * v_t[..., None, :]
+        outputs.append(scale * torch.einsum("bhk,bhkv->bhv", q_t, S))
     return torch.stack(outputs, 1), S
 
 
@@ -50,18 +50,17 @@ def chunk(
     if T == 1:  # decoding: a chunk costs two to three times as much
         return recurrent(q, k, v, g, scale, S)
     S = S.flatten(0, 1)
-    groups, clean = [], known_to_be_finite(v)
-    for tokens, C in spans(T, CHUNK):
-        Q, K, X = (in_chunks(x[:, tokens], C, S) for x in (q, k, v))
-        decay = decay_of(None if g is None else in_chunks(g[:, tokens], C, S))
-        written, states = decay.until_end(K).mT @ X, []
-        for i in range(len(X)):
+    outputs, clean = [], known_to_be_finite(v)
+    for Q, K, X, G in groups(S, CHUNK, q, k, v, g):
+        decay, states = decay_of(G), []
+        written = decay.until_end(K).mT @ X
+        for i, W in enumerate(written.unbind()):
             states.append(S)
-            S = decay.over_chunk(i, S) + written[i]
+            S = decay.over_chunk(i, S) + W
         A = decay.scores(Q, K)
         O = A @ X if clean else masked_product(A, X)
-        groups.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
-    return in_sequence(groups, v), S.unflatten(0, (B, H))
+        outputs.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
+    return in_sequence(outputs, v), S.unflatten(0, (B, H))
 
 
 FORMS = {"recurrent": recurrent, "chunk": chunk}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from assocmem.ops.inputs import check_borders
+from assocmem.ops.loops import each_part
 
 
 def uncompiled(f: Callable) -> Callable:
@@ -21,14 +21,14 @@ def uncompiled(f: Callable) -> Callable:
     return torch.compiler.disable(f) if torch.compiler.is_compiling() else f
 
 
-def rows_of(cu_seqlens: Tensor, T: int, name: str = "cu_seqlens") -> list[slice]:
-    """The tokens of every packed sequence, of T tokens in all."""
+def lengths_of(cu_seqlens: Tensor, T: int, name: str = "cu_seqlens") -> list[int]:
+    """How many tokens every packed sequence has, of T in all."""
     if cu_seqlens.is_meta:  # they hold no numbers, and any lengths give the same shapes
         borders = [0, *[T] * (cu_seqlens.shape[0] - 1)]
     else:
         borders = cu_seqlens.tolist()
     check_borders(borders, T, name)  # where a graph was traced before, only here they are known
-    return [slice(start, end) for start, end in pairwise(borders)]
+    return [end - start for start, end in pairwise(borders)]
 
 
 def sequence_of(cu_seqlens: Tensor, T: int) -> Tensor:
@@ -54,12 +54,6 @@ def rows_behind(first: Tensor, S: int, second: Tensor, T: int) -> tuple[Tensor, 
     before = token[:S] + second[sequence_of(first, S)]
     behind = token[:T] + first[sequence_of(second, T) + 1]
     return torch.cat((before, behind)).argsort(), behind
-
-
-def each(tokens: tuple[Tensor | None, ...], cu_seqlens: Tensor) -> list[list[Any]]:
-    """The tokens of every packed sequence; None of what is None."""
-    T = next(x.shape[1] for x in tokens if x is not None)
-    return [[None if x is None else x[:, rows] for x in tokens] for rows in rows_of(cu_seqlens, T)]
 
 
 def scan_sequences(
@@ -104,9 +98,9 @@ def _scan_each(
     S: Tensor,
     cu_seqlens: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    scans = [
-        _scan(form, tuple(own), scale, start)
-        for own, start in zip(each(tokens, cu_seqlens), S.split(1), strict=True)
-    ]
+    q = tokens[0]
+    assert q is not None
+    each = each_part(lengths_of(cu_seqlens, q.shape[1]), *tokens)
+    scans = [_scan(form, own, scale, start) for own, start in zip(each, S.split(1), strict=True)]
     outputs, states = zip(*scans, strict=True)
     return torch.cat(outputs, 1), torch.cat(states)

@@ -18,7 +18,8 @@ from torch import Tensor
 from assocmem.ops import graph, inputs
 from assocmem.ops.backend import check_known
 from assocmem.ops.decay import log_decay_matrix, sum_after
-from assocmem.ops.packed import nothing_of, rows_of, uncompiled
+from assocmem.ops.loops import each_part
+from assocmem.ops.packed import lengths_of, nothing_of, uncompiled
 from assocmem.ops.poison import known_to_be_finite, without_poison
 
 
@@ -31,9 +32,9 @@ def recurrent(
     k, v = (shared(x, q.shape[2], 2) for x in (k, v))
     past = k.shape[1] - q.shape[1]
     outputs = []
-    for t in range(q.shape[1]):
+    for t, q_t in enumerate(q.unbind(1)):
         seen = slice(0, past + t + 1)
-        scores = scale * torch.einsum("bhk,bshk->bsh", q[:, t], k[:, seen])
+        scores = scale * torch.einsum("bhk,bshk->bsh", q_t, k[:, seen])
         if g is not None:
             scores = scores + sum_after(g[:, seen].to(q))
         if hidden is not None:
@@ -127,11 +128,11 @@ def attend_each(
     new: Tensor, seen: Tensor,
 ) -> tuple[Tensor]:  # fmt: skip
     """`attend` for every sequence of a row: of queries with borders new, and keys with seen."""
-    own = rows_of(new, q.shape[1])
-    all_of_them = rows_of(seen, k.shape[1], "state.cu_seqlens")
+    queries = each_part(lengths_of(new, q.shape[1]), q)
+    pairs = each_part(lengths_of(seen, k.shape[1], "state.cu_seqlens"), k, v, g)
     outputs = [
-        attend(q[:, a], k[:, b], v[:, b], None if g is None else g[:, b], scale, backend)
-        for a, b in zip(own, all_of_them, strict=True)
+        attend(q_n, k_n, v_n, g_n, scale, backend)
+        for (q_n,), (k_n, v_n, g_n) in zip(queries, pairs, strict=True)
     ]
     return (torch.cat(outputs, 1),)
 
