@@ -3,10 +3,10 @@
     python -m benchmarks.cpu            # print the table
     python -m benchmarks.cpu --store    # and store it, and write it into the README
 
-B = 1, H = 8, K = V = 64, float32, causal. A time is that of the fastest of several calls, as other
-processes only ever add to it. What is compared takes turns, so that a machine which is slow for a
-while is slow for all of it; the calls also take turns through several sets of inputs, so that no
-length finds its inputs in the cache by luck.
+B = 1, H = 8, K = V = 64, float32, causal; training is forward and backward. A time is that of the
+fastest of several calls, as other processes only ever add to it. What is compared takes turns, so
+that a machine which is slow for a while is slow for all of it; the calls also take turns through
+several sets of inputs, so that no length finds its inputs in the cache by luck.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import itertools
 import json
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -41,8 +41,14 @@ LENGTHS = {
 H, D = 8, 64
 BYTES_IN_TURN = 400 * 2**20  # more than a last-level cache holds
 CALLS = 25
-SLOW = {"recurrent": 3, "attention": 3}  # calls
-OTHERS = ("recurrent", "attention", "head decay", "channel decay")  # than the chunk form
+SLOW = {"recurrent": 3, "attention": 3, "training": 5}  # calls
+OTHERS = (
+    "training",
+    "head decay",
+    "channel decay",
+    "recurrent",
+    "attention",
+)  # than the chunk form
 MEGABYTE = 2**20
 
 # What an operator of PyTorch does, by the beginning of its name; everything else is "other".
@@ -88,10 +94,19 @@ def variants(operator: str) -> dict[str, Callable[..., object]]:
     }
     return {
         "chunk": lambda *x: function(*x, backend="chunk"),
+        "training": lambda *x: train(operator, "chunk", x),
         **({} if operator == "deltaformer" else decays),
         "recurrent": lambda *x: function(*x, backend="recurrent"),
         "attention": attention,
     }
+
+
+@torch.enable_grad()
+def train(operator: str, backend: str, tokens: Sequence[Tensor]) -> None:
+    """Forward and backward."""
+    leaves = [x.detach().requires_grad_() for x in tokens]
+    result = getattr(ops, operator)(*leaves, backend=backend)
+    (result if isinstance(result, Tensor) else result[0]).sum().backward()
 
 
 def seconds(variants: dict[str, Callable[[], object]]) -> dict[str, float]:
@@ -152,13 +167,7 @@ def training_memory(operator: str, backend: str, T: int) -> int:
 
 def _peak(operator: str, backend: str, T: int) -> int:
     inputs = arguments(operator, *(torch.randn(1, T, H, D) for _ in range(3)))
-    leaves = [x.requires_grad_() for x in inputs]
-
-    def train() -> None:
-        result = getattr(ops, operator)(*leaves, backend=backend)
-        (result if isinstance(result, Tensor) else result[0]).sum().backward()
-
-    return raised_peak(train)
+    return raised_peak(lambda: train(operator, backend, inputs))
 
 
 def raised_peak(call: Callable[[], object]) -> int:
@@ -209,12 +218,14 @@ def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:
     """Print the table, how times grow with T, and what training takes."""
     print(table(rows))
     for operator, (*_, few, many) in LENGTHS.items():
-        at = {row["T"]: row["chunk"] for row in rows if row["operator"] == operator}
+        at = {row["T"]: row for row in rows if row["operator"] == operator}
+        longer = {form: at[many][form] / at[few][form] for form in ("chunk", "training")}
         chunk, recurrent = (memory[operator][form] for form in ("chunk", "recurrent"))
         print(
-            f"{operator}: {many} tokens take {at[many] / at[few]:.2f} × as long as {few}; peak "
-            f"memory of training at T = 1024: {chunk / MEGABYTE:.0f} MB, recurrent form "
-            f"{recurrent / MEGABYTE:.0f} MB ({recurrent / chunk:.0f}×)"
+            f"{operator}: {many} tokens take {longer['chunk']:.2f} × as long as {few}, training "
+            f"{longer['training']:.2f} ×; peak memory of it at T = 1024: "
+            f"{chunk / MEGABYTE:.0f} MB, recurrent form {recurrent / MEGABYTE:.0f} MB "
+            f"({recurrent / chunk:.0f}×)"
         )
 
 

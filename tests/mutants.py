@@ -170,8 +170,8 @@ MUTANTS = (
     Mutant(
         "the delta rule reads before the decay",
         MEMORY,
-        "x[i : i + 1] - decay[i] * self._recall",
-        "x[i : i + 1] - self._recall",
+        "(x_i - γ * self._recall(k_i))",
+        "(x_i - self._recall(k_i))",
         ("tests/test_memory.py",),
     ),
     Mutant(

@@ -125,9 +125,8 @@ class AssociativeMemory:
             later = torch.cat((decay[1:], decay.new_ones(1))).flip(0).cumprod(0).flip(0)[: len(k)]
             self._store(k, (beta * later)[:, None] * x, decay.prod())
             return
-        for i in range(len(k)):
-            unanswered = x[i : i + 1] - decay[i] * self._recall(k[i : i + 1])
-            self._store(k[i : i + 1], beta[i] * unanswered, decay[i])
+        for k_i, x_i, β, γ in zip(k[:, None], x[:, None], beta, decay, strict=True):
+            self._store(k_i, β * (x_i - γ * self._recall(k_i)), γ)
 
     def read(self, q: Tensor) -> Tensor:
         """Σ_i κ(q, k_i) v_i, with `normalize` divided by Σ_i κ(q, k_i).
