@@ -42,13 +42,8 @@ H, D = 8, 64
 BYTES_IN_TURN = 400 * 2**20  # more than a last-level cache holds
 CALLS = 25
 SLOW = {"recurrent": 3, "attention": 3, "training": 5}  # calls
-OTHERS = (
-    "training",
-    "head decay",
-    "channel decay",
-    "recurrent",
-    "attention",
-)  # than the chunk form
+# Than the forward pass of the chunk form.
+OTHERS = ("training", "head decay", "channel decay", "recurrent", "attention")
 MEGABYTE = 2**20
 
 # What an operator of PyTorch does, by the beginning of its name; everything else is "other".
