@@ -22,7 +22,7 @@ UNIT := tests examples $(addprefix --ignore=,$(AHEAD_OF_TIME) $(ON_THE_SITE))
 SAY := @printf '\n\033[1m== %s\033[0m\n'
 
 .NOTPARALLEL:
-.PHONY: help book test lint unit coverage installs kernels gpu notebooks colab-versions site offline pdf links audit execute colab mutants clean
+.PHONY: help book test lint unit coverage installs kernels gpu notebooks colab-versions site offline pdf links lock audit execute colab mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -98,6 +98,14 @@ links: $(READY) ## Ask every address outside the site whether it still answers (
 	$(SAY) 'Links that lead away from the site'
 	$(VENV)/bin/jupyter-book build . --builder linkcheck
 
+LOCK := $(VENV)/lock
+lock: ## Pin whatever requirements.txt needs, for every Python, in constraints.txt (needs the network)
+	$(SAY) 'Pins of all that requirements.txt needs'
+	test -x $(LOCK)/bin/python || $(PYTHON) -m venv $(LOCK)
+	$(LOCK)/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9
+	$(LOCK)/bin/uv pip compile requirements.txt --universal --python-version 3.10 --quiet \
+	    --no-annotate --no-emit-index-url --custom-compile-command 'make lock' -o constraints.txt
+
 AUDIT := $(VENV)/audit
 audit: $(READY) ## Ask for known vulnerabilities of all packages, and list licences (needs the network)
 	$(SAY) 'Known vulnerabilities, and licences, of what is installed'
@@ -122,10 +130,10 @@ clean: ## Remove what was built (keep .venv)
 	rm -rf _build build dist .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt constraints.txt pyproject.toml
 	$(SAY) 'Setting up $(VENV): torch is large, so this takes some minutes'
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 10) <= v[:2] <= (3, 13) and \
 	    f"Python 3.10 to 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12 …")'
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt -e .
+	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt -c constraints.txt -e .
 	@touch $(READY)
