@@ -396,6 +396,13 @@ MUTANTS = (
     ),
     # the delta rule
     Mutant(
+        "borders that have changed count as looked at",
+        "src/assocmem/ops/inputs.py",
+        "look = (cu_seqlens._version, x.shape[1]) if",
+        "look = (x.shape[1],) if",
+        ("tests/ops/test_inputs.py",),
+    ),
+    Mutant(
         "a gradient as long as the sequence for every token",
         LOOPS,
         "lambda x: x.unbind(1)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from assocmem.ops import inputs
 from assocmem.ops.inputs import known
 
 ONES = torch.ones(3)
@@ -43,3 +44,34 @@ def test_an_error_on_the_way_is_not_an_answer():
 
     with pytest.raises(torch.OutOfMemoryError):
         known(fails, ONES)
+
+
+def test_borders_on_a_gpu_are_looked_at_once(monkeypatch):
+    """Here every tensor counts as one on a GPU."""
+    looks = []
+    monkeypatch.setattr(inputs, "looked_at_once", lambda _: True)
+    monkeypatch.setattr(inputs, "check_borders", lambda borders, T: looks.append((borders, T)))
+    borders, x = torch.tensor([0, 2, 5]), torch.zeros(1, 5)
+    for _ in range(3):
+        inputs.check_cu_seqlens(borders, x)
+    inputs.check_cu_seqlens(borders, torch.zeros(1, 6))
+    borders[1] = 3
+    inputs.check_cu_seqlens(borders, x)
+    inputs.check_cu_seqlens(borders.clone(), x)
+    assert looks == [([0, 2, 5], 5), ([0, 2, 5], 6), ([0, 3, 5], 5), ([0, 3, 5], 5)]
+    count = len(inputs.looks)
+    del borders
+    assert len(inputs.looks) == count - 1
+
+
+def test_wrong_borders_are_refused_each_time(monkeypatch):
+    monkeypatch.setattr(inputs, "looked_at_once", lambda _: True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"cu_seqlens must rise from 0 to T = 5"):
+            inputs.check_cu_seqlens(torch.tensor([0, 2, 4]), torch.zeros(1, 5))
+
+
+def test_where_a_look_does_not_wait_or_changes_leave_no_trace_it_is_repeated():
+    with torch.inference_mode():
+        assert not inputs.looked_at_once(torch.tensor([0, 2]))
+    assert not inputs.looked_at_once(torch.tensor([0, 2]))

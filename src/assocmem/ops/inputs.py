@@ -9,10 +9,13 @@ from numbers import Real
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from assocmem.ops.transforms import batched
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# The version and the T with which borders that are still in use were right.
+looks = WeakTensorKeyDictionary()
 # Asked once, here: in torch 2.11 no compiled graph can ask.
 NO_AUTOCAST = frozenset(
     device
@@ -139,8 +142,20 @@ def factor(scale: float | None, q: Tensor) -> float:
 def check_cu_seqlens(cu_seqlens: Tensor | None, x: Tensor, name: str = "q") -> None:
     """Check the borders of packed sequences: int32 or int64 `[N + 1]`, from 0 to T, B = 1."""
     check_packed(cu_seqlens, x, name)
-    if cu_seqlens is not None and readable(cu_seqlens):
+    if cu_seqlens is None or not readable(cu_seqlens):
+        return
+    look = (cu_seqlens._version, x.shape[1]) if looked_at_once(cu_seqlens) else None
+    if look is None or looks.get(cu_seqlens) != look:
         check_borders(cu_seqlens.tolist(), x.shape[1])
+        if look is not None:
+            looks[cu_seqlens] = look
+
+
+def looked_at_once(x: Tensor) -> bool:
+    """Whether x is on a GPU, where a look waits for all that was started before, and every layer
+    gets the same borders. Without a version it could not be told that x has changed.
+    """
+    return x.is_cuda and not x.is_inference()
 
 
 def check_packed(cu_seqlens: Tensor | None, x: Tensor, name: str) -> None:
