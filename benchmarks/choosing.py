@@ -5,12 +5,13 @@
 
 `src/assocmem/book/choosing.json` says what is run. First a pilot chooses a learning rate for each
 design: the one with the smallest loss, averaged over short runs with a seed of their own. Then come
-the seeds, one after another, and at last, on some tasks, the first seed with the other rates: how
-much hangs on the choice. A run is stored as soon as it is done, with a fingerprint of what the
-configuration says of it, and with the losses of a training of three steps. It is run again when
-the configuration says otherwise, or when today's code gives other losses, by more than rounding:
-other processors and other orders of sums round otherwise. (Training adds that up, so a run may end
-elsewhere although nothing is new.) Float32, one thread, times in seconds of the processor.
+the seeds, one after another; then, on some tasks, the first seed with the other rates: how much
+hangs on the choice; and at last hybrids with their layers in either order, with every seed and
+rate. A run is stored as soon as it is done, with a fingerprint of what the configuration says of
+it, and with the losses of a training of three steps. It is run again when the configuration says
+otherwise, or when today's code gives other losses, by more than rounding: other processors and
+other orders of sums round otherwise. (Training adds that up, so a run may end elsewhere although
+nothing is new.) Float32, one thread, times in seconds of the processor.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Row = dict[str, Any]
 
 
 class Run(NamedTuple):
-    """One training: "pilot", "main" or "other rate", a seed, a task, a design, a learning rate."""
+    """One training: "pilot", "main", "other rate" or "order", a seed, a task, a design, a rate."""
 
     stage: str
     seed: int
@@ -65,7 +66,7 @@ class Record:
 
     def configured(self, run: Run) -> str:
         """A short hash of what the configuration says of a run."""
-        task, design = self.config["tasks"][run.task], self.config["designs"][run.design]
+        task, design = self.config["tasks"][run.task], choosing.mixers(self.config, run.design)
         parts = [*run, self.steps(run), self.config["model"], design, task]
         return recorded.fingerprint(json.dumps(parts))
 
@@ -133,6 +134,22 @@ class Record:
                     if lr != self.rate(design):
                         yield Run("other rate", seed, task, design, lr)
 
+    def orders(self) -> Iterator[Run]:
+        """Hybrids whose layers stand in either order, with every seed and rate."""
+        orders = self.config["orders"]
+        for seed in self.config["seeds"]:
+            for task in orders["tasks"]:
+                for design in orders["designs"]:
+                    for lr in self.config["pilot"]["rates"]:
+                        yield Run("order", seed, task, design, lr)
+
+    def planned(self) -> Iterator[Run]:
+        """All that the configuration asks for, once the pilots are done."""
+        yield from self.pilots()
+        yield from self.trainings()
+        yield from self.other_rates()
+        yield from self.orders()
+
     def catch_up(self, runs: Iterable[Run]) -> None:
         """Run those that are new, and store each."""
         missing = self.missing(runs)
@@ -156,8 +173,7 @@ class Record:
 
     def tidy(self) -> None:
         """Keep what the configuration asks for, in its order, once the pilots are done."""
-        planned = (*self.pilots(), *self.trainings(), *self.other_rates())
-        self.rows = {run: self.rows[run] for run in planned if run in self.rows}
+        self.rows = {run: self.rows[run] for run in self.planned() if run in self.rows}
         self.costs = {design: self.costs[design] for design in self.config["designs"]}
         self.store()
 
@@ -178,15 +194,14 @@ def show(result: Row) -> None:
         measure = "test_loss" if settings["kind"] == "text" else "accuracy"
         sizes = [next(iter(size.items())) for size in settings["test"]]
         print(f"{task}, {measure} at {', '.join(f'{name} = {n}' for name, n in sizes)}")
-        for design in result["configuration"]["designs"]:
-            rows = [
-                row
-                for row in result["runs"]
-                if (row["stage"], row["task"], row["design"]) == ("main", task, design)
-            ]
-            scores = zip(*(row[measure] for row in rows), strict=True)
+        told: dict[str, list[list[float]]] = {}
+        for row in result["runs"]:
+            if row["task"] == task and row["stage"] in ("main", "order"):
+                told.setdefault(row["design"], []).append(row[measure])
+        for design, runs in told.items():
+            scores = zip(*runs, strict=True)
             line = [f"{mean(s):.2f} ({min(s):.2f} to {max(s):.2f})" for s in scores]
-            print(f"  {design:26}{len(rows)} seeds: {', '.join(line)}")
+            print(f"  {design:28}{len(runs)} runs: {', '.join(line)}")
 
 
 def main() -> None:
@@ -198,9 +213,8 @@ def main() -> None:
         notebooks = sorted((ROOT / "book").glob("0[1-8]_*.ipynb"))
         record = Record(choosing.configuration(), choosing.Text.of(notebooks))
         record.count()
-        record.catch_up(record.pilots())
-        record.catch_up(record.trainings())
-        record.catch_up(record.other_rates())
+        for runs in (record.pilots, record.trainings, record.other_rates, record.orders):
+            record.catch_up(runs())
         record.tidy()
     show(recorded.read(NAME))
 

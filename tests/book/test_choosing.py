@@ -85,11 +85,11 @@ def test_swaps_begin_with_a_token_for_each_place():
     assert (targets[:, :3] == tasks.IGNORE).all()
 
 
-@pytest.mark.parametrize("design", CONFIG["designs"])
+@pytest.mark.parametrize("design", [*CONFIG["designs"], *CONFIG["orders"]["designs"]])
 def test_designs_are_equally_large_and_read_every_task(design):
     aim = CONFIG["model"]["parameters"]
     for name, task in CONFIG["tasks"].items():
-        model = choosing.Model(CONFIG["model"], CONFIG["designs"][design], task["vocab_size"])
+        model = choosing.made(CONFIG, name, design, seed=0)
         assert choosing.parameters(model.blocks) == pytest.approx(aim, rel=0.003)
         if name != "text":
             size = {**task["always"], **task["train"][0]}
@@ -145,6 +145,8 @@ def small() -> dict:
         "seed": 9, "steps": 1, "rates": [1e-3, 1e-2], "tasks": ["swaps"], "checked": ["swaps"],
     }  # fmt: skip
     config["designs"] = {x: config["designs"][x] for x in ("retention", "softmax attention")}
+    orders = config["orders"]
+    orders.update(tasks=["swaps"], designs={"softmax + KDA": orders["designs"]["softmax + KDA"]})
     config["tasks"] = {x: config["tasks"][x] for x in ("swaps", "text")}
     for task in config["tasks"].values():
         task.update(steps=2, batch=1, tested=1, test=task["test"][:1])
@@ -200,7 +202,7 @@ def whole(config: dict, text: choosing.Text) -> Record:
     """All that a configuration asks for, as the command runs it."""
     record = Record(config, text)
     record.count()
-    for runs in (record.pilots, record.trainings, record.other_rates):
+    for runs in (record.pilots, record.trainings, record.other_rates, record.orders):
         record.catch_up(runs())
     record.tidy()
     return record
@@ -208,9 +210,10 @@ def whole(config: dict, text: choosing.Text) -> Record:
 
 def test_only_what_is_new_is_run(ran, text, capsys):
     record = whole(small(), text)
-    assert len(ran) == 4 + 2 * 2 * 2 + 2  # pilots, trainings, other rates
+    assert len(ran) == 4 + 2 * 2 * 2 + 2 + 4  # pilots, trainings, other rates, orders
     rows = recorded.read("choosing")["runs"]
-    assert [row["stage"] for row in rows] == 4 * ["pilot"] + 8 * ["main"] + 2 * ["other rate"]
+    stages = 4 * ["pilot"] + 8 * ["main"] + 2 * ["other rate"] + 4 * ["order"]
+    assert [row["stage"] for row in rows] == stages
     assert {row["lr"] for row in rows if row["stage"] == "main"} == {1e-3}
     assert [row["design"] for row in recorded.read("choosing")["costs"]] == list(record.costs)
     ran.clear()
@@ -223,7 +226,9 @@ def test_only_what_is_new_is_run(ran, text, capsys):
     assert {call[0] for call in ran} == {"text"}
     assert len(ran) == 4
     show(recorded.read("choosing"))
-    assert "retention                 2 seeds: " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "retention                   2 runs: " in told
+    assert "softmax + KDA               4 runs: " in told
 
 
 @pytest.mark.parametrize(
@@ -299,10 +304,17 @@ def test_runs_begin_as_they_are_recorded(design, task, text):
     assert not record.is_new(run)
 
 
+@pytest.mark.parametrize("task", CONFIG["orders"]["tasks"])
+@pytest.mark.parametrize("design", CONFIG["orders"]["designs"])
+def test_orders_begin_as_they_are_recorded(design, task, text):
+    record = Record(CONFIG, text)
+    (run, _) = (r for r in record.rows if r[:4] == ("order", 0, task, design))
+    assert not record.is_new(run)
+
+
 def test_all_that_is_recorded_is_as_configured(text):
     record = Record(CONFIG, text)
-    planned = [*record.pilots(), *record.trainings(), *record.other_rates()]
-    assert [*record.rows] == planned
+    assert [*record.rows] == [*record.planned()]
     assert all(row["configured"] == record.configured(run) for run, row in record.rows.items())
 
 

@@ -37,19 +37,26 @@ def test_what_chunks_round_away_does_not_add_up():
     assert relative_error(S, final) <= 1e-6
 
 
-@pytest.mark.parametrize(
-    ("gate", "seed"), [("head", 0), ("head", 6), ("channel", 7), ("channel", 11)]
-)
-def test_what_decays_near_1_round_away_does_not_add_up(gate, seed):
+# Per cent of 1e-6: what a dozen sequences were off by together was 0.7 to 0.9 of it.
+ROUNDED = {
+    "head": {"o": 65, "final S": 60, "dq": 70, "dk": 45, "dv": 65, "dbeta": 100, "dg": 90},
+    "channel": {"o": 72, "final S": 65, "dq": 65, "dk": 45, "dv": 68, "dbeta": 115, "dg": 100},
+}
+
+
+@pytest.mark.parametrize("gate", ROUNDED)
+def test_what_decays_near_1_round_away_does_not_add_up(gate):
     """With decays, scores or their gradients in float32, or decays before a product, one is off.
 
-    That costs a factor of 2, and shows with some seeds only. The CPU has a say in it, too.
+    That costs a factor of 1.4 to 2 in one of them, which one sequence does not show on every CPU.
     """
     inputs = delta_inputs(
-        1, 64, 1, 16, 16, gate, keys="alternating", beta=(1.9, 2.0), strength=-8.0, seed=seed
+        12, 64, 1, 16, 16, gate, keys="alternating", beta=(1.9, 2.0), strength=-8.0
     )
-    error, what = worst(run("delta", inputs, torch.float32), DELTA.expected(inputs))
-    assert error <= (1.5e-6 if DEVICE == "cpu" else 2e-6), what
+    got, expected = run("delta", inputs, torch.float32), DELTA.expected(inputs)
+    unit = 1e-8 if DEVICE == "cpu" else 1.33e-8
+    errors = {name: relative_error(got[name], expected[name]) / unit for name in ROUNDED[gate]}
+    assert {name: x for name, x in errors.items() if x > ROUNDED[gate][name]} == {}
 
 
 def mirrored(dtype: torch.dtype, missing: float, T: int) -> tuple[float, float]:

@@ -246,7 +246,12 @@ def run(
 def made(config: Row, task: str, design: str, seed: int) -> Model:
     """A design before its training."""
     torch.manual_seed(seed)
-    return Model(config["model"], config["designs"][design], config["tasks"][task]["vocab_size"])
+    return Model(config["model"], mixers(config, design), config["tasks"][task]["vocab_size"])
+
+
+def mixers(config: Row, design: str) -> list[tuple[str, Row]]:
+    """The layers of a design, one of all tasks or one of the hybrids in either order."""
+    return {**config["designs"], **config["orders"]["designs"]}[design]
 
 
 def first(config: Row, task: str, design: str, seed: int, lr: float) -> list[float]:
