@@ -22,7 +22,7 @@ UNIT := tests examples $(addprefix --ignore=,$(AHEAD_OF_TIME) $(ON_THE_SITE))
 SAY := @printf '\n\033[1m== %s\033[0m\n'
 
 .NOTPARALLEL:
-.PHONY: help book test lint unit coverage installs kernels gpu notebooks colab-versions site offline pdf links lock audit execute colab mutants clean
+.PHONY: help book test lint unit coverage installs kernels gpu notebooks other-cpu colab-versions site offline pdf links lock audit execute colab mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -67,6 +67,14 @@ notebooks: $(READY) ## Run every notebook as on Colab, and compare its outputs w
 	$(RUN) -m tests.colab.elsewhere $(ELSEWHERE)
 	JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(PYTEST) --dist loadfile -p tests.book.nbval_policy \
 	    --nbval --nbval-cell-timeout=120 $(ELSEWHERE)/notebooks
+
+# What PyTorch, MKL, oneDNN, OpenBLAS and NumPy read; exported to all that this target needs.
+other-cpu: export ATEN_CPU_CAPABILITY := avx2
+other-cpu: export MKL_CBWR := AVX2
+other-cpu: export ONEDNN_MAX_CPU_ISA := AVX2
+other-cpu: export OPENBLAS_CORETYPE := Haswell
+other-cpu: export NPY_DISABLE_CPU_FEATURES := AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL
+other-cpu: unit notebooks ## Test as on a CPU without AVX-512, which rounds otherwise
 
 colab-versions: ## Run notebooks, compile kernels and operators with Colab’s versions, which are large
 	$(SAY) 'Every notebook and kernel, and compiled operators: with Colab’s torch, Triton, NumPy and IPython'
