@@ -22,6 +22,8 @@ BOUND = 1e-6 if DEVICE == "cpu" else 2e-6
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 every_gate = pytest.mark.parametrize("gate", GATES)
+# Also the interpreter takes these two.
+every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 
 
 def on_device(function, **fixed):
@@ -158,6 +160,24 @@ def test_packed_sequences_do_not_see_each_other(name, gate):
 
 
 @every_operator
+@every_gate
+def test_packed_sequences_in_half_precision_are_those_alone(name, gate):
+    borders = [0, 1, 20, 36]
+    inputs = OPERATORS[name].inputs(1, 36, 2, 16, 16, gate)
+    many = random_inputs(3, 1, 2, 16, 16, gate, seed=1)
+    inputs = replace(inputs, S=many.S, dS=many.dS)
+    got = run(name, inputs, torch.float16, cu_seqlens=torch.tensor(borders, device=DEVICE))
+    for n in range(3):
+        rows, one = slice(borders[n], borders[n + 1]), slice(n, n + 1)
+        own = replace(inputs.rows(*borders[n : n + 2]), S=inputs.S[one], dS=inputs.dS[one])
+        if borders[n + 1] - borders[n] == 1:  # alone it is a step, without products
+            continue
+        for what, x in run(name, own, torch.float16).items():
+            part = got[what][one] if what in ("final S", "dS") else got[what][:, rows]
+            assert torch.equal(part, x), (n, what)
+
+
+@every_operator
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_borders_with_a_stride(name, dtype):
     inputs = OPERATORS[name].inputs(1, 20, 1, 16, 16, "none")
@@ -183,29 +203,32 @@ def test_pieces_equal_the_whole(name, gate):
 
 @every_operator
 @every_gate
-def test_a_batch_element_does_not_depend_on_the_others(name, gate):
+@every_dtype
+def test_a_batch_element_does_not_depend_on_the_others(name, gate, dtype):
     op = OPERATORS[name]
     inputs = op.inputs(2, 20, 1, 24, 16, gate)
-    together = run(name, inputs, torch.float32)
+    together = run(name, inputs, dtype)
     for b in range(2):
         one = {x: None if y is None else y[b : b + 1] for x, y in vars(inputs).items()}
-        alone = run(name, Inputs(**one), torch.float32)
+        alone = run(name, Inputs(**one), dtype)
         for what, x in alone.items():
             assert torch.equal(together[what][b : b + 1], x), what
 
 
-def two_chunks(name: str, gate: str) -> Inputs:
-    return OPERATORS[name].inputs(1, 20, 3, 16, 16, gate)
+def two_chunks(name: str, gate: str, dtype: torch.dtype) -> Inputs:
+    inputs = OPERATORS[name].inputs(1, 20, 3, 16, 16, gate)
+    return replace(inputs, **{x: getattr(inputs, x).to(dtype) for x in ("q", "k", "v")})
 
 
 @cache
-def clean_output(name: str, gate: str) -> Tensor:
-    return forward(name, two_chunks(name, gate))
+def clean_output(name: str, gate: str, dtype: torch.dtype) -> Tensor:
+    return forward(name, two_chunks(name, gate, dtype))
 
 
 @pytest.mark.parametrize(("name", "gate", "argument"), ARGUMENTS)
-def test_a_nan_reaches_what_depends_on_it_and_nothing_else(name, gate, argument):
-    inputs, clean = two_chunks(name, gate), clean_output(name, gate)
+@every_dtype
+def test_a_nan_reaches_what_depends_on_it_and_nothing_else(name, gate, argument, dtype):
+    inputs, clean = two_chunks(name, gate, dtype), clean_output(name, gate, dtype)
     x = getattr(inputs, argument)
     x[0, 9, 1], x[0, 9, 2] = torch.nan, torch.inf
     o = forward(name, inputs)
