@@ -7,8 +7,7 @@ piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -25,8 +24,9 @@ def each_part(lengths: list[int], *sequences: Tensor | None) -> Iterator[tuple[A
 
 
 def side_by_side(
-    apart: Callable[[Tensor], Iterable[Tensor]], sequences: tuple[Tensor | None, ...]
+    apart: Callable[[Tensor], Sequence[Tensor]], sequences: tuple[Tensor | None, ...]
 ) -> Iterator[tuple[Any, ...]]:
     """What `apart` makes of every sequence, in step."""
-    parts = (repeat(None) if x is None else apart(x) for x in sequences)
-    return zip(*parts, strict=False)  # as None is repeated without end
+    parts = [None if x is None else apart(x) for x in sequences]
+    n = next(len(x) for x in parts if x is not None)
+    return zip(*([None] * n if x is None else x for x in parts), strict=True)
