@@ -1393,8 +1393,8 @@ MUTANTS = (
         (PACKED_LAYERS,),
     ),
     Mutant(
-        "every number of packed sequences is compiled anew",
-        "src/assocmem/ops/packed.py",
+        "a step after packed prompts is compiled anew for every number of them",
+        "src/assocmem/nn/cache.py",
         "return torch.compiler.disable(f) if torch.compiler.is_compiling() else f",
         "return f",
         (f"{PACKED_LAYERS} -k compiled_anew",),
@@ -1460,7 +1460,7 @@ MUTANTS = (
         "src/assocmem/nn/cache.py",
         "x[:, x.shape[1] - longest :]",
         "x",
-        (f"{PACKED_LAYERS} -k order",),
+        (f"{PACKED_LAYERS} -k zeros",),
     ),
     Mutant(
         "a graph is made for every number of chunks",

@@ -155,6 +155,9 @@ def test_prompts_that_go_on_lie_in_a_batch_behind_zeros(name):
         if part is not None:
             assert part.shape[:2] == (2, 5)
             assert not part[1, :2].any()
+    shorter = select(after, torch.tensor([1]))
+    assert shorter.cu_seqlens is None
+    assert shorter[0].shape[:2] == (1, 3)
     _, even = mixer(x, cu_seqlens=borders((3, 3)))
     assert mixer.step(z[:, 0], even)[1].cu_seqlens is None
     # What lies before a sequence in its row is not in its zeros.
@@ -388,6 +391,22 @@ def test_a_packed_row_is_one_graph_forward_and_backward(name):
         assert relative_error(a, b) <= 1e-12
     with pytest.raises(ValueError, match="cu_seqlens must rise from 0 to T = 12"):
         compiled(x, cu_seqlens=borders((4, 0, 7, 2)))
+
+
+@pytest.mark.parametrize("kind", [SoftmaxAttention, DeltaFormer])
+@torch.no_grad()
+def test_a_step_after_another_number_of_prompts_is_not_compiled_anew(kind):
+    torch.compiler.reset()
+    counter = CompileCounter()
+    net = SequenceModel(11, 24, 3, [kind])
+    step = torch.compile(net.step, backend=counter)
+    frames = []
+    for lengths in ((3, 5), (4, 2, 6), (7, 1, 2, 5), (2, 9, 4, 3, 8)):
+        _, state = net(some_tokens(1, sum(lengths)), cu_seqlens=borders(lengths))
+        new = some_tokens(len(lengths), 1)[:, 0]
+        torch.testing.assert_close(step(new, state)[0], net.step(new, state)[0])
+        frames.append(counter.frame_count)
+    assert frames[1] == frames[-1]
 
 
 @pytest.mark.parametrize("kind", [LinearAttention, DeltaNet, SoftmaxAttention, DeltaFormer])

@@ -13,7 +13,7 @@ Packed tokens go on in a row, a batch of tokens in a batch (`place.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from assocmem.nn.mixer import check_parts
 from assocmem.ops.inputs import check_indices, readable
-from assocmem.ops.packed import lengths_of, uncompiled
+from assocmem.ops.packed import lengths_of
 
 
 def checked_cache(state: Any, new: Any) -> Any:
@@ -132,6 +132,15 @@ def in_a_batch(cache: Any) -> tuple[Any, ...]:
     if borders is None or parts[0].shape[0] > 1:
         return cache
     return uncompiled(_padded)(parts, borders)
+
+
+def uncompiled(f: Callable) -> Callable:
+    """f, called from outside of a graph where `torch.compile` traces one.
+
+    What hangs on the lengths of sequences would be compiled anew for each number of them, and after
+    eight not at all.
+    """
+    return torch.compiler.disable(f) if torch.compiler.is_compiling() else f
 
 
 def _padded(parts: Sequence[Any], borders: Tensor) -> tuple[Any, ...]:

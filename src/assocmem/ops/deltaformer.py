@@ -19,7 +19,7 @@ from assocmem.ops.backend import choose
 from assocmem.ops.chunks import heads_first
 from assocmem.ops.erase import check_erase, weights
 from assocmem.ops.loops import each_part, each_token
-from assocmem.ops.packed import lengths_of, nothing_of, uncompiled
+from assocmem.ops.packed import lengths_of, nothing_of
 from assocmem.ops.softmax_attention import attend
 from assocmem.ops.strips import solve_strips
 from assocmem.ops.transforms import check_derivatives
@@ -133,7 +133,7 @@ def write_and_read_packed(
     arguments = (q, w, k, v, beta, past, erase, scale, backend, old, new)
     if graph.in_place_of(q, new):
         return packed_operator(*arguments)
-    return uncompiled(write_and_read_each)(*arguments)
+    return write_and_read_each(*arguments)
 
 
 def read(form: str, q: Tensor, k: Tensor, u: Tensor, scale: float) -> Tensor:

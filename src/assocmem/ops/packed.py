@@ -12,15 +12,6 @@ from assocmem.ops.inputs import check_borders
 from assocmem.ops.loops import each_part
 
 
-def uncompiled(f: Callable) -> Callable:
-    """f, called from outside of a graph where `torch.compile` traces one.
-
-    A loop over sequences would be compiled anew for each number of them, and after eight not at
-    all.
-    """
-    return torch.compiler.disable(f) if torch.compiler.is_compiling() else f
-
-
 def lengths_of(cu_seqlens: Tensor, T: int, name: str = "cu_seqlens") -> list[int]:
     """How many tokens every packed sequence has, of T in all."""
     if cu_seqlens.is_meta:  # they hold no numbers, and any lengths give the same shapes
@@ -66,7 +57,7 @@ def scan_sequences(
     """Run a form of a scan on the whole batch, or on one packed sequence after the other."""
     if cu_seqlens is None:
         return _scan(form, tokens, scale, S)
-    return uncompiled(_scan_each)(form, tokens, scale, S, cu_seqlens)
+    return _scan_each(form, tokens, scale, S, cu_seqlens)
 
 
 def _scan(

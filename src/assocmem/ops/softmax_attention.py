@@ -19,7 +19,7 @@ from assocmem.ops import graph, inputs
 from assocmem.ops.backend import check_known
 from assocmem.ops.decay import log_decay_matrix, sum_after
 from assocmem.ops.loops import each_part
-from assocmem.ops.packed import lengths_of, nothing_of, uncompiled
+from assocmem.ops.packed import lengths_of, nothing_of
 from assocmem.ops.poison import known_to_be_finite, without_poison
 
 
@@ -156,7 +156,7 @@ def attend_packed(
     arguments = (q, k, v, g, inputs.factor(scale, q), backend, new, seen)
     if graph.in_place_of(q, new):
         return packed_operator(*arguments)
-    return uncompiled(attend_each)(*arguments)[0]
+    return attend_each(*arguments)[0]
 
 
 def softmax_attention(
