@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import accumulate, pairwise
 
 import pytest
 import torch
@@ -138,43 +140,42 @@ def test_half_precision_is_as_exact_as_torch(name, gate, dtype):
     assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 60, 2, 32, 24, gate), dtype)
 
 
+def packed(
+    name: str, gate: str, lengths: tuple[int, ...], dtype: torch.dtype
+) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
+    """The inputs of every packed sequence, and its part of what comes of all in one row."""
+    N, borders = len(lengths), [0, *accumulate(lengths)]
+    inputs = OPERATORS[name].inputs(1, borders[-1], 2, 16, 16, gate)
+    many = random_inputs(N, 1, 2, 16, 16, gate, seed=1)
+    inputs = replace(inputs, S=many.S, dS=many.dS)
+    got = run(name, inputs, dtype, cu_seqlens=torch.tensor(borders, device=DEVICE))
+    for n, (start, stop) in enumerate(pairwise(borders)):
+        one = slice(n, n + 1)
+        own = replace(inputs.rows(start, stop), S=inputs.S[one], dS=inputs.dS[one])
+        of_a_state = ("final S", "dS")
+        yield own, {w: x[one] if w in of_a_state else x[:, start:stop] for w, x in got.items()}
+
+
 @every_operator
 @every_gate
 def test_packed_sequences_do_not_see_each_other(name, gate):
-    borders = [0, 1, 1, 20, 36]
-    inputs = OPERATORS[name].inputs(1, 36, 2, 16, 16, gate)
-    many = random_inputs(4, 1, 2, 16, 16, gate, seed=1)
-    inputs = replace(inputs, S=many.S, dS=many.dS)
-    got = run(name, inputs, torch.float32, cu_seqlens=torch.tensor(borders, device=DEVICE))
-    for n in range(4):
-        rows, one = slice(borders[n], borders[n + 1]), slice(n, n + 1)
-        if borders[n] == borders[n + 1]:
-            assert torch.equal(got["final S"][one], inputs.S[one])
-            assert torch.equal(got["dS"][one], inputs.dS[one])
+    for own, part in packed(name, gate, (1, 0, 19, 16), torch.float32):
+        if own.q.shape[1] == 0:
+            assert torch.equal(part["final S"], own.S)
+            assert torch.equal(part["dS"], own.dS)
             continue
-        alone = inputs.rows(borders[n], borders[n + 1])
-        alone = replace(alone, S=inputs.S[one], dS=inputs.dS[one])
-        for what, x in OPERATORS[name].expected(alone).items():
-            part = got[what][one] if what in ("final S", "dS") else got[what][:, rows]
-            assert relative_error(part, x) <= BOUND, (n, what)
+        for what, x in OPERATORS[name].expected(own).items():
+            assert relative_error(part[what], x) <= BOUND, (own.q.shape, what)
 
 
 @every_operator
 @every_gate
 def test_packed_sequences_in_half_precision_are_those_alone(name, gate):
-    borders = [0, 1, 20, 36]
-    inputs = OPERATORS[name].inputs(1, 36, 2, 16, 16, gate)
-    many = random_inputs(3, 1, 2, 16, 16, gate, seed=1)
-    inputs = replace(inputs, S=many.S, dS=many.dS)
-    got = run(name, inputs, torch.float16, cu_seqlens=torch.tensor(borders, device=DEVICE))
-    for n in range(3):
-        rows, one = slice(borders[n], borders[n + 1]), slice(n, n + 1)
-        own = replace(inputs.rows(*borders[n : n + 2]), S=inputs.S[one], dS=inputs.dS[one])
-        if borders[n + 1] - borders[n] == 1:  # alone it is a step, without products
+    for own, part in packed(name, gate, (1, 19, 16), torch.float16):
+        if own.q.shape[1] == 1:  # alone it is a step, without products
             continue
         for what, x in run(name, own, torch.float16).items():
-            part = got[what][one] if what in ("final S", "dS") else got[what][:, rows]
-            assert torch.equal(part, x), (n, what)
+            assert torch.equal(part[what], x), (own.q.shape, what)
 
 
 @every_operator

@@ -49,12 +49,12 @@ def in_chunks(x: Tensor, C: int, S: Tensor) -> Tensor:
     return x.flatten(1, 2).contiguous()
 
 
-def in_sequence(groups: list[Tensor], v: Tensor) -> Tensor:
+def in_sequence(outputs: list[Tensor], v: Tensor) -> Tensor:
     """From groups `[n, B H, C, V]` back to `[B, T, H, V]` like v, in one copy where C is one."""
     B, _, H, _ = v.shape
-    groups = [x.unflatten(1, (B, H)).movedim((0, 2), (1, 3)) for x in groups]  # [B, n, C, H, V]
-    alike = [x for x in groups if x.shape[2] == groups[0].shape[2]]
-    rest = groups[len(alike) :]
+    outputs = [x.unflatten(1, (B, H)).movedim((0, 2), (1, 3)) for x in outputs]  # [B, n, C, H, V]
+    alike = [x for x in outputs if x.shape[2] == outputs[0].shape[2]]
+    rest = outputs[len(alike) :]
     sequences = [torch.cat(x, 1).flatten(1, 2) for x in (alike, rest) if x]
     return torch.cat(sequences, 1) if len(sequences) > 1 else sequences[0]
 

@@ -57,7 +57,12 @@ def scan_sequences(
     """Run a form of a scan on the whole batch, or on one packed sequence after the other."""
     if cu_seqlens is None:
         return _scan(form, tokens, scale, S)
-    return _scan_each(form, tokens, scale, S, cu_seqlens)
+    q = tokens[0]
+    assert q is not None
+    each = each_part(lengths_of(cu_seqlens, q.shape[1]), *tokens)
+    scans = [_scan(form, own, scale, start) for own, start in zip(each, S.split(1), strict=True)]
+    outputs, states = zip(*scans, strict=True)
+    return torch.cat(outputs, 1), torch.cat(states)
 
 
 def _scan(
@@ -80,18 +85,3 @@ def nothing_of(*tensors: Tensor | None) -> Tensor:
     Outputs of no tokens depend on what goes in as others do, so that a loss of them has gradients.
     """
     return torch.stack([x[:, :0].sum().float() for x in tensors if x is not None]).sum()
-
-
-def _scan_each(
-    form: Callable[..., tuple[Tensor, Tensor]],
-    tokens: tuple[Tensor | None, ...],
-    scale: float,
-    S: Tensor,
-    cu_seqlens: Tensor,
-) -> tuple[Tensor, Tensor]:
-    q = tokens[0]
-    assert q is not None
-    each = each_part(lengths_of(cu_seqlens, q.shape[1]), *tokens)
-    scans = [_scan(form, own, scale, start) for own, start in zip(each, S.split(1), strict=True)]
-    outputs, states = zip(*scans, strict=True)
-    return torch.cat(outputs, 1), torch.cat(states)
