@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -84,4 +85,9 @@ def first_calls(todo: Todo, seconds: float, logs: Path) -> dict[str, dict[str, A
 
 
 if __name__ == "__main__":
-    print("first call:", json.dumps(first_call(sys.argv[1])))
+    try:
+        took = first_call(sys.argv[1])
+    except Exception as error:
+        traceback.print_exc()  # whose last line may be advice that PyTorch adds
+        took = {"failed": f"first call: {says(error)}"}
+    print("first call:", json.dumps(took))
