@@ -140,8 +140,8 @@ clean: ## Remove what was built (keep .venv)
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	$(SAY) 'Setting up $(VENV): torch is large, so this takes some minutes'
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 10) <= v[:2] <= (3, 13) and \
-	    f"Python 3.10 to 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12 …")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 10) <= v[:2] <= (3, 14) and \
+	    f"Python 3.10 to 3.14 is needed, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12 …")'
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt -c constraints.txt -e .
 	@touch $(READY)

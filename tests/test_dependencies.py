@@ -21,7 +21,7 @@ from benchmarks.processes import AHEAD_OF_TIME
 
 ROOT = Path(__file__).parents[1]
 PERMISSIVE = re.compile(r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|BSL-1.0|LLVM-exception")
-# PyTorch's CUDA build, the one that PyPI has for Linux, brings libraries under NVIDIA's own licence.
+# PyTorch's CUDA build, which PyPI has for Linux, brings libraries under NVIDIA's own licence.
 NVIDIAS = re.compile(r"nvidia-|cuda-toolkit$")
 # MPL-2.0 asks for changes of its own files only, and tqdm's are not changed.
 EXCEPTIONS = {"tqdm": "MPL-2.0 AND MIT"}
