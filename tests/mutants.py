@@ -1993,6 +1993,13 @@ MUTANTS = (
         ("tests/book/test_nbval_policy.py",),
     ),
     Mutant(
+        "whoever imports the policy loses the network",
+        "tests/book/nbval_policy.py",
+        "def pytest_configure() -> None:\n",
+        "if True:\n",
+        ("tests/book/test_nbval_policy.py -k other",),
+    ),
+    Mutant(
         "numbers of a notebook may be far apart",
         "tests/book/nbval_policy.py",
         "rel_tol=RTOL, abs_tol=ATOL",

@@ -21,7 +21,6 @@ from nbval.kernel import RunningKernel
 NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?")
 RTOL, ATOL = 1e-3, 1e-6
 OFFLINE = str(Path(__file__).parent / "offline")
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (OFFLINE, os.environ.get("PYTHONPATH"))))
 
 
 def alike(a: str, b: str) -> bool:
@@ -70,6 +69,11 @@ def execute(self: RunningKernel, cell_input: str, allow_stdin: bool | None = Non
 
 
 setattr(RunningKernel, "execute_cell_input", execute)  # noqa: B010
+
+
+def pytest_configure() -> None:
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (OFFLINE, before)))
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tests.book.chapter import ROOT
-from tests.book.nbval_policy import alike
+from tests.book.nbval_policy import OFFLINE, alike
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,11 @@ a notebook makes no network call, and this is one: socket.getaddrinfo example.or
 def test_a_notebook_that_gives_its_outputs_passes_without_a_network(tmp_path: Path) -> None:
     status, said = judged(tmp_path, NETWORK + "print(1 / 3, 7)", REFUSED + "0.33340 7\n")
     assert status == 0, said
+
+
+def test_other_tests_have_a_network() -> None:
+    """pip fetches what builds the wheel; only where the policy is loaded with `-p` is none."""
+    assert OFFLINE not in os.environ.get("PYTHONPATH", "")
 
 
 def test_a_semicolon_silences_a_cell(tmp_path: Path) -> None:
