@@ -65,7 +65,7 @@ gpu: ## Test the kernels on this machine's GPU, and time them (ARGS=--help says 
 notebooks: $(READY) ## Run every notebook as on Colab, and compare its outputs with the committed ones
 	$(SAY) 'Every notebook: in an empty folder, with the wheel, its code must give the book’s outputs'
 	$(RUN) -m tests.colab.elsewhere $(ELSEWHERE)
-	JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(PYTEST) --dist loadfile -p tests.book.nbval_policy \
+	JUPYTER_PATH="$(CURDIR)/$(ELSEWHERE)/jupyter" $(PYTEST) --dist loadfile -p tests.book.nbval_policy \
 	    --nbval --nbval-cell-timeout=120 $(ELSEWHERE)/notebooks
 
 # What PyTorch, MKL, oneDNN, OpenBLAS and NumPy read; exported to all that this target needs.
@@ -81,7 +81,7 @@ colab-versions: ## Run notebooks, compile kernels and operators with Colab’s v
 	test -x $(COLAB)/bin/python || $(PYTHON) -m venv $(COLAB)
 	$(COLAB)/bin/python -m pip install --disable-pip-version-check -r colab/requirements.txt
 	$(COLAB)/bin/python -m tests.colab.elsewhere $(ELSEWHERE)
-	$(ONE_THREAD) JUPYTER_PATH=$(abspath $(ELSEWHERE))/jupyter $(COLAB)/bin/jupyter-execute \
+	$(ONE_THREAD) JUPYTER_PATH="$(CURDIR)/$(ELSEWHERE)/jupyter" $(COLAB)/bin/jupyter-execute \
 	    --timeout=120 $(ELSEWHERE)/notebooks/*/*.ipynb
 	$(ONE_THREAD) PYTHONPATH=src:kernels $(COLAB)/bin/python -m pytest -q $(AHEAD_OF_TIME)
 	$(ONE_THREAD) PYTHONPATH=src:kernels $(COLAB)/bin/python -m pytest -q -k "compile or graph" tests/ops tests/nn

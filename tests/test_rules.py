@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -595,6 +596,18 @@ def test_longhorn_refuses_a_negative_step_where_it_may_look():
     torch.testing.assert_close(compiled(q, k, v, beta, backend="recurrent")[0], o[0])
 
 
+def test_mesa_refuses_a_ridge_that_is_not_positive_where_it_may_look():
+    """The refusal itself: `test_operators_check_what_they_are_given`."""
+    q, k, v, _ = inputs()
+    ridges = between(0.5, 1, 3, 2, K, seed=6)
+    o = torch.func.vmap(lambda ridge: rules.mesa(q, k, v, ridge)[0])(ridges)
+    compiled = torch.compile(rules.mesa, fullgraph=True, backend="eager")
+    for ridge, expected in zip(ridges, o, strict=True):
+        torch.testing.assert_close(compiled(q, k, v, ridge)[0], expected)
+    on_meta = (x.to("meta") for x in (q, k, v, ridges[0]))
+    assert rules.mesa(*on_meta)[0].shape == v.shape
+
+
 def inputs(n=None):
     """Two sequences of two heads, T tokens, as the operators take them."""
     pairs = () if n is None else (n,)
@@ -603,8 +616,9 @@ def inputs(n=None):
     return q, k, v, between(0, 1, 2, T, *pairs, 2, seed=4)
 
 
-def run(name, piece, state):
-    q, k, v, beta = (x[:, piece] for x in inputs(2 if name == "delta_product" else None))
+def run(name, piece, state, given=None):
+    given = given or inputs(2 if name == "delta_product" else None)
+    q, k, v, beta = (x[:, piece] for x in given)
     gate = -between(0, 1, 2, T, 2, seed=5)[:, piece]
     if name == "titans":
         return rules.titans(q, k, v, beta, beta / 2, gate, initial_state=state)
@@ -620,7 +634,15 @@ def test_pieces_give_what_the_whole_gives(name):
     first, state = run(name, slice(0, 5), None)
     second, _ = run(name, slice(5, T), state)
     torch.testing.assert_close(torch.cat((first, second), 1), whole, rtol=1e-11, atol=1e-11)
-    assert run(name, slice(0, 0), None)[0].shape == (2, 0, 2, V)
+
+
+@pytest.mark.parametrize("name", ["delta_product", "longhorn", "titans", "mesa"])
+def test_no_tokens_are_no_outputs_that_depend_on_all(name):
+    given = [x.requires_grad_() for x in inputs(2 if name == "delta_product" else None)]
+    o, _ = run(name, slice(0, 0), None, given)
+    assert o.shape == (2, 0, 2, V)
+    used = given if name != "mesa" else given[:3]
+    assert all(not x.any() for x in torch.autograd.grad(o.sum(), used))
 
 
 def test_operators_check_what_they_are_given():
@@ -658,6 +680,10 @@ def test_operators_check_what_they_are_given():
     for no_pair in (torch.zeros(2, 2, K, V), ()):
         with pytest.raises(TypeError, match="initial_state must be a pair of states or None"):
             rules.titans(q, k, v, beta, beta, initial_state=no_pair)
+    half, ridge = (torch.zeros(2, 2, K, V, dtype=q.dtype), None), torch.ones(2, K)
+    for call in (partial(rules.titans, q, k, v, beta, beta), partial(rules.mesa, q, k, v, ridge)):
+        with pytest.raises(TypeError, match=r"initial_state must be a torch\.Tensor, got NoneType"):
+            call(initial_state=half)
     wrong = (torch.zeros(2, 2, K, V, dtype=q.dtype),) * 2
     with pytest.raises(ValueError, match="initial_state must have shape"):
         rules.mesa(q, k, v, torch.ones(2, K), initial_state=wrong)
@@ -665,8 +691,12 @@ def test_operators_check_what_they_are_given():
 
 def test_autocast_casts_what_operators_take_and_keeps_their_states():
     q, k, v, beta = (x.float() for x in inputs())
-    for operator in (rules.titans, rules.mesa):
-        gates = (beta, beta) if operator is rules.titans else (torch.ones(2, K),)
+    gates_of = {
+        rules.longhorn: (beta,),
+        rules.titans: (beta, beta),
+        rules.mesa: (torch.ones(2, K),),
+    }
+    for operator, gates in gates_of.items():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             o, states = operator(q, k.bfloat16(), v, *gates)
         expected, others = operator(*(x.bfloat16() for x in (q, k, v)), *gates)

@@ -7,8 +7,6 @@ of it, where neither factor leaves the range of float32 and the digits that G_t 
 matter: in half precision, unless decays are strong. A chunk has 16 tokens here.
 """
 
-# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-
 from __future__ import annotations
 
 import torch

@@ -1,7 +1,5 @@
 """Gradients of the delta rule: states before each chunk, those from the end, then all chunks."""
 
-# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-
 from __future__ import annotations
 
 import torch

@@ -1,7 +1,5 @@
 """The delta rule's walk through the chunks, which leaves outputs and states behind."""
 
-# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-
 from __future__ import annotations
 
 import torch

@@ -10,8 +10,6 @@ second inverts the triangle of every chunk; then one program per head and tile o
 of the block. Backward (`deltaformer_backward.py`) goes the same way from the end.
 """
 
-# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-
 from __future__ import annotations
 
 import torch

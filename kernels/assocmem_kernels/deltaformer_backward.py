@@ -13,8 +13,6 @@ x get, of the softmax, with x_ts = scale · w_tᵀ k_s, or of the other κ₁ wi
 With tiles that are laid out so that every product has a loaded tile on its left (`recall_kernel`).
 """
 
-# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-
 from __future__ import annotations
 
 import torch

@@ -10,8 +10,6 @@ Of T new tokens that follow `past` others, token t is row (b T + t) H + h of w, 
 row (b S + past + t) H + h of k and u, with S = past + T.
 """
 
-# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-
 from __future__ import annotations
 
 from dataclasses import replace

@@ -3,8 +3,6 @@
 Not by a series in powers of L, which would lose all digits where keys are similar.
 """
 
-# A launch passes numbers for constexpr.
-
 import triton
 import triton.language as tl
 

@@ -12,8 +12,6 @@ stores dS after each chunk, and then all chunks are independent. With a decay a 
 for all tiles of V. Few long sequences are cut into pieces first (`pieces.py`).
 """
 
-# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-
 from __future__ import annotations
 
 import torch

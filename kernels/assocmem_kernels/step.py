@@ -4,8 +4,6 @@ S ← Diag(exp g) S,    u = v, or with the delta rule β (v − Sᵀ k),    S �
 o = scale · Sᵀ q
 """
 
-# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-
 from __future__ import annotations
 
 import torch

@@ -5,8 +5,6 @@
 A walk gets γ, ρ and γ_C as `since`, `until` and `kept`: see `Prepared`.
 """
 
-# A launch passes numbers for constexpr, and options that are no parameters of the kernel.
-
 from __future__ import annotations
 
 from typing import NamedTuple

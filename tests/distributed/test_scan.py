@@ -128,5 +128,10 @@ def test_normalised_in_half_precision_with_wrong_groups_and_derived_twice():
 
 def test_without_a_process_group_it_says_so():
     x = torch.randn(1, 3, 1, 2)
+    for name in ("normalize", "output_final_state"):
+        with pytest.raises(TypeError, match=f"{name} must be a bool"):
+            distributed.linear_attention(x, x, x, **{name: "no"})
+    with pytest.raises(TypeError, match="output_final_state must be a bool"):
+        distributed.delta_rule(x, x, x, x[..., 0], output_final_state=1)  # pyright: ignore[reportArgumentType]
     with pytest.raises(RuntimeError, match="has no process group"):
         distributed.linear_attention(x, x, x)

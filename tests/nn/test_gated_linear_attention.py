@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -33,6 +34,14 @@ def test_retention_equals_its_equations():
     x = torch.randn(2, 70, 24, dtype=torch.float64)
     decays = torch.tensor([31 / 32, 63 / 64, 127 / 128], dtype=torch.float64)
     check(layer_of(Retention), x, decays[:, None].expand(2, 70, 3, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_retention_fades_alike_in_half_precision(dtype):
+    """In float16 1 − 2^(−5−h) is 1 from head 6 on, and 2^(−5−h) is 0 from head 20 on."""
+    layer, x = Retention(48, 24), torch.zeros(1, 1, 48)
+    expected = torch.log1p(-(2.0 ** -torch.arange(5, 29))).view(1, 1, 24)
+    torch.testing.assert_close(layer.log_decay(x.to(dtype)), expected)
 
 
 @torch.no_grad()

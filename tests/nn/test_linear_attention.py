@@ -57,3 +57,9 @@ def test_bad_input_is_named():
     kernel_function: Any = Polynomial()
     with pytest.raises(TypeError, match="such as the feature_map of a Polynomial"):
         LinearAttention(8, 2, feature_map=kernel_function)
+
+
+@pytest.mark.parametrize("no_function", ["relu", None])
+def test_what_is_no_feature_map_is_named(no_function):
+    with pytest.raises(TypeError, match="feature_map must be a function of one tensor"):
+        LinearAttention(24, 3, feature_map=no_function)

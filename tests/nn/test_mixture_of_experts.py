@@ -66,6 +66,7 @@ def test_no_tokens_are_no_answers():
         (lambda: MixtureOfExperts(D, M, 0, 1), ValueError, "n_experts must be at least 1, got 0"),
         (lambda: MixtureOfExperts(D, M, E, 1, "tanh"), ValueError, "kernel must be one of"),
         (lambda: mixture(1)(inputs(3, 2)), ValueError, r"d_model = 6, got \[3, 2\]"),
+        (lambda: mixture(1).route(inputs(3, 2)), ValueError, r"d_model = 6, got \[3, 2\]"),
     ],
 )
 def test_bad_input_is_named(build, error, message):

@@ -19,6 +19,7 @@ from assocmem.nn import (
     SoftmaxAttention,
     join,
     select,
+    state_bytes,
 )
 from tests.nn.test_mixers import GROWING, MIXERS, layer, parts, tokens
 from tests.nn.test_sequence_model import model, some_tokens
@@ -158,6 +159,8 @@ def test_prompts_that_go_on_lie_in_a_batch_behind_zeros(name):
     shorter = select(after, torch.tensor([1]))
     assert shorter.cu_seqlens is None
     assert shorter[0].shape[:2] == (1, 3)
+    held = sum(x.untyped_storage().nbytes() for x in shorter if x is not None)
+    assert held == state_bytes(shorter)  # and not what was cut off
     _, even = mixer(x, cu_seqlens=borders((3, 3)))
     assert mixer.step(z[:, 0], even)[1].cu_seqlens is None
     # What lies before a sequence in its row is not in its zeros.

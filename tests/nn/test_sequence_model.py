@@ -224,6 +224,11 @@ def test_a_block_takes_any_feed_forward_memory():
         Block(mixer, 8, feed_forward=net.blocks[0].feed_forward)
     with pytest.raises(TypeError, match="feed_forward must be a module or None, got 'relu'"):
         Block(mixer, feed_forward="relu")  # pyright: ignore[reportArgumentType]
+    narrow, tuples = torch.nn.Linear(24, 1), OwnMixer(24, 3, lambda y: (y, None))
+    with pytest.raises(ValueError, match=r"Linear must return y .* like x, got \[2, 9, 1\]"):
+        Block(mixer, feed_forward=narrow)(x.float())
+    with pytest.raises(TypeError, match="OwnMixer must return a tensor y, got tuple"):
+        Block(mixer, feed_forward=tuples)(x.float())
 
 
 @torch.no_grad()
@@ -252,6 +257,8 @@ def test_generated_tokens_are_drawn_from_the_model():
     counts = torch.bincount(drawn[:, 0], minlength=11)
     spread = (n * p * (1 - p)).sqrt()
     assert ((counts - n * p).abs() < 4 * spread + 1).all()
+    coldest = net.generate(prompt, 4, temperature=1e-40)  # logits / τ would be infinite
+    assert torch.equal(coldest, net.generate(prompt, 4))
 
 
 def test_what_cannot_be_generated_is_named():

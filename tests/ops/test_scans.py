@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
 from assocmem import ops
@@ -401,6 +402,20 @@ def test_meta_tensors_give_shapes(name):
     rest = [q[..., 0]] * ("beta" in op.arguments)
     o, S = op.function(q, q, q, *rest, cu_seqlens=cu_seqlens, output_final_state=True)
     assert (o.shape, S.shape) == (q.shape, (4, 3, 16, 16))
+
+
+@every_operator
+def test_fake_tensors_give_shapes(name):
+    """With them a model is planned: they say a device, and hold no numbers."""
+    op = OPERATORS[name]
+    with FakeTensorMode():
+        q = torch.randn(2, 130, 3, 16)
+        rest = [q[..., 0]] * ("beta" in op.arguments)
+        assert op.function(q, q, q, *rest)[0].shape == q.shape
+        cu_seqlens = torch.tensor([0, 30, 130])
+        rest = [x[:1] for x in rest]
+        o, _ = op.function(q[:1], q[:1], q[:1], *rest, cu_seqlens=cu_seqlens)
+        assert o.shape == (1, 130, 3, 16)
 
 
 BAD = BAD_FOR_ALL | {

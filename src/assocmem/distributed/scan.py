@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from assocmem import ops
+from assocmem.arguments import check_bool
 from assocmem.distributed.piece import check_group, gather, lengths
 from assocmem.ops import inputs
 
@@ -77,6 +78,8 @@ def linear_attention(
     """
     q, k, v = inputs.cast(q, k, v)
     inputs.check_qkv(q, k, v)
+    check_bool("normalize", normalize)
+    check_bool("output_final_state", output_final_state)
     check_group(group)
     borders = own_borders(cu_seqlens, q, group)
     scan = partial(
@@ -142,6 +145,7 @@ def delta_rule(
     """
     q, k, v = inputs.cast(q, k, v)
     inputs.check_qkv(q, k, v)
+    check_bool("output_final_state", output_final_state)
     check_group(group)
     borders = own_borders(cu_seqlens, q, group)
     scan = partial(

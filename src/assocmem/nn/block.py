@@ -73,14 +73,16 @@ class Block(Streaming):
         """From tokens `[B, T, d_model]` to the same shape, with the mixer's state.
 
         Raises:
-            TypeError, ValueError: as the mixer, and when it returns no (y, state), or a y that is
-                not like x.
+            TypeError, ValueError: as the mixer, and when it returns no (y, state), or it or
+                feed_forward a y that is not like x.
         """
         mixed = self.mixer(self.mixer_norm(x), state, group=group, cu_seqlens=cu_seqlens)
         check_mixed(mixed, x, type(self.mixer).__name__)
         y, state = mixed
         h = x + y
-        return h + self.feed_forward(self.feed_forward_norm(h)), state
+        y = self.feed_forward(self.feed_forward_norm(h))
+        check_like(y, x, type(self.feed_forward).__name__)
+        return h + y, state
 
 
 def check_mixed(mixed: Any, x: Tensor, name: str) -> None:
@@ -92,5 +94,12 @@ def check_mixed(mixed: Any, x: Tensor, name: str) -> None:
     if len(parts) != 2 or not isinstance(parts[0], Tensor):
         came = ", ".join(type(part).__name__ for part in parts)
         raise TypeError(f"{name} must return (y, state), got {came}")
-    if parts[0].shape != x.shape:
-        raise ValueError(f"{name} must return y {list(x.shape)} like x, got {list(parts[0].shape)}")
+    check_like(parts[0], x, name)
+
+
+def check_like(y: Any, x: Tensor, name: str) -> None:
+    """Raise unless what a module returned is a tensor like its tokens x."""
+    if not isinstance(y, Tensor):
+        raise TypeError(f"{name} must return a tensor y, got {type(y).__name__}")
+    if y.shape != x.shape:
+        raise ValueError(f"{name} must return y {list(x.shape)} like x, got {list(y.shape)}")

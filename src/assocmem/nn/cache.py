@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.nn.mixer import check_parts
-from assocmem.ops.inputs import check_indices, readable
+from assocmem.ops.inputs import check_indices, readable, without_numbers
 from assocmem.ops.packed import lengths_of
 
 
@@ -159,13 +159,15 @@ def kept(x: Tensor, own: Tensor) -> Tensor:
 
 
 def trimmed(parts: Sequence[Tensor | None], lengths: Tensor) -> tuple[Tensor | None, ...]:
-    """A padded batch of sequences of some lengths `[N]` without the zeros that all of them have."""
+    """A padded batch of sequences of some lengths `[N]` without the zeros that all of them have:
+    a copy, as a view would keep the memory of what is cut off.
+    """
     borders = F.pad(lengths.cumsum(0), (1, 0))
-    if lengths.is_meta:
+    if without_numbers(lengths):
         return *parts, borders
     known = lengths.tolist()
     longest = max(known, default=0)
-    parts = [None if x is None else x[:, x.shape[1] - longest :] for x in parts]
+    parts = [None if x is None else x[:, x.shape[1] - longest :].clone() for x in parts]
     return *parts, None if min(known, default=0) == longest else borders
 
 
@@ -174,7 +176,7 @@ def in_a_row(cache: Any) -> tuple[Any, ...]:
     *parts, borders = cache
     B, S = parts[0].shape[:2]
     padded = borders is not None and B > 1
-    if borders is None or (padded and borders.is_meta):  # whose padding cannot be told
+    if borders is None or (padded and without_numbers(borders)):  # whose padding cannot be told
         borders = S * torch.arange(B + 1, device=parts[0].device)
         return *(None if x is None else x.flatten(0, 1)[None] for x in parts), borders
     return uncompiled(_unpadded)(parts, borders) if padded else cache

@@ -20,9 +20,10 @@ class DeltaState(NamedTuple):
     """What a layer of the delta rule family remembers: a size that does not grow with T.
 
     Args:
-        S: the memory of every head, `[B, H, K, V]`, as `ops.delta_rule` hands it back.
-        recent: the short convolution's last inputs, `[B, conv_width - 1, H·(2K + V)]`; of
-            `DeltaProduct` with n corrections `[B, conv_width - 1, H·(K + n·(K + V))]`.
+        S: the memory of every head, `[N, H, K, V]`, as `ops.delta_rule` hands it back; N = B
+            unless sequences are packed.
+        recent: the short convolution's last inputs, `[N, conv_width - 1, H·(2K + V)]`; of
+            `DeltaProduct` with n corrections `[N, conv_width - 1, H·(K + n·(K + V))]`.
     """
 
     S: Tensor
@@ -174,7 +175,9 @@ class DeltaNet(Mixer):
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
 
         Raises:
-            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state or cu_seqlens do
+                not fit it.
+            NotImplementedError: when sequences are packed, and a group is given.
         """
         S, recent = parts_of(state)
         qkv, recent = self.convolved(x, recent, group, cu_seqlens)

@@ -26,6 +26,9 @@ class GatedDeltaNet(DeltaNet):
     Weights: those of `DeltaNet`; a_proj `[H, d_model]` and gate_proj `[H·V, d_model]`,
     `nn.Linear`'s initialisation, no bias; decay, a `SoftplusDecay` with one decay a head.
 
+    Raises:
+        TypeError, ValueError: as `DeltaNet`.
+
     Example:
         >>> import torch
         >>> from assocmem import nn

@@ -28,6 +28,9 @@ class GatedLinearAttention(Retention):
     Weights: those of `Retention`; decay_proj `[16, d_model]`, `[H·K, 16]` with bias, `nn.Linear`'s
     initialisation.
 
+    Raises:
+        TypeError, ValueError: as `Retention`.
+
     Example:
         >>> import torch
         >>> from assocmem import nn

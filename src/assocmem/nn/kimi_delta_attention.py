@@ -29,6 +29,9 @@ class KimiDeltaAttention(DeltaNet):
     `nn.Linear`'s initialisation; decay, a `SoftplusDecay` with one rate A a head and one time step
     a channel.
 
+    Raises:
+        TypeError, ValueError: as `DeltaNet`.
+
     Example:
         >>> import torch
         >>> from assocmem import nn

@@ -31,7 +31,8 @@ class LinearAttention(Mixer):
     Weights: `Mixer`'s projections.
 
     Raises:
-        TypeError, ValueError: as `Mixer`, and when feature_map is a `Similarity`.
+        TypeError, ValueError: as `Mixer`, and when feature_map is no function of one tensor (as a
+            `Similarity`, of two).
 
     Example:
         >>> import torch
@@ -59,6 +60,8 @@ class LinearAttention(Mixer):
                 "feature_map must be a function of one tensor, such as the feature_map of a "
                 f"{type(feature_map).__name__}, got the kernel function itself"
             )
+        if not callable(feature_map):
+            raise TypeError(f"feature_map must be a function of one tensor, got {feature_map!r}")
         self.feature_map = feature_map
         self.normalize = normalize
 
@@ -74,7 +77,7 @@ class LinearAttention(Mixer):
 
         Args:
             x: tokens `[B, T, d_model]`.
-            state: what an earlier piece handed back, `[B, H, m, V]` with m the size of φ (V + 1
+            state: what an earlier piece handed back, `[N, H, m, V]` with m the size of φ (V + 1
                 with normalize); None for an empty memory.
             group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
             cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
@@ -83,7 +86,8 @@ class LinearAttention(Mixer):
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
 
         Raises:
-            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state or cu_seqlens do
+                not fit it.
         """
         q, k, v = map(self.heads, self.project(x, cu_seqlens))
         q, k = self.feature_map(q), self.feature_map(k)

@@ -66,7 +66,12 @@ class MixtureOfExperts(nn.Module):
 
         Returns:
             G_e(x) and e, each `[..., top_k]`.
+
+        Raises:
+            TypeError: when x is no tensor of floats.
+            ValueError: when x is not `[..., d_model]`.
         """
+        check_tokens(x, self.router.in_features)
         gates, experts = self.router(x).softmax(-1).topk(self.top_k, -1)
         return gates, experts
 
@@ -74,13 +79,10 @@ class MixtureOfExperts(nn.Module):
         """From tokens `[..., d_model]` to the memory's answers, of the same shape.
 
         Raises:
-            TypeError: when x is no tensor of floats.
-            ValueError: when x is not `[..., d_model]`.
+            TypeError, ValueError: as `route`.
         """
-        d_model = self.router.in_features
-        check_tokens(x, d_model)
-        tokens = x.reshape(-1, d_model)
-        gates, chosen = self.route(tokens)
+        gates, chosen = (y.reshape(-1, self.top_k) for y in self.route(x))
+        tokens = x.reshape(-1, x.shape[-1])
         y = torch.zeros_like(tokens)
         for e, expert in enumerate(self.experts):
             token, place = torch.nonzero(chosen == e, as_tuple=True)

@@ -50,6 +50,8 @@ class Packed:
         x: the new tokens `[1, T, ...]`.
         new: their borders, `[N + 1]`.
 
+    `borders` are those of the cache that comes out, `order` how its tokens are taken from old and
+    new, `rows` where the new ones lie.
     """
 
     def __init__(self, S: int, past: Tensor, x: Tensor, new: Tensor) -> None:

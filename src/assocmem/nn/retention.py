@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from assocmem import distributed, ops
 from assocmem.nn.mixer import Mixer, scan_on
-from assocmem.ops.inputs import check_initial_state
+from assocmem.ops.inputs import check_initial_state, state_dtype
 
 
 class Retention(Mixer):
@@ -56,7 +56,7 @@ class Retention(Mixer):
 
     def log_decay(self, x: Tensor) -> Tensor:
         """The log decays g of tokens `[B, T, d_model]`: `[B, T, H]`, or `[B, T, H, K]`."""
-        exponent = torch.arange(5.0, 5 + self.n_heads, device=x.device, dtype=x.dtype)
+        exponent = torch.arange(5.0, 5 + self.n_heads, device=x.device, dtype=state_dtype(x))
         return torch.log1p(-(2**-exponent)).expand(*x.shape[:2], -1)
 
     def forward(
@@ -71,7 +71,8 @@ class Retention(Mixer):
 
         Args:
             x: tokens `[B, T, d_model]`.
-            state: what an earlier piece handed back, `[B, H, K, V]`; None for an empty memory.
+            state: what an earlier piece handed back, `[N, H, K, V]` (N = B unless
+                sequences are packed); None for an empty memory.
             group: the ranks on which the pieces x of a sequence lie, as `Streaming` says.
             cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
 
@@ -79,7 +80,8 @@ class Retention(Mixer):
             y `[B, T, d_model]`, and the state after the last token, for the next piece.
 
         Raises:
-            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state does not fit it.
+            TypeError, ValueError: when x is not `[B, T, d_model]`, or the state or cu_seqlens do
+                not fit it.
         """
         q, k, v = map(self.heads, self.project(x, cu_seqlens))
         check_initial_state(state, q, self.d_value, cu_seqlens, name="state")

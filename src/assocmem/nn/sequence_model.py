@@ -44,7 +44,8 @@ class SequenceModel(Streaming):
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, mixers is no sequence, a mixer is a
-            layer already, or makes none of d_model, or as the mixers.
+            layer already, or makes none of d_model, or as the mixers and
+            `Block`.
 
     Example:
         >>> import torch
@@ -229,5 +230,6 @@ def drawn(logits: Tensor, temperature: float | None, generator: torch.Generator 
     """A token `[N]` of each row of logits `[N, vocab_size]`."""
     if temperature is None:
         return logits.argmax(-1)
-    p = (logits.float() / temperature).softmax(-1)
+    above = logits.float() - logits.float().amax(-1, keepdim=True)  # 0 / τ is 0 for every τ
+    p = (above / temperature).softmax(-1)
     return torch.multinomial(p, 1, generator=generator)[:, 0]

@@ -9,6 +9,7 @@ from numbers import Real
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from assocmem.ops.transforms import batched
@@ -115,13 +116,18 @@ def known(answer: Callable[[], bool], *tensors: Tensor) -> bool:
 
 def readable(*tensors: Tensor) -> bool:
     """Whether the numbers of tensors may be looked at: not in a graph that is traced or captured,
-    not of meta tensors, and not under vmap, where nothing may branch on a value.
+    not of meta or fake tensors, and not under vmap, where nothing may branch on a value.
     """
-    if torch.compiler.is_compiling() or any(x.is_meta for x in tensors):
+    if torch.compiler.is_compiling() or any(map(without_numbers, tensors)):
         return False
     if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
         return False
     return not any(map(batched, tensors))
+
+
+def without_numbers(x: Tensor) -> bool:
+    """Whether a tensor is a shape alone, on the meta device or in `FakeTensorMode`."""
+    return x.is_meta or isinstance(x, FakeTensor)
 
 
 def check_scale(scale: float | None) -> None:

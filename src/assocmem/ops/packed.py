@@ -8,13 +8,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from assocmem.ops.inputs import check_borders
+from assocmem.ops.inputs import check_borders, without_numbers
 from assocmem.ops.loops import each_part
 
 
 def lengths_of(cu_seqlens: Tensor, T: int, name: str = "cu_seqlens") -> list[int]:
     """How many tokens every packed sequence has, of T in all."""
-    if cu_seqlens.is_meta:  # they hold no numbers, and any lengths give the same shapes
+    if without_numbers(cu_seqlens):  # they hold no numbers, and any lengths give the same shapes
         borders = [0, *[T] * (cu_seqlens.shape[0] - 1)]
     else:
         borders = cu_seqlens.tolist()

@@ -6,13 +6,14 @@ first two are the delta rule with other keys or step sizes, and run as `ops.delt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from assocmem import ops
 from assocmem.ops import inputs
+from assocmem.ops.decay import decayed
+from assocmem.ops.loops import each_token
+from assocmem.ops.packed import nothing_of
 from assocmem.rules.solving import proximal_rate
 
 
@@ -140,6 +141,7 @@ def longhorn(
         >>> o.item()  # an implicit step of size 1 goes half of the way
         1.5
     """
+    q, k, v = inputs.cast(q, k, v)
     inputs.check_qkv(q, k, v)
     inputs.check_beta(beta, q)
     if inputs.known(lambda: bool((beta < 0).any()), beta):
@@ -206,16 +208,16 @@ def titans(
     inputs.check_head_gate(g, q)
     inputs.check_scale(scale)
     S, M = states(initial_state, q, v.shape[-1], v.shape[-1])
-    gate = torch.zeros_like(beta) if g is None else g
+    sequences = (x.to(S) for x in (q, k, v, beta, momentum))
     outputs = []
     with inputs.without_autocast(q):  # the states stay in float32
-        for q_t, k_t, v_t, b, mu, g_t in tokens(S, q, k, v, beta, momentum, gate):
+        for q_t, k_t, v_t, b, mu, g_t in each_token(*sequences, g):
             error = v_t - torch.einsum("bhk,bhkv->bhv", k_t, S)
             M = mu[..., None, None] * M
             M = M + 2 * b[..., None, None] * k_t[..., :, None] * error[..., None, :]
-            S = g_t.exp()[..., None, None] * S + M
+            S = (S if g is None else decayed(S, g_t)) + M
             outputs.append(torch.einsum("bhk,bhkv->bhv", q_t, S))
-    return joined(outputs, q, v, scale), (S, M)
+    return joined(outputs, scale, v, q, k, beta, momentum, g), (S, M)
 
 
 def mesa(
@@ -270,22 +272,22 @@ def mesa(
             f"ridge must have shape [H, K] = {list(q.shape[2:])} like q, got {list(ridge.shape)}"
         )
     dtype = inputs.state_dtype(q)
-    if not (ridge.to(dtype) > 0).all():
+    if inputs.known(lambda: not (ridge.to(dtype) > 0).all(), ridge):
         raise ValueError(
             f"ridge must be positive in {dtype}, got a minimum of {ridge.min().item()}"
         )
     G, H = states(initial_state, q, v.shape[-1], q.shape[-1])
-    gate = q.new_zeros(q.shape[:3]) if g is None else g
     Lambda = torch.diag_embed(ridge.to(G))
     outputs = []
     with inputs.without_autocast(q):  # the states stay in float32
-        for q_t, k_t, v_t, g_t in tokens(G, q, k, v, gate):
-            kept = g_t.exp()[..., None, None]
-            G = kept * G + k_t[..., :, None] * v_t[..., None, :]
-            H = kept * H + k_t[..., :, None] * k_t[..., None, :]
+        for q_t, k_t, v_t, g_t in each_token(q.to(G), k.to(G), v.to(G), g):
+            if g is not None:
+                G, H = decayed(G, g_t), decayed(H, g_t)
+            G = G + k_t[..., :, None] * v_t[..., None, :]
+            H = H + k_t[..., :, None] * k_t[..., None, :]
             x = torch.linalg.solve(H + Lambda, q_t[..., None])  # H + Λ is symmetric
             outputs.append((G.mT @ x)[..., 0])
-    return joined(outputs, q, v, 1.0 if scale is None else scale), (G, H)
+    return joined(outputs, 1.0 if scale is None else scale, v, q, k, ridge, g), (G, H)
 
 
 def states(
@@ -298,17 +300,15 @@ def states(
         kind = type(initial_state).__name__
         raise TypeError(f"initial_state must be a pair of states or None, got {kind}")
     for S, n in zip(initial_state, columns, strict=True):
+        inputs.check_tensor("initial_state", S)
         inputs.check_initial_state(S, q, n, None, str(n))
     return tuple(initial_state)
 
 
-def tokens(S: Tensor, *sequences: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The sequences `[B, T, …]` token by token, in the state's dtype."""
-    yield from zip(*(x.to(S).unbind(1) for x in sequences), strict=True)
-
-
-def joined(outputs: list[Tensor], q: Tensor, v: Tensor, scale: float | None) -> Tensor:
+def joined(
+    outputs: list[Tensor], scale: float | None, v: Tensor, q: Tensor, *others: Tensor | None
+) -> Tensor:
     """The outputs of all tokens, scaled, `[B, T, H, V]` in v's dtype."""
     if not outputs:
-        return v
+        return v + nothing_of(q, *others)
     return (inputs.factor(scale, q) * torch.stack(outputs, 1)).to(v.dtype)

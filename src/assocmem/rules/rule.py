@@ -30,7 +30,8 @@ class Write:
         k: key `[K]`; for DeltaProduct `[n, K]` and for TTT-Linear `[b, K]`.
         v: value `[V]`; likewise `[n, V]` and `[b, V]`.
         beta: step size, a number; for DeltaProduct `[n]`, for RWKV-7 one a channel, `[K]`.
-        decay: factor on what was stored before, a number or one a channel, `[K]`.
+        decay: factor on what was stored before, a number; for GLA, RWKV-6, HGRN2, KDA and RWKV-7
+            also one a channel, `[K]`.
         momentum: factor on the last step (Titans).
         ridge: weight of ½‖S‖² in the objective, a number or one a channel, `[K]` (MesaNet).
         q: query `[K]`, for the rules that follow a single reading (softmax attention, FoX).

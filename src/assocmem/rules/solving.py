@@ -171,12 +171,13 @@ MESANET = Rule(
         "exact: its minimiser",
         r"$G(H+\Lambda)^{-1}$, $G \leftarrow \gamma G + v k^\top$, "
         r"$H \leftarrow \gamma H + k k^\top$",
-        r"$\frac{1}{1+k^\top(H+\Lambda)^{-1}k}$ for $\gamma = 1$",
+        r"$\frac{1}{1+k^\top(H_{t-1}+\Lambda)^{-1}k}$ for $\gamma = 1$",
         "any",
     ),
     empty=lambda write: Moments(
         empty_matrix(write), write.k.new_zeros(write.k.shape[-1], write.k.shape[-1]), write.ridge
     ),
     memory=lambda state: torch.linalg.solve(state.regularised(), state.G),
-    note="Without decay this is recursive least squares (book, chapter 5, eq-rls).",
+    note="Without decay this is recursive least squares (book, chapter 5, eq-rls). The model "
+    "weighs each pair by a gate β besides; here it is 1.",
 )
