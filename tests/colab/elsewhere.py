@@ -55,7 +55,7 @@ def with_outputs(edition: NotebookNode, chapter: NotebookNode, library: Path) ->
     """A notebook for Colab that installs `library` and has the outputs of the book's notebook."""
     first, *cells = (cell for cell in edition.cells if cell.cell_type == "code")
     assert f"git+{REPOSITORY}" in first.source
-    first.source = first.source.replace(f"git+{REPOSITORY}", str(library))
+    first.source = first.source.replace(f"git+{REPOSITORY}", f'"{library}"')
     first.execution_count = 1
     first.metadata.tags = ["nbval-ignore-output"]  # pip's
     code = [cell for cell in chapter.cells if cell.cell_type == "code"]
