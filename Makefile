@@ -93,7 +93,7 @@ site: $(READY) ## Build the site strictly: a warning is an error
 
 offline: site ## Pack the built site into one file, to be read without a server
 	$(SAY) 'The site as one file'
-	cd $(dir $(SITE)) && $(abspath $(RUN)) -m zipfile -c offline.zip $(notdir $(SITE))
+	cd $(dir $(SITE)) && "$(CURDIR)/$(RUN)" -m zipfile -c offline.zip $(notdir $(SITE))
 	@printf '\nUnpack it, and open html/index.html in a browser:\n  %s/_build/offline.zip\n' "$$PWD"
 
 pdf: $(READY) ## Print the whole book into one PDF (needs Chromium)

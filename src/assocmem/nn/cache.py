@@ -159,15 +159,13 @@ def kept(x: Tensor, own: Tensor) -> Tensor:
 
 
 def trimmed(parts: Sequence[Tensor | None], lengths: Tensor) -> tuple[Tensor | None, ...]:
-    """A padded batch of sequences of some lengths `[N]` without the zeros that all of them have:
-    a copy, as a view would keep the memory of what is cut off.
-    """
+    """A padded batch without the zeros that all sequences of some lengths `[N]` have."""
     borders = F.pad(lengths.cumsum(0), (1, 0))
     if without_numbers(lengths):
         return *parts, borders
     known = lengths.tolist()
     longest = max(known, default=0)
-    parts = [None if x is None else x[:, x.shape[1] - longest :].clone() for x in parts]
+    parts = [None if x is None else x[:, x.shape[1] - longest :] for x in parts]
     return *parts, None if min(known, default=0) == longest else borders
 
 

@@ -230,6 +230,7 @@ def drawn(logits: Tensor, temperature: float | None, generator: torch.Generator 
     """A token `[N]` of each row of logits `[N, vocab_size]`."""
     if temperature is None:
         return logits.argmax(-1)
-    above = logits.float() - logits.float().amax(-1, keepdim=True)  # 0 / τ is 0 for every τ
+    logits = logits.float()
+    above = logits - logits.amax(-1, keepdim=True)  # 0 / τ is 0 for every τ
     p = (above / temperature).softmax(-1)
     return torch.multinomial(p, 1, generator=generator)[:, 0]

@@ -127,10 +127,10 @@ def select(state: Any, index: Tensor) -> Any:
         return like(state, (select(part, index) for part in state))
     check_cache(state)
     *parts, borders = in_a_batch(state)
-    parts = [select(part, index) for part in parts]
-    if borders is None:
-        return like(state, (*parts, None))
-    return like(state, trimmed(parts, borders.diff()[index]))
+    check_index(index, parts[0])
+    if borders is not None:  # cut first: a copy of what is cut does not keep the rest
+        *parts, borders = trimmed(parts, borders.diff()[index])
+    return like(state, (*(select(part, index) for part in parts), borders))
 
 
 def join(states: Sequence[Any]) -> Any:
