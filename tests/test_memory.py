@@ -247,6 +247,21 @@ def test_gradients_reach_what_was_written(kind):
     assert torch.autograd.gradcheck(read, [x.requires_grad_() for x in (k, v, beta)])
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("kind", EVERY, ids=str)
+def test_autocast_leaves_the_dtype_of_the_memory(kind, normalize):
+    def story():
+        m = AssociativeMemory(5, 3, kind, "delta", normalize=normalize)
+        k, v = pairs(4)
+        m.write(k.float(), v.float(), beta=0.3)
+        m.forget(k[0].float())
+        return m.read(k.float())
+
+    expected = story()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(story(), expected)
+
+
 # --- errors ---
 
 OK = torch.zeros(5)

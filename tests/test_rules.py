@@ -33,7 +33,7 @@ def unit(*shape, seed):
     return torch.nn.functional.normalize(numbers(*shape, seed=seed), dim=-1)
 
 
-CHANNEL_DECAY = {"gla", "rwkv6", "hgrn2", "kda", "rwkv7"}
+CHANNEL_DECAY = {"gla", "rwkv6", "hgrn2", "kda", "comba", "rwkv7", "titans"}
 
 
 def writes(name):
@@ -100,7 +100,9 @@ RECURRENCES = {
     "kda": lambda S, w: (
         S @ torch.diag(w.decay) @ householder(w.k, w.beta) + w.beta * outer(w.v, w.k)
     ),
-    "comba": lambda S, w: S @ (w.decay * I - w.beta * outer(w.k, w.k)) + w.beta * outer(w.v, w.k),
+    "comba": lambda S, w: (
+        S @ (torch.diag(w.decay) - w.beta * outer(w.k, w.k)) + w.beta * outer(w.v, w.k)
+    ),
     "rwkv7": lambda S, w: (
         S @ (torch.diag(w.decay) - outer(w.k, w.beta * w.k)) + outer(w.v, w.beta * w.k)
     ),
@@ -154,7 +156,7 @@ OBJECTIVES = {
     "gated_deltanet": lambda S, w: ((S @ w.k - w.v) ** 2).sum() / 2,
     "kda": lambda S, w: ((S @ w.k - w.v) ** 2).sum() / 2,
     "comba": lambda S, w: (
-        ((S @ w.k - w.v) ** 2).sum() / 2 + (1 - w.decay) / (2 * w.beta) * (S * S).sum()
+        ((S @ w.k - w.v) ** 2).sum() / 2 + ((1 - w.decay) / w.beta * S * S).sum() / 2
     ),
     "rwkv7": lambda S, w: (
         ((S @ w.k - w.v) ** 2).sum() / 2 + ((1 - w.decay) / w.beta * S * S).sum() / 2
@@ -345,7 +347,7 @@ def spectrum(name, write):
 
 def even(name, write):
     """The same gates in all channels, and orthogonal keys for DeltaProduct."""
-    if name in ("kda", "rwkv7"):
+    if name in CHANNEL_DECAY:
         write = replace(write, decay=write.decay[0].expand(K))
     if name == "rwkv7":
         write = replace(write, beta=write.beta[0].expand(K))
@@ -364,7 +366,7 @@ def test_the_eigenvalues_are_in_the_spectrum(name):
 
 
 def test_the_eigenvalues_of_titans():
-    write = replace(writes("titans")[0], k=1.3 * unit(K, seed=5))
+    write = even("titans", replace(writes("titans")[0], k=1.3 * unit(K, seed=5)))
     rule, zero = RULES["titans"], torch.zeros(K, 2 * K, dtype=torch.float64)
     blank = replace(write, v=torch.zeros(2 * K, dtype=torch.float64))
     start = rule.empty(blank)._replace(S=zero.clone(), M=zero.clone())
@@ -542,6 +544,7 @@ def test_titans():
     ws, q = writes("titans"), numbers(T, K, seed=9)
     names = ("k", "v", "beta", "momentum", "decay")
     k, v, beta, mu, decay = (torch.stack([getattr(w, x) for w in ws]) for x in names)
+    decay = decay[:, 0]  # the operator has one a head
     S = M = torch.zeros(V, K, dtype=k.dtype)
     expected = []
     for t in range(T):
@@ -634,6 +637,23 @@ def test_pieces_give_what_the_whole_gives(name):
     first, state = run(name, slice(0, 5), None)
     second, _ = run(name, slice(5, T), state)
     torch.testing.assert_close(torch.cat((first, second), 1), whole, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["delta_product", "longhorn"])
+def test_packed_sequences_do_not_see_each_other(name):
+    given = [x[:1] for x in inputs(2 if name == "delta_product" else None)]
+    starts = numbers(3, 2, K, V, seed=7)
+    packed = partial(getattr(rules, name), *given, initial_state=starts)
+    o, S = packed(cu_seqlens=torch.tensor([0, 5, 5, T]))
+    for i, (start, end) in enumerate(((0, 5), (5, 5), (5, T))):
+        alone = [x[:, start:end] for x in given]
+        expected, last = getattr(rules, name)(*alone, initial_state=starts[i : i + 1])
+        torch.testing.assert_close(o[:, start:end], expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(S[i : i + 1], last, rtol=1e-12, atol=1e-12)
+    with pytest.raises(
+        ValueError, match=r"cu_seqlens must rise from 0 to T = 12 .*got \[0, 5, 13\]"
+    ):
+        packed(cu_seqlens=torch.tensor([0, 5, 13]))
 
 
 @pytest.mark.parametrize("name", ["delta_product", "longhorn", "titans", "mesa"])
@@ -735,6 +755,55 @@ def test_a_residual_leaves_the_state_as_it_is(name):
     state, write = states(name)[3], writes(name)[3]
     RULES[name].residual(state, write)
     assert not any(x.requires_grad for x in ([state] if torch.is_tensor(state) else state))
+
+
+@pytest.mark.parametrize("name", ["mesanet", "fox"])
+def test_a_rule_without_channels_refuses_a_decay_a_channel(name):
+    write = replace(writes(name)[0], decay=torch.ones(K, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"decay must be a number, got shape \[6\]"):
+        RULES[name].step(RULES[name].empty(write), write)
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "comba", "rwkv7"])
+def test_within_its_limit_a_memory_with_a_decay_a_channel_is_stable(name):
+    """Whatever the decays: where they differ, the limit may be below what would do."""
+    for write in writes(name):
+        write = replace(write, beta=torch.ones(K if name == "rwkv7" else (), dtype=torch.float64))
+        decay = between(0, 1, K, seed=int(1e6 * write.k[0].abs()))
+        write = replace(write, k=1.7 * write.k, decay=decay)
+        beta = RULES[name].limit(None, write) * write.beta
+        assert spectrum(name, replace(write, beta=beta)).abs().max() < 1 + 1e-12
+
+
+def test_deltaproduct_of_one_pair_is_deltanet():
+    state, write = states("deltanet")[3], writes("deltanet")[3]
+    one, other = (RULES[name].step(state, write) for name in ("deltaproduct", "deltanet"))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"k": [1.0]}, TypeError, "k must be a torch.Tensor, got list"),
+        ({"v": torch.ones(V)}, TypeError, "v must be torch.float64 like k, got torch.float32"),
+        ({"k": I[None]}, ValueError, r"k must have shape \[K\] or \[n, K\], got \[1, 6, 6\]"),
+        ({"v": I[0, 0]}, ValueError, r"v must have shape \[V\] like k, got \[\]"),
+        ({"v": I}, ValueError, r"v must have shape \[V\] like k, got \[6, 6\]"),
+        ({"k": I[:2], "v": I}, ValueError, r"v must have shape \[2, V\] like k, got \[6, 6\]"),
+        ({"q": I[0, :1]}, ValueError, r"q must have shape \[K\] = \[6\] like k, got \[1\]"),
+        ({"write_key": I}, ValueError, r"write_key must have shape \[K\] = \[6\] like k"),
+        ({"beta": "large"}, TypeError, "beta must be a number, got str"),
+        ({"beta": I[0, :2]}, ValueError, r"beta must be a number or of shape \[6\], got"),
+        ({"decay": I[0].long()}, TypeError, "decay must be a tensor of floats, got torch.int64"),
+        ({"decay": I}, ValueError, r"decay must be .* of shape \[6\], got shape \[6, 6\]"),
+        ({"momentum": I[0]}, ValueError, r"momentum must be a number, got shape \[6\]"),
+        ({"ridge": True}, TypeError, "ridge must be a number, got bool"),
+    ],
+)  # fmt: skip
+def test_a_write_checks_what_it_is_given(wrong, error, message):
+    right = {"k": I[0], "v": numbers(V, seed=1)}
+    with pytest.raises(error, match=message):
+        Write(**right | wrong)
 
 
 def test_a_rule_has_a_kind():

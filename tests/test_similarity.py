@@ -377,6 +377,17 @@ def test_bad_input_is_named(call, error, message):
         call()
 
 
+def test_scores_of_another_shape_are_refused():
+    class Sum(Similarity):
+        def scores(self, q, k):
+            return (q @ k.mT).sum(-1, keepdim=True)
+
+    with pytest.raises(
+        ValueError, match=r"scores of .*Sum\(\) must have shape \[\.\.\., T, N\] = \[2, 3\], got"
+    ):
+        Sum()(torch.ones(2, 5), torch.ones(3, 5))
+
+
 @pytest.mark.parametrize(
     "kappa", [Similarity(), similarity.DotProduct(), similarity.Featured()], ids=str
 )

@@ -274,3 +274,11 @@ def test_every_size_has_its_least(name, size):
     least = SIZES[name][size]
     with pytest.raises(ValueError, match=f"{size} must be (at least {least}|even)"):
         task(**SIZES[name] | {size: least - 1})
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_task_needs_a_generator(name):
+    task = partial(getattr(tasks, name), **SIZES[name], **OTHERS.get(name, {}))
+    for source, kind in ((0, "int"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=rf"generator must be a torch\.Generator, got {kind}"):
+            task(generator=source)

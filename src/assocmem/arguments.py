@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from numbers import Integral, Real
 
+import torch
 from torch import Tensor
 
 
@@ -33,7 +34,7 @@ def check_bool(name: str, value: bool) -> None:
         raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
 
 
-def check_number(name: str, value: float) -> None:
+def check_number(name: str, value: float | Tensor) -> None:
     """Raise unless `value` is a real number, of Python or NumPy, or a tensor of one float."""
     if isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point():
         return
@@ -72,3 +73,10 @@ def check_floats(**tensors: Tensor) -> None:
     for name, x in tensors.items():
         if x.dtype != reference.dtype:
             raise TypeError(f"{name} must be {reference.dtype} like {first}, got {x.dtype}")
+
+
+def check_generator(generator: torch.Generator) -> None:
+    """Raise unless the source of randomness is one: with None, torch would draw from its own."""
+    if not isinstance(generator, torch.Generator):
+        kind = type(generator).__name__
+        raise TypeError(f"generator must be a torch.Generator, got {kind}")

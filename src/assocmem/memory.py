@@ -16,6 +16,7 @@ from torch import Tensor
 
 from assocmem import similarity as kernel_functions
 from assocmem.arguments import check_bool, check_counts
+from assocmem.ops.inputs import without_autocast
 from assocmem.similarity import Similarity
 
 RULES = ("hebbian", "delta")
@@ -31,7 +32,8 @@ class AssociativeMemory:
             "polynomial", "exponential", "relu", …) or as a `Similarity`.
         rule: what a write adds under k. "hebbian": β v. "delta": β (v − read(k)), the part of v
             that the memory does not answer yet; with β = 1/κ(k, k) it overwrites.
-        dtype: dtype of what is stored; float inputs are cast to it.
+        dtype: dtype of what is stored and read, also under `torch.autocast`; float inputs are cast
+            to it.
         normalize: divide every reading by Σ_i κ(q, k_i). The divisor is the memory of the constant
             value 1, a last column beside the values; with the exponential kernel function and the
             Hebbian rule the reading is then softmax attention. Kernel functions are summed as they
@@ -167,7 +169,8 @@ class AssociativeMemory:
         rows = self._rows("k", k, self.d_k)
         if k.ndim != 1:
             raise ValueError(f"k must have shape [d_k] = [{self.d_k}], got {list(k.shape)}")
-        norm = self.similarity(rows, rows)
+        with without_autocast(rows):
+            norm = self.similarity(rows, rows)
         if norm == 0:
             raise ValueError("k must have κ(k, k) ≠ 0, got 0: nothing can be stored under it")
         if not norm.isfinite():
@@ -181,16 +184,18 @@ class AssociativeMemory:
 
     def _recall(self, q: Tensor) -> Tensor:
         """The reading before any division, `[T, d_k]` → `[T, columns]`."""
-        if self._phi is None:
-            return self.similarity(q, self._keys) @ self._values
-        return self._phi(q) @ self._values
+        with without_autocast(q):
+            if self._phi is None:
+                return self.similarity(q, self._keys) @ self._values
+            return self._phi(q) @ self._values
 
     def _store(self, k: Tensor, u: Tensor, decay: Tensor) -> None:
         """Scale all that is stored by decay, and add u under k."""
         if self._phi is None:
             self._keys = torch.cat((self._keys, k))
             self._values = torch.cat((decay * self._values, u))
-        else:
+            return
+        with without_autocast(k):
             self._values = decay * self._values + self._phi(k).mT @ u
 
     def _rows(self, name: str, x: Tensor, size: int) -> Tensor:

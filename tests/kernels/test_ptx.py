@@ -129,8 +129,8 @@ def test_bfloat16_does_not_make_corrections_grow(monkeypatch):
     v = torch.zeros_like(k)
     v[:, 0] = 1
     wide = [x.double() for x in (k, k, k, v, beta)]
-    _, u = write_and_read(k, k, k, v, beta, None, "linear", 1.0, "triton")
-    _, expected = write_and_read(*wide, None, "linear", 1.0, "recurrent")
+    _, u = write_and_read(k, k, k, v, beta, v[:, :0], "linear", 1.0, "triton")
+    _, expected = write_and_read(*wide, v[:, :0], "linear", 1.0, "recurrent")
     assert (u - expected).abs().max() <= 0.2
 
 

@@ -182,7 +182,7 @@ def test_only_values_change():
         (
             lambda: memory("relu").write(inputs(D), inputs(D), spare=inputs(4, D).float()),
             TypeError,
-            r"spare must be torch\.float64 like x, got torch\.float32",
+            r"spare must be torch\.float64 like weight, got torch\.float32",
         ),
         (
             lambda: memory("relu").write(inputs(D), inputs(D), spare=[0.0]),  # pyright: ignore
@@ -197,7 +197,12 @@ def test_only_values_change():
         (
             lambda: memory("relu").write(inputs(D), inputs(D).float()),
             TypeError,
-            r"y must be torch\.float64 like x, got torch\.float32",
+            r"y must be torch\.float64 like weight, got torch\.float32",
+        ),
+        (
+            lambda: memory("relu").write(inputs(D).float(), inputs(D).float()),
+            TypeError,
+            r"x must be torch\.float64 like weight, got torch\.float32",
         ),
         (
             lambda: memory("relu").write(inputs(D), inputs(D).log()),

@@ -148,6 +148,7 @@ def test_defaults_are_a_step_of_one_and_erase_keys_that_are_the_keys(form, erase
 
 
 def corrections(q, k, v, beta, w, past=None, erase="softmax", scale=1.0, backend="chunk"):
+    past = v[:, :0] if past is None else past
     return write_and_read(q, w, k, v, beta, past, erase, scale, backend)
 
 

@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_count
-from assocmem.capacity.vectors import check_generator
+from assocmem.arguments import check_count, check_generator
 
 
 def welch_bound(N: int, m: int) -> float:

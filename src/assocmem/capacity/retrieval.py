@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from assocmem import similarity as kernel_functions
-from assocmem.arguments import check_count
+from assocmem.arguments import check_count, check_generator
 from assocmem.capacity.inputs import check_keys, check_pairs
-from assocmem.capacity.vectors import check_generator, sphere, unit
+from assocmem.capacity.vectors import sphere, unit
 from assocmem.similarity import Similarity
 
 BLOCK = 2**22  # scores held at a time: 32 MiB in float64, whatever N is

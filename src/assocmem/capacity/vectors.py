@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_count, check_fraction
+from assocmem.arguments import check_count, check_fraction, check_generator
 
 
 def sphere(
@@ -78,13 +78,6 @@ def cone(
     w = torch.randn(N, d, generator=generator, dtype=dtype)
     w = unit(w - (w @ u.T) * u)
     return cosine**0.5 * u + (1 - cosine) ** 0.5 * w
-
-
-def check_generator(generator: torch.Generator) -> None:
-    """Raise unless the source of randomness is one: with None, torch would draw from its own."""
-    if not isinstance(generator, torch.Generator):
-        kind = type(generator).__name__
-        raise TypeError(f"generator must be a torch.Generator, got {kind}")
 
 
 def unit(x: Tensor) -> Tensor:

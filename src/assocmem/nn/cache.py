@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.nn.mixer import check_parts
-from assocmem.ops.inputs import check_indices, readable, without_numbers
+from assocmem.ops.inputs import check_border_tensor, readable, without_numbers
 from assocmem.ops.packed import lengths_of
 
 
@@ -67,7 +67,7 @@ def check_same_tokens(state: Any, fields: tuple[str, ...]) -> None:
     borders = state[-1]
     if borders is None:
         return
-    check_indices("state.cu_seqlens", borders, first, fields[0])
+    check_border_tensor("state.cu_seqlens", borders, first, fields[0])
     if first.shape[0] not in (1, borders.shape[0] - 1):
         raise ValueError(
             f"state.cu_seqlens must have the borders of N = {first.shape[0]} sequences, "

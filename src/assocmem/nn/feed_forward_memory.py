@@ -149,11 +149,11 @@ class FeedForwardMemory(nn.Module):
             ridge: weight of the size of the change against that of the spared answers, > 0.
 
         Raises:
-            TypeError: when an argument is no tensor of floats, or differs from x in dtype.
+            TypeError: when an argument is no tensor of floats, or not in the dtype of the weights.
             ValueError: when a shape is wrong, a number is not finite, ridge is not > 0, or x
                 excites no unit.
         """
-        check_floats(x=x, y=y)
+        check_floats(weight=self.down_proj.weight, x=x, y=y)
         for name, vector in (("x", x), ("y", y)):
             if vector.shape != (self.d_model,):
                 raise ValueError(
@@ -162,7 +162,7 @@ class FeedForwardMemory(nn.Module):
             check_finite(name, vector)
         check_positive("ridge", ridge)
         if spare is not None:
-            check_floats(x=x, spare=spare)
+            check_floats(weight=self.down_proj.weight, spare=spare)
             if spare.ndim != 2 or len(spare) == 0 or spare.shape[1] != self.d_model:
                 raise ValueError(
                     f"spare must have shape [N, d_model] with N >= 1 and d_model = {self.d_model}, "

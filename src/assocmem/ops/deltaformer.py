@@ -73,20 +73,20 @@ def one_token(
 
 
 def write_and_read(
-    q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor | None,
+    q: Tensor, w: Tensor, k: Tensor, v: Tensor, beta: Tensor, past: Tensor,
     erase: str, scale: float, backend: str, hidden: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """O of the last T of S tokens and u of all, without checks of shapes.
 
     What `deltaformer` does with T = S, and a layer that keeps its keys and corrections with T < S:
     q, w, v and beta are of T tokens, the keys `[B, S, H, K]`, and past is u of the first S − T,
-    `[B, S - T, H, V]`, None when there are none. u is float64 for float64 inputs, else float32. One
+    `[B, S - T, H, V]`. u is float64 for float64 inputs, else float32. One
     token after others takes no kernel with "triton" either: there is no system to solve. Before it
     keys and corrections may have zeros in place of tokens, which are hidden `[B, S]`.
     """
     form = choose(backend, q)
     with inputs.without_autocast(q):
-        past = (v[:, :0] if past is None else past).to(inputs.state_dtype(v))
+        past = past.to(inputs.state_dtype(v))
         if v.shape[1] == 1 < k.shape[1] and form != "recurrent":
             w = scaled(w, past, erase, scale)
             o, u = one_token(q, w, k, v, beta, past, erase, scale, hidden)

@@ -168,12 +168,12 @@ def check_packed(cu_seqlens: Tensor | None, x: Tensor, name: str) -> None:
     """Check all but the contents of cu_seqlens, for tokens x `[B, T, ...]`."""
     if cu_seqlens is None:
         return
-    check_indices("cu_seqlens", cu_seqlens, x, name)
+    check_border_tensor("cu_seqlens", cu_seqlens, x, name)
     if x.shape[0] != 1:
         raise ValueError(f"{name} must have batch size 1 with cu_seqlens, got {x.shape[0]}")
 
 
-def check_indices(name: str, borders: Tensor, x: Tensor, like: str) -> None:
+def check_border_tensor(name: str, borders: Tensor, x: Tensor, like: str) -> None:
     """Check borders `[N + 1]`: type, dtype, device and shape."""
     check_tensor(name, borders)
     if borders.dtype not in (torch.int32, torch.int64):

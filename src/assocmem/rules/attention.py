@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assocmem.rules.correcting import beta_of
-from assocmem.rules.rule import Formulas, Rule, Write, as_vector
+from assocmem.rules.rule import Formulas, Rule, Write, as_vector, one_decay
 
 
 class Reading(NamedTuple):
@@ -38,7 +38,7 @@ def weight(state: Reading, write: Write) -> tuple[Tensor, Tensor, Tensor]:
     score = write.q @ write.k
     top = torch.maximum(state.top, score.detach())  # nothing depends on which
     own = torch.exp(score - top)
-    return own, write.decay * state.Z * torch.exp(state.top - top) + own, top
+    return own, one_decay(write) * state.Z * torch.exp(state.top - top) + own, top
 
 
 def share(state: Reading, write: Write) -> Tensor:

@@ -52,14 +52,12 @@ def factor(_: Any, write: Write) -> Tensor:
     return as_vector(write.decay * (1 - write.beta * power(write)), write)
 
 
-def largest(write: Write) -> Tensor:
-    """The decay of the channel that fades the least."""
-    return as_vector(write.decay, write).max()
-
-
 def factor_limit(_: Any, write: Write) -> float:
-    """|γ (1 − β‖k‖²)| ≤ 1; a limit is inf where nothing is kept, or nothing written (k = 0)."""
-    return ((1 + 1 / largest(write)) / power(write)).item()
+    """|γ (1 − β‖k‖²)| ≤ 1, in the channel that fades the least.
+
+    A limit is inf where nothing is kept, or nothing written (k = 0).
+    """
+    return ((1 + 1 / as_vector(write.decay, write).max()) / power(write)).item()
 
 
 ERROR, DECAYED = r"$\tfrac12\lVert S k - v\rVert^2$", r"explicit at $\gamma S$, $\eta = \beta$"
@@ -131,13 +129,13 @@ def difference(_: Any, write: Write) -> Tensor:
 
 
 def difference_limit(_: Any, write: Write) -> float:
-    """|γ − β‖k‖²| ≤ 1."""
-    return ((1 + largest(write)) / power(write)).item()
+    """|γ − β‖k‖²| ≤ 1, in the channel that fades the most."""
+    return ((1 + as_vector(write.decay, write).min()) / power(write)).item()
 
 
 def comba_step(S: Tensor, write: Write) -> Tensor:
     """S ← γ S + β k (v − Sᵀk)ᵀ: the error is that of the memory before it fades."""
-    return correct(S, write) - (1 - write.decay) * S
+    return correct(S, write) - channels(1 - write.decay) * S
 
 
 COMBA = Rule(
@@ -197,10 +195,9 @@ RWKV7 = Rule(
 
 def in_turn(write: Write) -> list[Write]:
     """The n pairs of a token as n writes."""
-    beta = as_vector(write.beta, write).expand(len(write.k))
-    return [
-        replace(write, k=k, v=v, beta=b) for k, v, b in zip(write.k, write.v, beta, strict=True)
-    ]
+    k, v = torch.atleast_2d(write.k), torch.atleast_2d(write.v)
+    beta = as_vector(write.beta, write).expand(len(k))
+    return [replace(write, k=k, v=v, beta=b) for k, v, b in zip(k, v, beta, strict=True)]
 
 
 def correct_in_turn(S: Tensor, write: Write) -> Tensor:

@@ -26,6 +26,7 @@ def delta_product(
     *,
     scale: float | None = None,
     initial_state: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Read, at every token, a memory that n corrections have changed since the last.
@@ -41,11 +42,12 @@ def delta_product(
         g: natural log of the decay before a token's first correction, `[B, T, H]` or
             `[B, T, H, K]`, or None.
         scale: factor on the output, K ** -0.5 when None.
-        initial_state: S before the first token, `[B, H, K, V]`; zero when None.
+        initial_state: S before the first token, `[N, H, K, V]`; zero when None.
+        cu_seqlens: borders of N packed sequences, in tokens, as in `ops.delta_rule`.
         backend: as in `ops.delta_rule`.
 
     Returns:
-        o `[B, T, H, V]`, and the final state `[B, H, K, V]`.
+        o `[B, T, H, V]`, and the final state `[N, H, K, V]` (N = B without cu_seqlens).
 
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
@@ -71,6 +73,7 @@ def delta_product(
             f"got {list(k.shape)}"
         )
     n = k.shape[2]
+    inputs.check_cu_seqlens(cu_seqlens, q)
     if v.ndim != 5 or v.shape[:4] != k.shape[:4]:
         raise ValueError(
             f"v must have shape [B, T, n, H, V] = [{B}, {T}, {n}, {H}, V] like k, "
@@ -94,6 +97,7 @@ def delta_product(
         scale=scale,
         initial_state=initial_state,
         output_final_state=True,
+        cu_seqlens=None if cu_seqlens is None else n * cu_seqlens,
         backend=backend,
     )
     assert S is not None  # asked for above
@@ -108,6 +112,7 @@ def longhorn(
     *,
     scale: float | None = None,
     initial_state: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Read, at every token, a memory that each write changes by an implicit step.
@@ -122,11 +127,12 @@ def longhorn(
         v: values `[B, T, H, V]`.
         beta: step sizes `[B, T, H]`, at least 0.
         scale: factor on the output, K ** -0.5 when None.
-        initial_state: S before the first token, `[B, H, K, V]`; zero when None.
+        initial_state: S before the first token, `[N, H, K, V]`; zero when None.
+        cu_seqlens: borders of N packed sequences, in tokens, as in `ops.delta_rule`.
         backend: as in `ops.delta_rule`.
 
     Returns:
-        o `[B, T, H, V]`, and the final state `[B, H, K, V]`.
+        o `[B, T, H, V]`, and the final state `[N, H, K, V]` (N = B without cu_seqlens).
 
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.
@@ -154,6 +160,7 @@ def longhorn(
         scale=scale,
         initial_state=initial_state,
         output_final_state=True,
+        cu_seqlens=cu_seqlens,
         backend=backend,
     )
     assert S is not None  # asked for above

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assocmem.arguments import check_floats, check_number
+
 Number = float | Tensor
 
 KINDS = ("explicit", "implicit", "exact")
@@ -30,13 +32,17 @@ class Write:
         k: key `[K]`; for DeltaProduct `[n, K]` and for TTT-Linear `[b, K]`.
         v: value `[V]`; likewise `[n, V]` and `[b, V]`.
         beta: step size, a number; for DeltaProduct `[n]`, for RWKV-7 one a channel, `[K]`.
-        decay: factor on what was stored before, a number; for GLA, RWKV-6, HGRN2, KDA and RWKV-7
-            also one a channel, `[K]`.
-        momentum: factor on the last step (Titans).
+        decay: factor on what was stored before, a number; for rules with a matrix for a memory,
+            but for MesaNet, also one a channel, `[K]`.
+        momentum: factor on the last step, a number (Titans).
         ridge: weight of ½‖S‖² in the objective, a number or one a channel, `[K]` (MesaNet).
         q: query `[K]`, for the rules that follow a single reading (softmax attention, FoX).
         write_key: key `[K]` that the value is written under, where it is not the one that is read
             (the released RWKV-7).
+
+    Raises:
+        TypeError: when an argument is no tensor of floats in the dtype of k, or a gate no number.
+        ValueError: when a shape is wrong.
     """
 
     k: Tensor
@@ -48,9 +54,49 @@ class Write:
     q: Tensor | None = None
     write_key: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        vectors = {"k": self.k, "v": self.v, "q": self.q, "write_key": self.write_key}
+        check_floats(**{name: x for name, x in vectors.items() if x is not None})
+        if self.k.ndim not in (1, 2):
+            raise ValueError(f"k must have shape [K] or [n, K], got {list(self.k.shape)}")
+        *pairs, K = self.k.shape
+        if self.v.ndim != self.k.ndim or list(self.v.shape[:-1]) != pairs:
+            expected = ", ".join(map(str, [*pairs, "V"]))
+            raise ValueError(f"v must have shape [{expected}] like k, got {list(self.v.shape)}")
+        for name in ("q", "write_key"):
+            x = vectors[name]
+            if x is not None and x.shape != (K,):
+                raise ValueError(f"{name} must have shape [K] = [{K}] like k, got {list(x.shape)}")
+        check_gate("beta", self.beta, [K], pairs)
+        check_gate("decay", self.decay, [K])
+        check_gate("momentum", self.momentum)
+        check_gate("ridge", self.ridge, [K])
+
     def only(self, *gates: str) -> Write:
         """The pair with these gates, and without effect of all others."""
         return Write(self.k, self.v, q=self.q, **{name: getattr(self, name) for name in gates})
+
+
+def check_gate(name: str, x: Number, *shapes: list[int]) -> None:
+    """Raise unless x is a number, or a tensor of floats of one of the shapes."""
+    if not isinstance(x, Tensor) or x.ndim == 0:
+        check_number(name, x)
+        return
+    check_floats(**{name: x})
+    if list(x.shape) not in shapes:
+        expected = " or ".join(["a number", *(f"of shape {shape}" for shape in shapes if shape)])
+        raise ValueError(f"{name} must be {expected}, got shape {list(x.shape)}")
+
+
+def one_decay(write: Write) -> Number:
+    """γ, of a rule that has no channels to fade one by one.
+
+    Raises:
+        ValueError: when there is one a channel.
+    """
+    if isinstance(write.decay, Tensor) and write.decay.ndim:
+        raise ValueError(f"decay must be a number, got shape {list(write.decay.shape)}")
+    return write.decay
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from assocmem.rules.correcting import beta_of, correct
+from assocmem.rules.correcting import beta_of, correct, fade
 from assocmem.rules.rule import (
     Formulas,
     Rule,
@@ -16,6 +16,7 @@ from assocmem.rules.rule import (
     empty_matrix,
     energy,
     half_error,
+    one_decay,
     power,
 )
 
@@ -77,7 +78,7 @@ def titans_step(state: WithMomentum, write: Write) -> WithMomentum:
     """M ← μ M + 2 β k (v − Sᵀk)ᵀ,  S ← γ S + M."""
     S, M = state
     M = write.momentum * M + 2 * (correct(S, write) - S)
-    return WithMomentum(write.decay * S + M, M)
+    return WithMomentum(fade(S, write) + M, M)
 
 
 def titans_objective(X: Tensor, state: WithMomentum, write: Write) -> Tensor:
@@ -92,6 +93,12 @@ def titans_factors(_: Any, write: Write) -> Tensor:
     half = (decay + momentum - 2 * write.beta * power(write)) / 2
     root = torch.sqrt((half.square() - decay * momentum).to(torch.complex128))
     return torch.cat((half + root, half - root))
+
+
+def titans_limit(_: Any, write: Write) -> float:
+    """|λ| ≤ 1, in the channel that fades the most."""
+    decay = as_vector(write.decay, write).min()
+    return float((1 + decay) * (1 + write.momentum) / (2 * power(write)))
 
 
 TITANS = Rule(
@@ -110,7 +117,7 @@ TITANS = Rule(
         r"$\lambda^2 - (\gamma+\mu-2\beta\lVert k\rVert^2)\lambda + \gamma\mu = 0$",
         r"$(1+\gamma)(1+\mu)/(2\lVert k\rVert^2)$",
     ),
-    lambda _, w: float((1 + w.decay) * (1 + w.momentum) / (2 * power(w))),
+    titans_limit,
     empty=lambda write: WithMomentum(empty_matrix(write), empty_matrix(write)),
     memory=lambda state: state.S,
     faded=lambda state, _: state.S,
@@ -137,9 +144,10 @@ def as_vector_of(ridge: float | Tensor, H: Tensor) -> Tensor:
 
 def mesa_step(state: Moments, write: Write) -> Moments:
     """G ← γ G + k vᵀ,  H ← γ H + k kᵀ; the memory is (H + Λ)⁻¹ G."""
+    γ = one_decay(write)  # H stays symmetric
     return Moments(
-        write.decay * state.G + torch.outer(write.k, write.v),
-        write.decay * state.H + torch.outer(write.k, write.k),
+        γ * state.G + torch.outer(write.k, write.v),
+        γ * state.H + torch.outer(write.k, write.k),
         state.ridge,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from assocmem.rules import adding, attention, correcting, solving
-from assocmem.rules.rule import Formulas, Rule
+from assocmem.rules.rule import Rule
 
 RULES: dict[str, Rule] = {
     "linear_attention": adding.LINEAR_ATTENTION,
@@ -62,7 +62,7 @@ def table(*columns: str) -> Table:
         >>> len(lines) == 2 + len(rules.RULES)  # a head, a ruler, and a row for each
         True
     """
-    if not columns or not set(columns) <= set(Formulas.__dataclass_fields__):
+    if not columns or not set(columns) <= set(HEADINGS):
         raise ValueError(f"columns must be some of {list(HEADINGS)}, got {list(columns)}")
     rows = [["rule", *(HEADINGS[column] for column in columns)], ["---"] * (1 + len(columns))]
     for rule in RULES.values():

@@ -37,8 +37,8 @@ class Similarity:
 
         Raises:
             TypeError: when q or k is no tensor of floats, or their dtypes differ.
-            ValueError: when the shapes of q and k do not go together, d = 0, or their devices
-                differ.
+            ValueError: when the shapes of q and k do not go together, d = 0, their devices differ,
+                or `scores` are of another shape.
         """
         check_floats(q=q, k=k)
         if q.ndim == 1:
@@ -54,9 +54,14 @@ class Similarity:
             )
         if k.device != q.device:
             raise ValueError(f"k must be on {q.device} like q, got {k.device}")
-        if q.shape[:-2] != k.shape[:-2]:
-            check_broadcast(q, k)
-        return self.scores(q, k)
+        leading = q.shape[:-2] if q.shape[:-2] == k.shape[:-2] else broadcast(q, k)
+        scores, expected = self.scores(q, k), (*leading, q.shape[-2], k.shape[-2])
+        if scores.shape != expected:
+            raise ValueError(
+                f"scores of {self} must have shape [..., T, N] = {list(expected)}, "
+                f"got {list(scores.shape)}"
+            )
+        return scores
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,14 @@ class Featured(Similarity):
         return self.features(q) @ self.features(k).transpose(-1, -2)
 
 
-def check_broadcast(q: Tensor, k: Tensor) -> None:
-    """Raise unless the leading sizes of queries and keys broadcast."""
+def broadcast(q: Tensor, k: Tensor) -> torch.Size:
+    """The leading sizes of queries and keys together.
+
+    Raises:
+        ValueError: when they do not broadcast.
+    """
     try:
-        torch.broadcast_shapes(q.shape[:-2], k.shape[:-2])
+        return torch.broadcast_shapes(q.shape[:-2], k.shape[:-2])
     except RuntimeError as error:
         raise ValueError(
             f"k must have leading sizes that broadcast with {list(q.shape[:-2])} of q, "

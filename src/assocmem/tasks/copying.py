@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_counts
+from assocmem.arguments import check_counts, check_generator
 from assocmem.tasks.recall import IGNORE
 
 
@@ -36,7 +36,7 @@ def copying(batch: int, length: int, n_symbols: int, generator: torch.Generator)
         `Copy`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1.
+        TypeError, ValueError: when a size is no integer >= 1, or generator is no `torch.Generator`.
 
     Example:
         >>> import torch
@@ -47,6 +47,7 @@ def copying(batch: int, length: int, n_symbols: int, generator: torch.Generator)
         True
     """
     check_counts(batch=batch, length=length, n_symbols=n_symbols)
+    check_generator(generator)
     symbols = torch.randint(n_symbols, (batch, length), generator=generator)
     now = torch.full_like(symbols[:, :1], n_symbols)
     silent = torch.full_like(symbols, IGNORE)

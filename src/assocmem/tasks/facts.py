@@ -51,7 +51,7 @@ def fact_storage(
         `Facts`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1.
+        TypeError, ValueError: when a size is no integer >= 1, or generator is no `torch.Generator`.
 
     Example:
         >>> import torch

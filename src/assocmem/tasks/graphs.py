@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_count, check_fraction
+from assocmem.arguments import check_count, check_fraction, check_generator
 from assocmem.tasks.uniform import uniform
 
 
@@ -49,8 +49,8 @@ def reachability(
         `Reachability`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, n is below 2, or the probability lies
-            outside [0, 1].
+        TypeError, ValueError: when a size is no integer >= 1, n is below 2, the probability lies
+            outside [0, 1], or generator is no `torch.Generator`.
 
     Example:
         >>> import torch
@@ -63,6 +63,7 @@ def reachability(
     check_count("batch", batch)
     check_count("n", n, at_least=2)
     check_fraction("edge_probability", edge_probability)
+    check_generator(generator)
     adjacency = (uniform(batch, n, n, generator=generator) < edge_probability).tril(-1)
     return Reachability(adjacency, reached(adjacency))
 
@@ -81,7 +82,8 @@ def two_trees(batch: int, n: int, generator: torch.Generator) -> Reachability:
         `Reachability`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, or n is below 4 or odd.
+        TypeError, ValueError: when a size is no integer >= 1, n is below 4 or odd, or generator is
+            no `torch.Generator`.
 
     Example:
         >>> import torch
@@ -94,6 +96,7 @@ def two_trees(batch: int, n: int, generator: torch.Generator) -> Reachability:
     check_count("n", n, at_least=4)
     if n % 2:
         raise ValueError(f"n must be even, got {n}")
+    check_generator(generator)
     others = uniform(batch, n - 1, generator=generator).argsort(1) < n // 2 - 1
     first = torch.cat((torch.ones(batch, 1, dtype=torch.bool), others), 1)
     candidates = (first[:, :, None] == first[:, None, :]).tril(-1)

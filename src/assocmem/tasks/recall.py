@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_count, check_counts
+from assocmem.arguments import check_count, check_counts, check_generator
 from assocmem.tasks.uniform import uniform
 
 IGNORE = -100  # the target of a position that asks nothing, as in torch's cross_entropy
@@ -63,7 +63,8 @@ def associative_recall(
         `Recall` of int64 tokens.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, or n_pairs is above n_keys.
+        TypeError, ValueError: when a size is no integer >= 1, n_pairs is above n_keys, or generator
+            is no `torch.Generator`.
 
     Example:
         >>> import torch
@@ -79,6 +80,7 @@ def associative_recall(
     )
     if n_pairs > n_keys:
         raise ValueError(f"n_pairs must be at most n_keys = {n_keys}, got {n_pairs}")
+    check_generator(generator)
     keys = uniform(batch, n_keys, generator=generator).argsort(1)[:, :n_pairs]
     values = n_keys + torch.randint(n_values, (batch, n_pairs), generator=generator)
     asked = torch.randint(n_pairs, (batch, n_queries), generator=generator)
@@ -107,7 +109,7 @@ def overwrite(
         `Recall` of int64 tokens.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1.
+        TypeError, ValueError: when a size is no integer >= 1, or generator is no `torch.Generator`.
 
     Example:
         >>> import torch
@@ -121,6 +123,7 @@ def overwrite(
     check_counts(
         batch=batch, n_writes=n_writes, n_queries=n_queries, n_keys=n_keys, n_values=n_values
     )
+    check_generator(generator)
     keys = torch.randint(n_keys, (batch, n_writes), generator=generator)
     values = n_keys + torch.randint(n_values, (batch, n_writes), generator=generator)
     asked = torch.randint(n_writes, (batch, n_queries), generator=generator)
@@ -158,7 +161,7 @@ def noisy_recall(
 
     Raises:
         TypeError, ValueError: when another size than n_noise is no integer >= 1, n_noise none
-            >= 0, or n_pairs is above n_keys.
+            >= 0, n_pairs is above n_keys, or generator is no `torch.Generator`.
 
     Example:
         >>> import torch

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_count, check_counts
+from assocmem.arguments import check_count, check_counts, check_generator
 
 
 class States(NamedTuple):
@@ -35,7 +35,7 @@ def parity(batch: int, length: int, generator: torch.Generator) -> States:
         `States`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1.
+        TypeError, ValueError: when a size is no integer >= 1, or generator is no `torch.Generator`.
 
     Example:
         >>> import torch
@@ -45,6 +45,7 @@ def parity(batch: int, length: int, generator: torch.Generator) -> States:
         True
     """
     check_counts(batch=batch, length=length)
+    check_generator(generator)
     bits = torch.randint(2, (batch, length), generator=generator)
     return States(bits, bits.cumsum(1) % 2)
 
@@ -65,7 +66,8 @@ def modular_arithmetic(batch: int, length: int, modulus: int, generator: torch.G
         `States`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, or the modulus is below 2.
+        TypeError, ValueError: when a size is no integer >= 1, the modulus is below 2, or generator
+            is no `torch.Generator`.
 
     Example:
         >>> import torch
@@ -77,6 +79,7 @@ def modular_arithmetic(batch: int, length: int, modulus: int, generator: torch.G
     """
     check_counts(batch=batch, length=length)
     check_count("modulus", modulus, at_least=2)
+    check_generator(generator)
     tokens = torch.randint(3 * modulus, (batch, length), generator=generator)
     d = torch.arange(modulus)
     state = d[:, None]
@@ -115,7 +118,8 @@ def word_problem(batch: int, length: int, group: str, generator: torch.Generator
         `States`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, or the group is unknown.
+        TypeError, ValueError: when a size is no integer >= 1, the group is unknown, or generator is
+            no `torch.Generator`.
 
     Example:
         >>> import torch
@@ -128,6 +132,7 @@ def word_problem(batch: int, length: int, group: str, generator: torch.Generator
     check_counts(batch=batch, length=length)
     if group not in GROUPS:
         raise ValueError(f"group must be one of {list(GROUPS)}, got {group!r}")
+    check_generator(generator)
     elements = torch.tensor(GROUPS[group])
     digits = elements.shape[1] ** torch.arange(elements.shape[1])
     number = torch.zeros(int(digits.sum()) * elements.shape[1], dtype=torch.int64)
@@ -184,7 +189,8 @@ def swaps(batch: int, length: int, n: int, generator: torch.Generator) -> Swaps:
         `Swaps`, all of it int64.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, or n is below 2.
+        TypeError, ValueError: when a size is no integer >= 1, n is below 2, or generator is no
+            `torch.Generator`.
 
     Example:
         >>> import torch
@@ -196,6 +202,7 @@ def swaps(batch: int, length: int, n: int, generator: torch.Generator) -> Swaps:
     """
     check_counts(batch=batch, length=length)
     check_count("n", n, at_least=2)
+    check_generator(generator)
     first = torch.randint(n, (batch, length), generator=generator)
     second = torch.randint(n - 1, (batch, length), generator=generator)
     second += second >= first
