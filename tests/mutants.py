@@ -1857,6 +1857,13 @@ MUTANTS = (
         ("tests/test_tasks.py", "tests/test_capacity.py"),
     ),
     Mutant(
+        "heads are normalised in what they read",
+        "src/assocmem/nn/mixer.py",
+        "super().forward(o.to(self.weight.dtype))",
+        "super().forward(o)",
+        ("tests/nn/test_mixers.py",),
+    ),
+    Mutant(
         "every recurrence follows its objective",
         "src/assocmem/rules/rule.py",
         "difference = new - S",

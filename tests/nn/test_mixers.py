@@ -193,6 +193,18 @@ def test_autocast_keeps_the_memory_in_float32(name):
     assert relative_error(torch.cat((y, z), 1).detach(), expected.detach()) <= 0.05
 
 
+@pytest.mark.parametrize("name", [name for name in MIXERS if hasattr(layer(name), "o_norm")])
+def test_heads_are_normalised_in_the_dtype_of_the_weights(name):
+    """Under autocast they read another one, which PyTorch would normalise in many passes."""
+    mixer, seen = layer(name).float(), []
+    mixer.o_norm.register_forward_hook(lambda _module, given, out: seen.append((given[0], out)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixer(tokens(2, 10).float())
+    ((o, out),) = seen
+    assert o.dtype == torch.bfloat16
+    assert torch.equal(out, torch.nn.functional.rms_norm(o.float(), o.shape[-1:], eps=1e-5))
+
+
 def test_bad_sizes_are_named():
     with pytest.raises(ValueError, match=r"n_heads must be at least 1, got 0"):
         LinearAttention(24, 0)

@@ -53,8 +53,8 @@ class DeltaFormer(Mixer):
         own_erase_keys: erase with w = W_w x instead of w = k.
         allow_negative_eigenvalues: β = 2σ(W_β x), in (0, 2), for the kernel function "linear", with
             which the memory is DeltaNet's (Grazzi et al., arXiv:2411.12537).
-        rotary: turn queries, keys and erase keys by their positions (RoPE, arXiv:2104.09864); needs
-            an even K.
+        rotary: turn queries, keys and erase keys by their positions, as `SoftmaxAttention` does;
+            needs an even K.
         backend: as for `ops.deltaformer`.
 
     Weights: `Mixer`'s projections; beta_proj `[H, d_model]` and, with own_erase_keys, w_proj

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem import distributed, ops
-from assocmem.nn.mixer import Mixer, check_parts, scan_on
+from assocmem.nn.mixer import HeadNorm, Mixer, check_parts, scan_on
 from assocmem.nn.short_convolution import ShortConvolution
 from assocmem.nn.state import saveable
 from assocmem.ops.inputs import cast, check_initial_state, state_dtype
@@ -108,7 +108,7 @@ class DeltaNet(Mixer):
         self.allow_negative_eigenvalues = allow_negative_eigenvalues
         self.beta_proj = nn.Linear(d_model, n_heads, bias=False)
         self.conv = ShortConvolution(n_heads * (2 * self.d_key + self.d_value), conv_width)
-        self.o_norm = nn.RMSNorm(self.d_value, eps=1e-5)
+        self.o_norm = HeadNorm(self.d_value)
 
     def beta(self, x: Tensor) -> Tensor:
         """The step sizes β `[B, T, H]` of tokens `[B, T, d_model]`."""

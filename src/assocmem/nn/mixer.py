@@ -30,6 +30,20 @@ def check_parts(state: Any, names: tuple[str, ...]) -> None:
         raise ValueError(f"state must be ({', '.join(names)}), got {came}")
 
 
+class HeadNorm(nn.RMSNorm):
+    """RMSNorm of what heads read, in the dtype of its weights, with ε = 10⁻⁵.
+
+    Under autocast that of the readings is another, for which PyTorch has no kernel of one pass.
+    """
+
+    def __init__(self, d_value: int) -> None:
+        super().__init__(d_value, eps=1e-5)
+
+    def forward(self, o: Tensor) -> Tensor:
+        """From `[B, T, H, V]` to the same shape."""
+        return super().forward(o.to(self.weight.dtype))
+
+
 class Mixer(Streaming):
     """The projections of a multi-head layer around an operator of `assocmem.ops`.
 

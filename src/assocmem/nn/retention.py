@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assocmem import distributed, ops
-from assocmem.nn.mixer import Mixer, scan_on
+from assocmem.nn.mixer import HeadNorm, Mixer, scan_on
 from assocmem.ops.inputs import check_initial_state, state_dtype
 
 
@@ -52,7 +52,7 @@ class Retention(Mixer):
     ) -> None:
         super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
         self.gate_proj = nn.Linear(d_model, n_heads * self.d_value, bias=False)
-        self.o_norm = nn.RMSNorm(self.d_value, eps=1e-5)
+        self.o_norm = HeadNorm(self.d_value)
 
     def log_decay(self, x: Tensor) -> Tensor:
         """The log decays g of tokens `[B, T, d_model]`: `[B, T, H]`, or `[B, T, H, K]`."""

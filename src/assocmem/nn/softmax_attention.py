@@ -56,7 +56,8 @@ class SoftmaxAttention(Mixer):
         d_value: size V of a head's values, d_model / n_heads when None.
         n_kv_heads: number of heads of keys and values, which divides H; H when None.
         forget_gate: let the weights of earlier tokens decay.
-        rotary: turn queries and keys by their positions (RoPE, arXiv:2104.09864); needs an even K.
+        rotary: turn channels 2i and 2i + 1 of queries and keys by their position times
+            10000^(−2i/K) (RoPE, arXiv:2104.09864); needs an even K.
         backend: as for `ops.softmax_attention`.
 
     Weights: `Mixer`'s projections, k_proj and v_proj of n_kv_heads heads; with forget_gate
