@@ -5,13 +5,13 @@
 
 `src/assocmem/book/choosing.json` says what is run. First a pilot chooses a learning rate for each
 design: the one with the smallest loss, averaged over short runs with a seed of their own. Then come
-the seeds, one after another; then, on some tasks, the first seed with the other rates: how much
-hangs on the choice; and at last hybrids with their layers in either order, with every seed and
-rate. A run is stored as soon as it is done, with a fingerprint of what the configuration says of
-it, and with the losses of a training of three steps. It is run again when the configuration says
-otherwise, or when today's code gives other losses, by more than rounding: other processors and
-other orders of sums round otherwise. (Training adds that up, so a run may end elsewhere although
-nothing is new.) Float32, one thread, times in seconds of the processor.
+the seeds, one after another; then, on some tasks, all of them with the other rates: how much hangs
+on the choice; and at last hybrids with their layers in either order, with every seed and rate. A
+run is stored as soon as it is done, with a fingerprint of what the configuration says of it, and
+with the losses of a training of three steps. It is run again when the configuration says otherwise,
+or when today's code gives other losses, by more than rounding: other processors and other orders of
+sums round otherwise. (Training adds that up, so a run may end elsewhere although nothing is new.)
+Float32, one thread, times in seconds of the processor.
 """
 
 from __future__ import annotations
@@ -126,13 +126,14 @@ class Record:
                     yield Run("main", seed, task, design, lr)
 
     def other_rates(self) -> Iterator[Run]:
-        """The first seed with the rates that the pilots did not choose."""
-        pilot, seed = self.config["pilot"], self.config["seeds"][0]
-        for task in pilot["checked"]:
-            for design in self.config["designs"]:
-                for lr in pilot["rates"]:
-                    if lr != self.rate(design):
-                        yield Run("other rate", seed, task, design, lr)
+        """Every design on some tasks, with the rates that the pilots did not choose."""
+        pilot = self.config["pilot"]
+        for seed in self.config["seeds"]:
+            for task in pilot["checked"]:
+                for design in self.config["designs"]:
+                    for lr in pilot["rates"]:
+                        if lr != self.rate(design):
+                            yield Run("other rate", seed, task, design, lr)
 
     def orders(self) -> Iterator[Run]:
         """Hybrids whose layers stand in either order, with every seed and rate."""

@@ -133,7 +133,22 @@ def statement(block: str, name: str) -> str:
     return re.sub(r"\s+([.,;:])", r"\1", said)
 
 
+def keep_marks_in_line(_app, doctree) -> None:
+    """No line ends before a mark: neither at the space there, nor behind a formula."""
+    marks = [node for node in doctree.findall(nodes.inline) if "claim-place" in node["classes"]]
+    for mark in marks:
+        words, at = mark.parent, mark.parent.index(mark)
+        before = words[at - 1] if at else None
+        if not isinstance(before, nodes.Text) or not before[-1].isspace():
+            continue
+        words[at - 1] = nodes.Text(before.rstrip() + "\u202f")
+        if before.isspace() and at > 1 and isinstance(words[at - 2], nodes.math):
+            together = words[at - 2 : at + 1]
+            words[at - 2 : at + 1] = [nodes.inline("", "", *together, classes=["marked"])]
+
+
 def setup(app):
+    app.connect("doctree-read", keep_marks_in_line)
     app.add_role("claim", ClaimRole())
     app.add_directive("claims-table", ClaimsTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

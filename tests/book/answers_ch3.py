@@ -60,7 +60,7 @@ def trigonometric(x, w):
 
 RIGHT = [
     (ch3.ch3_ex1, lambda N, p: math.log((N - 1) * p / (1 - p))),
-    (ch3.ch3_ex2, lambda beta, rho: math.exp(2 * beta * (1 - rho))),
+    (ch3.ch3_ex2, lambda beta, cosine: math.exp(2 * beta * (1 - cosine))),
     (ch3.ch3_ex3, cosh),
     (ch3.ch3_ex4, lambda x: pairs_of_coordinates(x, 2**0.5)),
     (ch3.ch3_ex4, lambda x: -pairs_of_coordinates(x, 2**0.5)),

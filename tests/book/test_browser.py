@@ -27,6 +27,14 @@ AXE = {"resultTypes": ["violations"], "preload": False}
 CONTRAST = AXE | {"runOnly": ["color-contrast"]}
 THE_REST = AXE | {"rules": {"color-contrast": {"enabled": False}}}
 SCROLLS = AXE | {"runOnly": ["scrollable-region-focusable"]}
+FIRST_IN_A_LINE = """all => all.filter(mark => {
+    const before = document.createRange();
+    before.setStart(mark.closest('p, li, dd, td'), 0);
+    before.setEndBefore(mark);
+    if (!before.toString().trim()) return false;
+    const bottoms = [...before.getClientRects()].map(line => line.bottom);
+    return mark.getBoundingClientRect().top > Math.max(...bottoms) - 2;
+}).map(mark => mark.id)"""
 VISIBLE = """all => all.filter(a => a.checkVisibility({visibilityProperty: true}))
                        .map(a => a.outerHTML)"""
 THEME = "document.documentElement.dataset.theme"
@@ -166,7 +174,7 @@ def is_clean(visit: Visit) -> None:
     assert not too_wide(page)
     assert found(page, SCROLLS) == []
     assert page.locator(".bd-sidebar-secondary a").evaluate_all(VISIBLE) == []
-    page.set_viewport_size(DESKTOP)  # pyright: ignore[reportArgumentType]
+    page.set_viewport_size(DESKTOP)  # pyright: ignore[reportArgumentType]  # pyright: ignore[reportArgumentType]
     assert visit.complaints == []
 
 
@@ -183,6 +191,14 @@ def has_mathematics_and_pictures(page: Page, chapter: Chapter) -> None:
     assert all(sizes)
 
 
+def marks_stay_with_what_they_mark(visit: Visit) -> None:
+    page = visit.page
+    for width in (390, 768, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.locator(".claim-place").evaluate_all(FIRST_IN_A_LINE) == [], width
+    page.set_viewport_size(DESKTOP)  # pyright: ignore[reportArgumentType]
+
+
 def prints_as_text_with_nothing_cut_off(visit: Visit) -> None:
     page = visit.page
     page.emulate_media(media="print")
@@ -197,7 +213,7 @@ def prints_as_text_with_nothing_cut_off(visit: Visit) -> None:
     assert all(page.locator("article figure img").evaluate_all(visible))
     assert not any(page.locator("article .player").evaluate_all(visible))
     page.emulate_media(media="screen")
-    page.set_viewport_size(DESKTOP)  # pyright: ignore[reportArgumentType]
+    page.set_viewport_size(DESKTOP)  # pyright: ignore[reportArgumentType]  # pyright: ignore[reportArgumentType]
 
 
 def figures_that_move_stand_in_for_their_pictures(page: Page, chapter: Chapter) -> None:
@@ -274,6 +290,7 @@ def test_a_chapter_is_clean_and_works(visit: Visit, chapter: Chapter) -> None:
     page = visit.open(f"book/{chapter.name}.html")
     is_clean(visit)
     has_mathematics_and_pictures(page, chapter)
+    marks_stay_with_what_they_mark(visit)
     prints_as_text_with_nothing_cut_off(visit)
     figures_that_move_stand_in_for_their_pictures(page, chapter)
     workbenches_stand_in_for_their_pictures(page, chapter)

@@ -210,9 +210,9 @@ def whole(config: dict, text: choosing.Text) -> Record:
 
 def test_only_what_is_new_is_run(ran, text, capsys):
     record = whole(small(), text)
-    assert len(ran) == 4 + 2 * 2 * 2 + 2 + 4  # pilots, trainings, other rates, orders
+    assert len(ran) == 4 + 2 * 2 * 2 + 4 + 4  # pilots, trainings, other rates, orders
     rows = recorded.read("choosing")["runs"]
-    stages = 4 * ["pilot"] + 8 * ["main"] + 2 * ["other rate"] + 4 * ["order"]
+    stages = 4 * ["pilot"] + 8 * ["main"] + 4 * ["other rate"] + 4 * ["order"]
     assert [row["stage"] for row in rows] == stages
     assert {row["lr"] for row in rows if row["stage"] == "main"} == {1e-3}
     assert [row["design"] for row in recorded.read("choosing")["costs"]] == list(record.costs)
@@ -271,8 +271,9 @@ def test_the_pilots_choose_the_rate_with_the_smaller_loss(ran, text):
     assert record.rate("retention") == 1e-2
     assert record.rate("softmax attention") == 1e-3
     assert [*record.other_rates()] == [
-        Run("other rate", 0, "swaps", "retention", 1e-3),
-        Run("other rate", 0, "swaps", "softmax attention", 1e-2),
+        Run("other rate", seed, "swaps", design, lr)
+        for seed in (0, 1)
+        for design, lr in (("retention", 1e-3), ("softmax attention", 1e-2))
     ]
     assert ran == []
 

@@ -35,16 +35,16 @@ def ch3_ex1(sharpness: Callable[[int, float], float]) -> None:
 @exercise
 def ch3_ex2(factor: Callable[[float, float], float]) -> None:
     """By how much a noisy query makes the exponential's noise over signal larger."""
-    for beta, rho in ((4.0, 0.8), (8.0, 0.95), (1.0, -0.5)):
-        got = float(factor(beta, rho))
-        if near(got, math.exp(beta * (1 - rho))):
+    for beta, cosine in ((4.0, 0.8), (8.0, 0.95), (1.0, -0.5)):
+        got = float(factor(beta, cosine))
+        if near(got, math.exp(beta * (1 - cosine))):
             raise Wrong("the signal's amplitude shrinks by that; the ratio compares powers")
-        if near(got, math.exp(-2 * beta * (1 - rho))):
+        if near(got, math.exp(-2 * beta * (1 - cosine))):
             raise Wrong("a worse query cannot make the answer cleaner")
-        if near(got, 1 / rho**2):
+        if near(got, 1 / cosine**2):
             raise Wrong("that is the linear memory; what is the signal e^{qᵀk/τ} now?")
-        if not near(got, math.exp(2 * beta * (1 - rho))):
-            raise Wrong(f"not for β = {beta}, ρ = {rho}: compare the signal κ(q, k_i) with "
+        if not near(got, math.exp(2 * beta * (1 - cosine))):
+            raise Wrong(f"not for β = {beta}, cosine = {cosine}: compare the signal κ(q, k_i) with "
                         "κ(k_i, k_i); do the other keys notice?")  # fmt: skip
 
 
