@@ -127,6 +127,11 @@ execute: $(READY) ## Run all notebooks, and store their outputs where they chang
 	$(SAY) 'Running the notebooks and storing what changed'
 	OMP_NUM_THREADS=$(WORKERS) $(RUN) book/execute.py book/*.ipynb
 
+address: $(READY) ## Write the repository’s address, which stands in _config.yml, wherever it is said
+	$(SAY) 'The address of the repository'
+	$(RUN) -m book.address
+	$(RUN) -m colab.generate
+
 colab: $(READY) ## Write the notebooks for Colab from those of the book
 	@$(RUN) -m colab.generate
 

@@ -1859,8 +1859,8 @@ MUTANTS = (
     Mutant(
         "heads are normalised in what they read",
         "src/assocmem/nn/mixer.py",
-        "super().forward(o.to(self.weight.dtype))",
-        "super().forward(o)",
+        "super().forward(x.to(self.weight.dtype))",
+        "super().forward(x)",
         ("tests/nn/test_mixers.py",),
     ),
     Mutant(

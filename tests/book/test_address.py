@@ -8,51 +8,37 @@ from pathlib import Path
 import pytest
 import yaml
 
+from book.address import COPIES, addresses, stamped
 from tests.book.chapter import ROOT
 
+ENDINGS = {".md", ".py", ".toml", ".yml", ".cff", ".bib", ".js", ".html"}
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
-REPOSITORY = CONFIG["repository"]["url"]
-SITE = CONFIG["html"]["baseurl"]
-OWNER, NAME = REPOSITORY.removeprefix("https://github.com/").split("/")
-COPIES = [
-    "README.md",
-    "CITATION.cff",
-    "pyproject.toml",
-    "book/index.md",
-    "book/using.md",
-    "_config.yml",
-]
-ADDRESS = re.compile(
-    r"(?:https://|git\+https://)(?:github\.com/[\w-]+/[\w-]+|[\w-]+\.github\.io/[\w-]+)"
-)
-
-
-def addresses(text: str) -> set[str]:
-    """Every address of a repository or of its site in a text."""
-    return {found.removeprefix("git+") for found in ADDRESS.findall(text)}
+REPOSITORY, SITE = addresses()
+OWNER = REPOSITORY.split("/")[-2]
+OTHERS = "https://github.com/some-one/another.book", "https://some-one.github.io/another.book"
 
 
 def test_the_site_belongs_to_the_repository() -> None:
-    assert f"https://{OWNER}.github.io/{NAME}/" == SITE
-    assert CONFIG["sphinx"]["config"]["ogp_site_url"] == SITE
+    assert CONFIG["html"]["baseurl"] == f"{SITE}/"
+    assert CONFIG["sphinx"]["config"]["ogp_site_url"] == f"{SITE}/"
 
 
 @pytest.mark.parametrize("copy", COPIES)
-def test_every_copy_of_the_address_is_the_same(copy: str) -> None:
-    found = addresses((ROOT / copy).read_text())
-    assert found
-    assert found <= {REPOSITORY, SITE.rstrip("/")}
+def test_every_copy_is_the_same_and_follows_a_change(copy: str) -> None:
+    text = (ROOT / copy).read_text()
+    assert REPOSITORY in text or SITE in text
+    assert stamped(text, REPOSITORY, SITE) == text
+    changed = stamped(text, *OTHERS)
+    assert OWNER not in changed
+    assert stamped(changed, REPOSITORY, SITE) == text
 
 
 def test_no_copy_is_forgotten() -> None:
-    text = [ROOT / name for name in ("CHANGELOG.md", "Makefile")]
-    text += [*(ROOT / "src").rglob("*.py"), *(ROOT / "book").glob("*.md")]
-    copies = {str(p.relative_to(ROOT)) for p in text if REPOSITORY in p.read_text()}
-    assert copies <= set(COPIES)
-
-
-def test_another_address_is_noticed() -> None:
-    assert addresses("pip install git+https://github.com/someone/else") - {REPOSITORY}
+    folders = ("src", "kernels", "benchmarks", "book", "colab", "examples", ".github")
+    texts = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.suffix in ENDINGS]
+    texts += [p for p in ROOT.iterdir() if p.suffix in ENDINGS or p.name == "Makefile"]
+    copies = {str(p.relative_to(ROOT)) for p in texts if OWNER in p.read_text()}
+    assert copies == set(COPIES)
 
 
 def examples(page: str) -> list[str]:

@@ -20,8 +20,8 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
+from book.address import addresses
 from tests.book.chapter import CHAPTERS, ROOT, Chapter
-from tests.book.test_address import REPOSITORY
 from tests.wheel import wheel
 
 MARK = "prepared"  # a file in the folder
@@ -54,8 +54,9 @@ def kernel(python: Path, name: str, folder: Path) -> None:
 def with_outputs(edition: NotebookNode, chapter: NotebookNode, library: Path) -> NotebookNode:
     """A notebook for Colab that installs `library` and has the outputs of the book's notebook."""
     first, *cells = (cell for cell in edition.cells if cell.cell_type == "code")
-    assert f"git+{REPOSITORY}" in first.source
-    first.source = first.source.replace(f"git+{REPOSITORY}", f'"{library}"')
+    repository, _ = addresses()
+    assert f"git+{repository}" in first.source
+    first.source = first.source.replace(f"git+{repository}", f'"{library}"')
     first.execution_count = 1
     first.metadata.tags = ["nbval-ignore-output"]  # pip's
     code = [cell for cell in chapter.cells if cell.cell_type == "code"]

@@ -132,7 +132,7 @@ def test_pieces_and_single_tokens_equal_the_whole_with_all_gradients(erase):
     inputs = arguments(2, 40, 12, 7, erase)
 
     def in_pieces(q, k, v, beta, w):
-        outputs, u = [], None
+        outputs, u = [], v[:, :0].to(DEVICE)
         for start, end in ((0, 1), (1, 20), (20, 20), (20, 39), (39, 40)):
             rows = slice(start, end)
             tokens = (q[:, rows], w[:, rows], k[:, :end], v[:, rows], beta[:, rows])

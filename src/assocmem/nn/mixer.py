@@ -39,9 +39,9 @@ class HeadNorm(nn.RMSNorm):
     def __init__(self, d_value: int) -> None:
         super().__init__(d_value, eps=1e-5)
 
-    def forward(self, o: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """From `[B, T, H, V]` to the same shape."""
-        return super().forward(o.to(self.weight.dtype))
+        return super().forward(x.to(self.weight.dtype))
 
 
 class Mixer(Streaming):

@@ -80,9 +80,9 @@ def write_and_read(
 
     What `deltaformer` does with T = S, and a layer that keeps its keys and corrections with T < S:
     q, w, v and beta are of T tokens, the keys `[B, S, H, K]`, and past is u of the first S − T,
-    `[B, S - T, H, V]`. u is float64 for float64 inputs, else float32. One
-    token after others takes no kernel with "triton" either: there is no system to solve. Before it
-    keys and corrections may have zeros in place of tokens, which are hidden `[B, S]`.
+    `[B, S - T, H, V]`. u is float64 for float64 inputs, else float32. One token after others takes
+    no kernel with "triton" either: there is no system to solve. Before it keys and corrections may
+    have zeros in place of tokens, which are hidden `[B, S]`.
     """
     form = choose(backend, q)
     with inputs.without_autocast(q):
