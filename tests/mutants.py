@@ -1850,6 +1850,27 @@ MUTANTS = (
         ("tests/test_similarity.py",),
     ),
     Mutant(
+        "random features are drawn again in every graph",
+        FEATURES,
+        "@constant\n",
+        "",
+        ("tests/test_similarity.py -k graph",),
+    ),
+    Mutant(
+        "operators take sparse tensors",
+        "src/assocmem/ops/inputs.py",
+        "if x.layout != torch.strided:",
+        "if False:",
+        ("tests/ops/test_scans.py -k bad",),
+    ),
+    Mutant(
+        "the word no switches rotary positions on",
+        "src/assocmem/nn/softmax_attention.py",
+        '        check_bool("rotary", rotary)\n',
+        "",
+        ("tests/nn/test_mixers.py -k option",),
+    ),
+    Mutant(
         "a seed is taken for a generator",
         "src/assocmem/arguments.py",
         "not isinstance(generator, torch.Generator)",

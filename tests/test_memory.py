@@ -262,6 +262,23 @@ def test_autocast_leaves_the_dtype_of_the_memory(kind, normalize):
         assert torch.equal(story(), expected)
 
 
+@pytest.mark.parametrize("kind", ["polynomial", "exponential"])
+def test_forgetting_where_numbers_must_not_be_looked_at(kind):
+    def story(k, v):
+        m = AssociativeMemory(5, 3, kind)
+        m.write(k, v)
+        m.forget(k[0])
+        return m.read(k)
+
+    k, v = (x.float() for x in pairs(4))
+    expected = story(k, v)
+    compiled = torch.compile(story, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(k, v), expected)
+    torch.testing.assert_close(torch.func.vmap(story)(k[None], v[None])[0], expected)
+    on_meta = AssociativeMemory(5, 3, kind, device="meta")
+    on_meta.forget(k[0].to("meta"))
+
+
 # --- errors ---
 
 OK = torch.zeros(5)

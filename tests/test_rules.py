@@ -737,6 +737,8 @@ def test_the_table_has_a_row_for_every_rule():
     assert repr(text) == "Table of 19 rules"
     with pytest.raises(ValueError, match="columns must be some of"):
         rules.table("colour")
+    with pytest.raises(ValueError, match="columns must be some of"):
+        rules.table(["limit"])
 
 
 def test_the_released_deltaformer_takes_off_a_weighted_average():

@@ -285,6 +285,14 @@ def test_the_exponential_is_the_sum_of_the_polynomials():
     torch.testing.assert_close(Exponential(2.5)(q, k), series, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("kappa", similarity.SIMILARITIES.values(), ids=str)
+def test_a_graph_holds_a_kernel_function(kappa):
+    q, k = vectors(4, 6, seed=1), vectors(5, 6, seed=2)
+    torch.compiler.reset()  # after eight kernel functions PyTorch gives up
+    compiled = torch.compile(kappa, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(q, k), kappa(q, k))
+
+
 def test_names():
     for name, kappa in similarity.SIMILARITIES.items():
         assert similarity.get(name) is kappa

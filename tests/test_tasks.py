@@ -241,6 +241,7 @@ def test_edges_have_their_probability():
         (lambda: tasks.parity(1, 0, generator()), "length must be at least 1"),
         (lambda: tasks.modular_arithmetic(1, 1, 1, generator()), "modulus must be at least 2"),
         (lambda: tasks.word_problem(1, 1, "M11", generator()), "group must be one of"),
+        (lambda: tasks.word_problem(1, 1, ["S3"], generator()), "group must be one of"),
         (lambda: tasks.swaps(1, 1, 1, generator()), "n must be at least 2"),
         (lambda: tasks.reachability(1, 3, 1.5, generator()), "edge_probability must lie in"),
         (lambda: tasks.two_trees(1, 5, generator()), "n must be even"),

@@ -83,6 +83,7 @@ def test_progress_is_shown_unless_silent(capsys):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
+        ({"loss": 3}, TypeError, "loss must be a function of a generator, got int"),
         ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
         ({"steps": 1.0}, TypeError, "steps must be an integer, got float"),
         ({"seed": None}, TypeError, "seed must be an integer, got NoneType"),
@@ -92,7 +93,7 @@ def test_progress_is_shown_unless_silent(capsys):
 def test_bad_input_is_named(change, error, message):
     model = line()
     with pytest.raises(error, match=message):
-        train(model, noisy(model), **({"steps": 1} | change))
+        train(model, **({"loss": noisy(model), "steps": 1} | change))
 
 
 @pytest.mark.parametrize(

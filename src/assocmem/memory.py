@@ -16,7 +16,7 @@ from torch import Tensor
 
 from assocmem import similarity as kernel_functions
 from assocmem.arguments import check_bool, check_counts
-from assocmem.ops.inputs import without_autocast
+from assocmem.ops.inputs import known, without_autocast
 from assocmem.similarity import Similarity
 
 RULES = ("hebbian", "delta")
@@ -164,16 +164,17 @@ class AssociativeMemory:
 
         Raises:
             TypeError: k is no tensor of floats.
-            ValueError: k has the wrong shape or device, or κ(k, k) is 0 or not finite.
+            ValueError: k has the wrong shape or device, or κ(k, k) is 0 or not finite (which
+                is not looked at under vmap, in a graph that is traced, nor on meta).
         """
         rows = self._rows("k", k, self.d_k)
         if k.ndim != 1:
             raise ValueError(f"k must have shape [d_k] = [{self.d_k}], got {list(k.shape)}")
         with without_autocast(rows):
             norm = self.similarity(rows, rows)
-        if norm == 0:
+        if known(lambda: not norm.any(), norm):
             raise ValueError("k must have κ(k, k) ≠ 0, got 0: nothing can be stored under it")
-        if not norm.isfinite():
+        if known(lambda: not norm.isfinite().all(), norm):
             raise ValueError(
                 f"k must have κ(k, k) that is finite in {norm.dtype}, got {norm.item()}"
             )

@@ -41,8 +41,8 @@ def train(
         The loss at each step, before it is taken.
 
     Raises:
-        TypeError, ValueError: when steps is no integer >= 1, seed none >= 0, lr not finite and > 0,
-            or what loss returns no scalar.
+        TypeError, ValueError: when loss is no function, steps no integer >= 1, seed none >= 0, lr
+            not finite and > 0, or what loss returns no scalar.
 
     Example:
         >>> import torch
@@ -55,6 +55,8 @@ def train(
         >>> len(losses), losses[-1] < losses[0] / 10
         (50, True)
     """
+    if not callable(loss):
+        raise TypeError(f"loss must be a function of a generator, got {type(loss).__name__}")
     check_count("steps", steps)
     check_count("seed", seed, at_least=0)
     check_positive("lr", lr)

@@ -155,7 +155,7 @@ def test_rounded_keys_do_not_let_a_memory_grow(name, how):
 
 def test_a_state_of_another_kind_is_named():
     for Layer in (DeltaNet, DeltaProduct):
-        with pytest.raises(ValueError, match=r"state must be \(S, recent\), got int"):
+        with pytest.raises(TypeError, match=r"state must be \(S, recent\), got int"):
             Layer(24, H)(torch.zeros(2, 5, 24), 3)  # pyright: ignore[reportArgumentType]
 
 

@@ -20,6 +20,7 @@ from assocmem.nn import (
     LinearAttention,
     Mixer,
     Retention,
+    SequenceModel,
     SoftmaxAttention,
     detached,
     join,
@@ -218,6 +219,24 @@ def test_bad_sizes_are_named():
         LinearAttention(24, 2, backend="cuda")
 
 
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [
+        (partial(LinearAttention, 24, 2), "normalize"),
+        (partial(DeltaNet, 24, 2), "allow_negative_eigenvalues"),
+        (partial(DeltaFormer, 24, 2), "allow_negative_eigenvalues"),
+        (partial(DeltaFormer, 24, 2), "own_erase_keys"),
+        (partial(DeltaFormer, 24, 2), "rotary"),
+        (partial(SoftmaxAttention, 24, 2), "rotary"),
+        (partial(SoftmaxAttention, 24, 2), "forget_gate"),
+        (partial(SequenceModel, 5, 24, 2, [DeltaNet]), "tied_head"),
+    ],
+)
+def test_an_option_is_on_or_off(make, option):
+    with pytest.raises(TypeError, match=f"{option} must be a bool, got str"):
+        make(**{option: "no"})
+
+
 @pytest.mark.parametrize("name", MIXERS)
 def test_bad_input_is_named(name):
     with pytest.raises(ValueError, match=r"x must have shape .* d_model = 24, got \[2, 8, 23\]"):
@@ -237,7 +256,7 @@ def test_a_state_of_every_token_has_to_be_one_of_this_layer(name):
     mixer, x = layer(name), tokens(2, 8)
     _, state = mixer(x)
     assert torch.equal(mixer(x, tuple(state))[0], mixer(x, state)[0])
-    with pytest.raises(ValueError, match=r"state must be \(k, .*\), got Tensor"):
+    with pytest.raises(TypeError, match=r"state must be \(k, .*\), got Tensor"):
         mixer(x, state.k)
     with pytest.raises(ValueError, match=r"state must have k = torch\.float64"):
         mixer(x, state._replace(k=state.k.float()))

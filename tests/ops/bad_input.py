@@ -7,6 +7,16 @@ import torch
 q = torch.zeros(2, 10, 3, 4)  # what is right for q, k and v
 BAD_FOR_ALL = {
     "q no tensor": (dict(q=[1.0]), TypeError, r"q must be a torch.Tensor, got list"),
+    "q sparse": (
+        dict(q=q.to_sparse()),
+        TypeError,
+        r"q must be a dense tensor, got layout torch.sparse_coo",
+    ),
+    "v nested": (
+        dict(v=torch.nested.as_nested_tensor(q[:, 0])),
+        TypeError,
+        r"v must be a dense tensor, with cu_seqlens for several lengths, got a nested one",
+    ),
     "q rank": (dict(q=q[0]), ValueError, r"q must have shape \[B, T, H, K\], got \[10, 3, 4\]"),
     "q integer": (dict(q=q.long()), TypeError, r"q must be float16.*got torch.int64"),
     "k dtype": (dict(k=q.double()), TypeError, r"k must be .* the same as q .*got torch.float64"),

@@ -32,7 +32,10 @@ def snr_linear(N: int, d: int, keys: str = "gaussian") -> float:
     """SNR of κ(q, k) = qᵀk: d/(N − 1) (arXiv:2505.19488, Eq. 7: SNR⁻¹ ≈ N/d; exact form ours).
 
     E(k_iᵀk_j)² = ‖k_i‖² for both Gaussian kinds and d on the sphere, against c² = ‖k_i‖⁴. With a
-    random k_i, E[1/χ²_d] = 1/(d − 2) makes it (d − 2)/(N − 1). Assumptions: see the module.
+    random k_i, E[1/χ²_d] = 1/(d − 2) makes it (d − 2)/(N − 1).
+
+    Assumes independent keys, and values of mean zero and equal power that are independent of
+    them and of each other.
 
     Args:
         N: stored pairs.
@@ -56,6 +59,9 @@ def snr_polynomial(N: int, d: int, degree: int = 2, keys: str = "gaussian") -> f
     With Gaussian keys E z^{2p} = (2p − 1)!! d^p, so SNR = Π_{m<p} d/(2m + 1) / (N − 1). On the
     sphere E cos^{2p}θ = (2p − 1)!!/(d(d + 2)…(d + 2p − 2)) puts d + 2m for d; with a random k_i
     E[(χ²_d)^{−p}] puts d − 2m − 2, and the mean noise is infinite for d ≤ 2p.
+
+    Assumes independent keys, and values of mean zero and equal power that are independent of
+    them and of each other.
 
     Args:
         N: stored pairs.
@@ -91,7 +97,10 @@ def snr_relu(N: int, d: int, power: int = 1, keys: str = "gaussian") -> float:
     """SNR of κ(q, k) = max(0, qᵀk)^p, p = power: twice that of (qᵀk)^p (we derive).
 
     k_iᵀk_j is symmetric about 0, so that half of E κ² is cut away while c is untouched. For p = 1
-    and Gaussian keys it is 2d/(N − 1). Assumes values of mean zero: κ ≥ 0 has a mean.
+    and Gaussian keys it is 2d/(N − 1).
+
+    Assumes independent keys, and values of mean zero and equal power that are independent of
+    them and of each other.
 
     Args:
         N: stored pairs.
@@ -121,6 +130,8 @@ def snr_taylor(
     with the even moments E z^{2n} of z = k_iᵀk_j: (2n − 1)!! d^n for Gaussian keys, and
     (2n − 1)!! d^{2n} / (d(d + 2)…(d + 2n − 2)) on the sphere. With degree 2, Gaussian keys and
     ς = d/τ², the sum is 1 + 2ς + ¾ς².
+
+    Assumptions as of `snr_linear`.
 
     Args:
         N: stored pairs.
@@ -165,6 +176,8 @@ def snr_round(N: int, d: int) -> float:
         SNR⁻¹ = (N − 1) P(|cos θ| ≥ ½) = (N − 1) I_{3/4}((d − 1)/2, ½)
 
     with I the regularised incomplete beta function. κ is 1, 0 or −1, and 1 for the key itself.
+
+    Assumptions as of `snr_linear`.
 
     Args:
         N: stored pairs.

@@ -25,6 +25,9 @@ def snr_exponential(N: int, d: int, tau: float | None = None, keys: str = "gauss
 
         SNR = e^{2β} / ((N − 1) · ₀F₁(; d/2; β²)),    E e^{2β cos θ} = ₀F₁(; d/2; β²).
 
+    Assumes independent keys, and values of mean zero and equal power that are independent of
+    them and of each other.
+
     Args:
         N: stored pairs.
         d: size of a key.
@@ -51,6 +54,8 @@ def snr_solu(N: int, d: int, tau: float | None = None, keys: str = "gaussian") -
     times (1 − 4a)/(d − 2) + 4/τ², where a = (1 − τ)/τ². On the sphere, with β = d/τ,
 
         SNR⁻¹ = (N − 1) e^{−2β} [₀F₁(; d/2 + 1; β²)/d + 4β² ₀F₁(; d/2 + 2; β²)/(d(d + 2))].
+
+    Assumptions as of `snr_linear`.
 
     Args:
         N: stored pairs.
@@ -87,6 +92,8 @@ def snr_rbf(N: int, d: int, sigma: float | None = None, keys: str = "gaussian") 
 
     κ(k, k) = 1. With Gaussian keys E κ² = (1 + 2/σ²)^{−d/2} e^{−d/(σ² + 2)}; with a random k_i,
     (1 + 4/σ²)^{−d/2}. On the sphere it is the exponential with τ = σ².
+
+    Assumptions as of `snr_linear`.
 
     Args:
         N: stored pairs.

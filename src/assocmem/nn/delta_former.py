@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from assocmem.arguments import check_bool
 from assocmem.nn.cache import checked_cache, has_borders
 from assocmem.nn.delta_net import l2_normalize, stable
 from assocmem.nn.mixer import Mixer
@@ -87,6 +88,9 @@ class DeltaFormer(Mixer):
     ) -> None:
         super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
         check_erase(erase)
+        check_bool("own_erase_keys", own_erase_keys)
+        check_bool("allow_negative_eigenvalues", allow_negative_eigenvalues)
+        check_bool("rotary", rotary)
         if rotary:
             check_rotary(self.d_key)
         self.erase = erase

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from assocmem import distributed, ops
+from assocmem.arguments import check_bool
 from assocmem.nn.mixer import HeadNorm, Mixer, check_parts, scan_on
 from assocmem.nn.short_convolution import ShortConvolution
 from assocmem.nn.state import saveable
@@ -105,6 +106,7 @@ class DeltaNet(Mixer):
         backend: str = "auto",
     ) -> None:
         super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
+        check_bool("allow_negative_eigenvalues", allow_negative_eigenvalues)
         self.allow_negative_eigenvalues = allow_negative_eigenvalues
         self.beta_proj = nn.Linear(d_model, n_heads, bias=False)
         self.conv = ShortConvolution(n_heads * (2 * self.d_key + self.d_value), conv_width)

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from assocmem import distributed, ops
+from assocmem.arguments import check_bool
 from assocmem.nn.mixer import Mixer, scan_on
 from assocmem.ops.inputs import check_initial_state
 from assocmem.similarity import Similarity, elu_plus_one
@@ -55,6 +56,7 @@ class LinearAttention(Mixer):
         backend: str = "auto",
     ) -> None:
         super().__init__(d_model, n_heads, d_key=d_key, d_value=d_value, backend=backend)
+        check_bool("normalize", normalize)
         if isinstance(feature_map, Similarity):
             raise TypeError(
                 "feature_map must be a function of one tensor, such as the feature_map of a "

@@ -25,9 +25,10 @@ def scan_on(group: dist.ProcessGroup | None, here: Callable, split: Callable) ->
 
 def check_parts(state: Any, names: tuple[str, ...]) -> None:
     """Raise unless a state is a tuple of as many parts as there are names."""
-    came = f"{len(state)} parts" if isinstance(state, tuple) else type(state).__name__
-    if not isinstance(state, tuple) or len(state) != len(names):
-        raise ValueError(f"state must be ({', '.join(names)}), got {came}")
+    if not isinstance(state, tuple):
+        raise TypeError(f"state must be ({', '.join(names)}), got {type(state).__name__}")
+    if len(state) != len(names):
+        raise ValueError(f"state must be ({', '.join(names)}), got {len(state)} parts")
 
 
 class HeadNorm(nn.RMSNorm):

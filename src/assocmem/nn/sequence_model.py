@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem.arguments import check_counts, check_positive
+from assocmem.arguments import check_bool, check_counts, check_positive
 from assocmem.nn.block import Block
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.streaming import Streaming
@@ -78,6 +78,7 @@ class SequenceModel(Streaming):
     ) -> None:
         super().__init__()
         check_counts(vocab_size=vocab_size, d_model=d_model, n_heads=n_heads)
+        check_bool("tied_head", tied_head)
         if not isinstance(mixers, Sequence):
             raise TypeError(f"mixers must be a sequence, got {mixers!r}")
         for mixer in mixers:

@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem.arguments import check_counts
+from assocmem.arguments import check_bool, check_counts
 from assocmem.distributed import Piece
 from assocmem.nn.cache import checked_cache, has_borders
 from assocmem.nn.mixer import Mixer
@@ -93,6 +93,8 @@ class SoftmaxAttention(Mixer):
         check_counts(n_kv_heads=self.n_kv_heads)
         if n_heads % self.n_kv_heads:
             raise ValueError(f"n_kv_heads must divide n_heads = {n_heads}, got {n_kv_heads}")
+        check_bool("forget_gate", forget_gate)
+        check_bool("rotary", rotary)
         if rotary:
             check_rotary(self.d_key)
         self.rotary = rotary

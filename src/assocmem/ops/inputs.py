@@ -243,9 +243,14 @@ def check_floating(name: str, x: Tensor, q: Tensor) -> None:
 
 
 def check_tensor(name: str, x: Tensor) -> None:
-    """Check that an argument is a tensor."""
+    """Check that an argument is a tensor, and not a sparse or nested one."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+    if x.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, with cu_seqlens for several lengths, "
+                        "got a nested one")  # fmt: skip
+    if x.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {x.layout}")
 
 
 def check_device(name: str, x: Tensor, q: Tensor, like: str = "q") -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.arguments import check_count
+from assocmem.ops.backend import constant
 from assocmem.similarity.base import (
     Featured,
     check_positive_or_none,
@@ -129,9 +130,14 @@ class PositiveRandomFeatures(Featured):
         return torch.exp(x @ w.T - x.square().sum(-1, keepdim=True) / 2) / self.m**0.5
 
 
-@lru_cache
+@constant
 def directions(m: int, d: int, seed: int) -> Tensor:
     """m Gaussian vectors `[m, d]`, the same for equal arguments."""
+    return _drawn(m, d, seed)
+
+
+@lru_cache
+def _drawn(m: int, d: int, seed: int) -> Tensor:
     # They outlive the caller, whose default device and inference mode must not stick to them.
     with torch.inference_mode(False):
         generator = torch.Generator("cpu").manual_seed(seed)
