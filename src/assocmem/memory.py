@@ -212,7 +212,7 @@ class AssociativeMemory:
 
     def _each(self, name: str, x: float | Tensor, n: int) -> Tensor:
         """A number for all n pairs, or one each, as `[n]`."""
-        if isinstance(x, bool) or not isinstance(x, Tensor | Real):
+        if isinstance(x, bool) or not isinstance(x, (Tensor, Real)):
             raise TypeError(f"{name} must be a number or a tensor, got {type(x).__name__}")
         if isinstance(x, Tensor) and (x.is_complex() or x.dtype == torch.bool):
             raise TypeError(f"{name} must be a tensor of real numbers, got {x.dtype}")
