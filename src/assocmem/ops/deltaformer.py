@@ -186,7 +186,8 @@ def deltaformer(
         q: queries `[B, T, H, K]`.
         k: keys `[B, T, H, K]`.
         v: values `[B, T, H, V]`.
-        beta: step sizes β `[B, T, H]`: 0 writes the value as it is; 1 everywhere when None.
+        beta: step sizes β `[B, T, H]`: 0 writes the value as it is; 1 everywhere when None. That of
+            a first token, which erases nothing, has to be finite as well.
         w: erase keys `[B, T, H, K]`, the keys k when None.
         erase: κ₁: "softmax" (over s < t of scale · w_tᵀ k_s; the first token erases nothing),
             "linear" (w_tᵀ k_s) or "relu" (max(0, w_tᵀ k_s)).
