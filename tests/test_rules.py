@@ -574,6 +574,16 @@ def test_mesa():
     torch.testing.assert_close(H[0, 0], states("mesanet")[-1].H, rtol=1e-11, atol=1e-11)
 
 
+def test_mesa_weighs_a_pair_by_what_multiplies_its_key_and_value():
+    q, k, v, beta = inputs()
+    ridge = between(0.5, 1, 2, K, seed=6)
+    weight = beta.sqrt()[..., None]
+    o, _ = rules.mesa(q, weight * k, weight * v, ridge)
+    w, x, y = beta[1, :, 0, None], k[1, :, 0], v[1, :, 0]
+    W = torch.linalg.solve(x.T @ (w * x) + torch.diag(ridge[0]), x.T @ (w * y))
+    torch.testing.assert_close(o[1, -1, 0], q[1, -1, 0] @ W, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("backend", ["recurrent", "chunk"])
 def test_longhorn_of_long_keys_in_half_precision(dtype, backend):

@@ -242,6 +242,8 @@ def mesa(
     G_t = exp(g_t) G_{t-1} + k_t v_tᵀ,  H_t = exp(g_t) H_{t-1} + k_t k_tᵀ,
     o_t = scale · G_tᵀ (H_t + Λ)⁻¹ q_t  (MesaNet, arXiv:2506.05233).
 
+    The model weighs a pair by a gate β_t ≥ 0: multiply its key and its value by √β_t.
+
     Args:
         q: queries `[B, T, H, K]`.
         k: keys `[B, T, H, K]`.
