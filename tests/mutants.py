@@ -291,8 +291,8 @@ MUTANTS = (
     Mutant(
         "the chunk form's mask is shifted by one",
         DECAY,
-        "return (q @ k.mT).tril_()",
-        "return (q @ k.mT).tril_(-1)",
+        "return lower(q @ k.mT)\n",
+        "return lower(q @ k.mT).tril_(-1)\n",
         (OPS_TEST, CHAPTER_1),
     ),
     Mutant(
@@ -1869,6 +1869,13 @@ MUTANTS = (
         '        check_bool("rotary", rotary)\n',
         "",
         ("tests/nn/test_mixers.py -k option",),
+    ),
+    Mutant(
+        "vmap takes one element after the other",
+        DECAY,
+        "A.tril() if transformed() else A.tril_()",
+        "A.tril_()",
+        ("tests/ops/test_scans.py -k vmap",),
     ),
     Mutant(
         "a seed is taken for a generator",

@@ -361,6 +361,7 @@ def test_a_compiled_scale_may_change(name):
 @every_operator
 @every_form
 @every_gate
+@pytest.mark.filterwarnings("error:There is a performance drop")  # one element after the other
 def test_vmap_over_the_batch(name, form, gate):
     op = OPERATORS[name]
     tokens = op.inputs(3, 70, 2, 16, 8, gate).tokens

@@ -13,13 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from assocmem.ops.transforms import transformed
+
+
+def lower(A: Tensor) -> Tensor:
+    """A with zeros above its diagonal, in place but under `vmap`, which has no rule for that."""
+    return A.tril() if transformed() else A.tril_()
+
 
 class NoDecay:
     """A memory that forgets nothing: all decays are 1."""
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Q Kᵀ ⊙ Γ for s ≤ t, else 0."""
-        return (q @ k.mT).tril_()
+        return lower(q @ k.mT)
 
     def since_start(self, q: Tensor) -> Tensor:
         """γ ⊙ Q."""
@@ -48,7 +55,7 @@ class HeadDecay:
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Q Kᵀ ⊙ Γ for s ≤ t, else 0."""
-        return (q @ k.mT * self.Γ.to(q)).tril_()
+        return lower(q @ k.mT * self.Γ.to(q))
 
     def since_start(self, q: Tensor) -> Tensor:
         """γ ⊙ Q."""
