@@ -22,7 +22,7 @@ UNIT := tests examples $(addprefix --ignore=,$(AHEAD_OF_TIME) $(ON_THE_SITE))
 SAY := @printf '\n\033[1m== %s\033[0m\n'
 
 .NOTPARALLEL:
-.PHONY: help book test lint unit coverage installs kernels gpu notebooks other-cpu colab-versions site offline pdf links lock audit execute colab mutants clean
+.PHONY: help book test lint unit coverage installs kernels gpu notebooks other-cpu colab-versions site offline pdf links lock audit execute address colab mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile

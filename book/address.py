@@ -29,6 +29,8 @@ SITE = re.compile(r"https://[\w-]+\.github\.io/[\w.-]*[\w-]")
 def addresses() -> tuple[str, str]:
     """The address of the repository, and of its site."""
     repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    if not REPOSITORY.fullmatch(repository) or repository.endswith(".git"):
+        raise ValueError(f"url must be https://github.com/owner/name, got {repository!r}")
     owner, name = repository.removeprefix("https://github.com/").split("/")
     return repository, f"https://{owner}.github.io/{name}"
 

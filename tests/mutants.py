@@ -1175,8 +1175,8 @@ MUTANTS = (
     Mutant(
         "a rule that adds does not fade",
         ADDING,
-        "return channels(write.decay) * S + write.beta",
-        "return S + write.beta",
+        "return channels(write.decay) * S + one(",
+        "return S + one(",
         (RULES_TEST, CHAPTER_5),
     ),
     Mutant(
@@ -1815,10 +1815,10 @@ MUTANTS = (
         (RULES_TEST,),
     ),
     Mutant(
-        "a rule without channels takes a decay of each",
+        "a rule with one gate takes several",
         "src/assocmem/rules/rule.py",
-        "isinstance(write.decay, Tensor) and write.decay.ndim",
-        "False",
+        "if isinstance(x, Tensor) and x.ndim:",
+        "if False:",
         (RULES_TEST,),
     ),
     Mutant(
@@ -1850,11 +1850,11 @@ MUTANTS = (
         ("tests/test_similarity.py",),
     ),
     Mutant(
-        "random features are drawn again in every graph",
+        "random features forget their seed",
         FEATURES,
-        "@constant\n",
-        "",
-        ("tests/test_similarity.py -k graph",),
+        "return drawn(m, d, seed).clone()",
+        "return drawn(m, d, 0).clone()",
+        ("tests/test_similarity.py -k random",),
     ),
     Mutant(
         "operators take sparse tensors",

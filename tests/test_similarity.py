@@ -22,6 +22,7 @@ from assocmem.similarity import (
     SoLU,
     Taylor,
 )
+from assocmem.similarity.features import directions
 
 # Those with a feature map, and its size for d = 6.
 FINITE = {
@@ -287,10 +288,16 @@ def test_the_exponential_is_the_sum_of_the_polynomials():
 
 @pytest.mark.parametrize("kappa", similarity.SIMILARITIES.values(), ids=str)
 def test_a_graph_holds_a_kernel_function(kappa):
-    q, k = vectors(4, 6, seed=1), vectors(5, 6, seed=2)
-    torch.compiler.reset()  # after eight kernel functions PyTorch gives up
-    compiled = torch.compile(kappa, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(q, k), kappa(q, k))
+    for dynamic in (None, True):
+        torch.compiler.reset()  # after eight kernel functions PyTorch gives up
+        compiled = torch.compile(kappa, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+        for d in (6, 8):
+            q, k = vectors(4, d, seed=1), vectors(5, d, seed=2)
+            torch.testing.assert_close(compiled(q, k), kappa(q, k))
+
+
+def test_opcheck_of_directions():
+    torch.library.opcheck(directions, (5, 6, 0))
 
 
 def test_names():

@@ -174,7 +174,7 @@ def is_clean(visit: Visit) -> None:
     assert not too_wide(page)
     assert found(page, SCROLLS) == []
     assert page.locator(".bd-sidebar-secondary a").evaluate_all(VISIBLE) == []
-    page.set_viewport_size(DESKTOP)  # pyright: ignore[reportArgumentType]  # pyright: ignore[reportArgumentType]
+    page.set_viewport_size(DESKTOP)  # pyright: ignore[reportArgumentType]
     assert visit.complaints == []
 
 
@@ -213,7 +213,7 @@ def prints_as_text_with_nothing_cut_off(visit: Visit) -> None:
     assert all(page.locator("article figure img").evaluate_all(visible))
     assert not any(page.locator("article .player").evaluate_all(visible))
     page.emulate_media(media="screen")
-    page.set_viewport_size(DESKTOP)  # pyright: ignore[reportArgumentType]  # pyright: ignore[reportArgumentType]
+    page.set_viewport_size(DESKTOP)  # pyright: ignore[reportArgumentType]
 
 
 def figures_that_move_stand_in_for_their_pictures(page: Page, chapter: Chapter) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from assocmem.nn import LinearAttention
-from assocmem.similarity import Polynomial, elu_plus_one
+from assocmem.similarity import Polynomial, PositiveRandomFeatures, elu_plus_one
 from tests.ops.reference import relative_error
 
 
@@ -39,6 +39,16 @@ def test_pieces_equal_the_whole(options):
         pieces.append(y)
     assert relative_error(torch.cat(pieces, 1), whole) <= 1e-13
     assert relative_error(state, final) <= 1e-13
+
+
+@pytest.mark.parametrize("feature_map", [elu_plus_one, PositiveRandomFeatures(9).feature_map])
+def test_a_graph_of_any_length(feature_map):
+    attention = layer(feature_map=feature_map)
+    torch.compiler.reset()
+    compiled = torch.compile(attention, fullgraph=True, dynamic=True, backend="aot_eager")
+    for T in (9, 20):
+        x = torch.randn(2, T, 24, dtype=torch.float64)
+        assert relative_error(compiled(x)[0].detach(), attention(x)[0].detach()) <= 1e-13
 
 
 def test_a_state_carries_gradients():

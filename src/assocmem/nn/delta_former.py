@@ -62,7 +62,8 @@ class DeltaFormer(Mixer):
     `[H·K, d_model]`, both without bias and with `nn.Linear`'s initialisation.
 
     Raises:
-        TypeError, ValueError: as `Mixer`, or when erase is unknown, or K is odd with rotary.
+        TypeError, ValueError: as `Mixer`, or when erase is unknown, K is odd with rotary, or an
+            option that is on or off no bool.
 
     Example:
         >>> import torch

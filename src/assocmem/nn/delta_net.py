@@ -41,7 +41,7 @@ def parts_of(state: Any) -> tuple[Tensor | None, Tensor | None]:
     """S and the recent tokens of a `DeltaState`, each None at the start.
 
     Raises:
-        ValueError: when it is another kind of state.
+        TypeError, ValueError: when it is another kind of state.
     """
     if state is None:
         return None, None
@@ -83,7 +83,8 @@ class DeltaNet(Mixer):
     size V with ε = 10⁻⁵ that all heads share, initially 1.
 
     Raises:
-        TypeError, ValueError: as `Mixer`, or when conv_width is no integer >= 1.
+        TypeError, ValueError: as `Mixer`, or when conv_width is no integer >= 1, or
+            allow_negative_eigenvalues no bool.
 
     Example:
         >>> import torch

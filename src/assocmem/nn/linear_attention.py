@@ -33,7 +33,7 @@ class LinearAttention(Mixer):
 
     Raises:
         TypeError, ValueError: as `Mixer`, and when feature_map is no function of one tensor (as a
-            `Similarity`, of two).
+            `Similarity`, of two), or normalize no bool.
 
     Example:
         >>> import torch

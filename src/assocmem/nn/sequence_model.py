@@ -44,7 +44,7 @@ class SequenceModel(Streaming):
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, mixers is no sequence, a mixer is a
-            layer already, or makes none of d_model, or as the mixers and
+            layer already, or makes none of d_model, tied_head is no bool, or as the mixers and
             `Block`.
 
     Example:

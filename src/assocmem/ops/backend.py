@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -75,11 +74,8 @@ def _cannot_run(q: Tensor) -> str | None:
     return None
 
 
-Fact = TypeVar("Fact", bound=Callable)
-
-
-def constant(fact: Fact) -> Fact:
-    """What a graph that is being traced may take as given: a fact about the process, or a table.
+def constant(fact: Callable[[], bool]) -> Callable[[], bool]:
+    """A fact about the process, which a graph that is being traced may take as given.
 
     This is all that torch.compiler.assume_constant_result does, but for importing the compiler,
     which takes as long as half of torch.

@@ -133,7 +133,7 @@ def linear_attention(
     inputs.check_cu_seqlens(cu_seqlens, q)
     check_bool("output_final_state", output_final_state)
     check_bool("normalize", normalize)
-    columns = v.shape[-1] + normalize
+    columns = v.shape[-1] + int(normalize)
     inputs.check_initial_state(initial_state, q, columns, cu_seqlens, "V + 1" if normalize else "V")
     backend = choose(backend, q)
 

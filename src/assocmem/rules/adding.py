@@ -16,12 +16,13 @@ from assocmem.rules.rule import (
     as_vector,
     channels,
     energy,
+    one,
 )
 
 
 def add(S: Tensor, write: Write) -> Tensor:
     """S ← Diag(γ) S + β k vᵀ."""
-    return channels(write.decay) * S + write.beta * torch.outer(write.k, write.v)
+    return channels(write.decay) * S + one("beta", write) * torch.outer(write.k, write.v)
 
 
 def align(X: Tensor, _: Any, write: Write) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assocmem.rules.correcting import beta_of
-from assocmem.rules.rule import Formulas, Rule, Write, as_vector, one_decay
+from assocmem.rules.rule import Formulas, Rule, Write, as_vector, one
 
 
 class Reading(NamedTuple):
@@ -38,7 +38,7 @@ def weight(state: Reading, write: Write) -> tuple[Tensor, Tensor, Tensor]:
     score = write.q @ write.k
     top = torch.maximum(state.top, score.detach())  # nothing depends on which
     own = torch.exp(score - top)
-    return own, one_decay(write) * state.Z * torch.exp(state.top - top) + own, top
+    return own, one("decay", write) * state.Z * torch.exp(state.top - top) + own, top
 
 
 def share(state: Reading, write: Write) -> Tensor:
@@ -153,12 +153,12 @@ def own_score(write: Write) -> Tensor:
 def released_write(state: Cache, write: Write) -> Cache:
     """u = v − β Σ_i softmax_i(kᵀk_i) u_i: a weighted average is taken off, and all of v stored."""
     weights = torch.softmax(state.k @ write.k, 0)
-    return stored(state, write, write.v - write.beta * weights @ state.u)
+    return stored(state, write, write.v - one("beta", write) * weights @ state.u)
 
 
 def deltaformer_step(state: Cache, write: Write) -> Cache:
     """u = β (v − Σ_i κ(k, k_i) u_i)."""
-    return stored(state, write, write.beta * (write.v - recalled(state, write)))
+    return stored(state, write, one("beta", write) * (write.v - recalled(state, write)))
 
 
 def deltaformer_factor(_: Any, write: Write) -> Tensor:

@@ -17,6 +17,7 @@ from assocmem.rules.rule import (
     channels,
     energy,
     half_error,
+    one,
     power,
 )
 
@@ -24,7 +25,7 @@ from assocmem.rules.rule import (
 def correct(S: Tensor, write: Write) -> Tensor:
     """S ← S + β k (v − Sᵀk)ᵀ, the sum over the pairs of a write (eq-delta-step)."""
     k, v = torch.atleast_2d(write.k), torch.atleast_2d(write.v)
-    return S + write.beta * k.mT @ (v - k @ S)
+    return S + one("beta", write) * k.mT @ (v - k @ S)
 
 
 def error(X: Tensor, _: Any, write: Write) -> Tensor:

@@ -305,7 +305,7 @@ def states(
     """The two states `[B, H, K, columns]` that an operator begins with, checked."""
     if initial_state is None:
         return tuple(inputs.empty_state(q, n, None) for n in columns)
-    if not isinstance(initial_state, tuple | list) or len(initial_state) != len(columns):
+    if not isinstance(initial_state, (tuple, list)) or len(initial_state) != len(columns):
         kind = type(initial_state).__name__
         raise TypeError(f"initial_state must be a pair of states or None, got {kind}")
     for S, n in zip(initial_state, columns, strict=True):

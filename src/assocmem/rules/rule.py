@@ -88,15 +88,16 @@ def check_gate(name: str, x: Number, *shapes: list[int]) -> None:
         raise ValueError(f"{name} must be {expected}, got shape {list(x.shape)}")
 
 
-def one_decay(write: Write) -> Number:
-    """γ, of a rule that has no channels to fade one by one.
+def one(gate: str, write: Write) -> Number:
+    """A gate of a rule that has it as one number for all channels and pairs.
 
     Raises:
-        ValueError: when there is one a channel.
+        ValueError: when there are several.
     """
-    if isinstance(write.decay, Tensor) and write.decay.ndim:
-        raise ValueError(f"decay must be a number, got shape {list(write.decay.shape)}")
-    return write.decay
+    x = getattr(write, gate)
+    if isinstance(x, Tensor) and x.ndim:
+        raise ValueError(f"{gate} must be a number for this rule, got shape {list(x.shape)}")
+    return x
 
 
 @dataclass(frozen=True)

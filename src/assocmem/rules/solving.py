@@ -16,7 +16,7 @@ from assocmem.rules.rule import (
     empty_matrix,
     energy,
     half_error,
-    one_decay,
+    one,
     power,
 )
 
@@ -37,7 +37,8 @@ def proximal_rate(beta: float | Tensor, k: Tensor) -> Tensor:
 
 def longhorn_step(S: Tensor, write: Write) -> Tensor:
     """S ← (I − δ k kᵀ) S + δ k vᵀ."""
-    return S + proximal_rate(write.beta, write.k) * torch.outer(write.k, write.v - write.k @ S)
+    delta = proximal_rate(one("beta", write), write.k)
+    return S + delta * torch.outer(write.k, write.v - write.k @ S)
 
 
 def longhorn_released(S: Tensor, write: Write) -> Tensor:
@@ -144,7 +145,7 @@ def as_vector_of(ridge: float | Tensor, H: Tensor) -> Tensor:
 
 def mesa_step(state: Moments, write: Write) -> Moments:
     """G ← γ G + k vᵀ,  H ← γ H + k kᵀ; the memory is (H + Λ)⁻¹ G."""
-    γ = one_decay(write)  # H stays symmetric
+    γ = one("decay", write)  # H stays symmetric
     return Moments(
         γ * state.G + torch.outer(write.k, write.v),
         γ * state.H + torch.outer(write.k, write.k),

@@ -62,6 +62,7 @@ def table(*columns: str) -> Table:
         >>> len(lines) == 2 + len(rules.RULES)  # a head, a ruler, and a row for each
         True
     """
+    # A list, as a dictionary would ask for a hash first.
     if not columns or any(column not in list(HEADINGS) for column in columns):
         raise ValueError(f"columns must be some of {list(HEADINGS)}, got {list(columns)}")
     rows = [["rule", *(HEADINGS[column] for column in columns)], ["---"] * (1 + len(columns))]

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.arguments import check_count
-from assocmem.ops.backend import constant
 from assocmem.similarity.base import (
     Featured,
     check_positive_or_none,
@@ -33,7 +32,8 @@ def elu_plus_one(x: Tensor) -> Tensor:
         >>> similarity.elu_plus_one(torch.tensor([-1.0, 0.0, 1.0]))
         tensor([0.3679, 1.0000, 2.0000])
     """
-    return F.relu(x) + x.clamp_max(0).exp()
+    # Not clamped: from torch 2.14 on the gradient of a clamp is 0 at its bound.
+    return F.relu(x) + x.masked_fill(x > 0, 0.0).exp()
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,20 @@ class PositiveRandomFeatures(Featured):
         return torch.exp(x @ w.T - x.square().sum(-1, keepdim=True) / 2) / self.m**0.5
 
 
-@constant
+@torch.library.custom_op("assocmem::directions", mutates_args=())
 def directions(m: int, d: int, seed: int) -> Tensor:
-    """m Gaussian vectors `[m, d]`, the same for equal arguments."""
-    return _drawn(m, d, seed)
+    """m Gaussian vectors `[m, d]`, the same for equal arguments; in a graph one operator."""
+    return drawn(m, d, seed).clone()
+
+
+@directions.register_fake
+def _(m, d, seed):
+    return torch.empty(m, d, dtype=torch.float64, device="cpu")
 
 
 @lru_cache
-def _drawn(m: int, d: int, seed: int) -> Tensor:
+def drawn(m: int, d: int, seed: int) -> Tensor:
+    """What `directions` copies."""
     # They outlive the caller, whose default device and inference mode must not stick to them.
     with torch.inference_mode(False):
         generator = torch.Generator("cpu").manual_seed(seed)

@@ -130,7 +130,7 @@ def word_problem(batch: int, length: int, group: str, generator: torch.Generator
         True
     """
     check_counts(batch=batch, length=length)
-    if group not in list(GROUPS):
+    if group not in list(GROUPS):  # a dictionary asks for a hash first
         raise ValueError(f"group must be one of {list(GROUPS)}, got {group!r}")
     check_generator(generator)
     elements = torch.tensor(GROUPS[group])
