@@ -14,8 +14,7 @@ from tests.book.chapter import ROOT
 ENDINGS = {".md", ".py", ".toml", ".yml", ".cff", ".bib", ".js", ".html"}
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 REPOSITORY, SITE = addresses()
-OWNER = REPOSITORY.split("/")[-2]
-OURS = f"github.com/{OWNER}/", f"//{OWNER}.github.io/"
+OURS = [address.rpartition("/")[0] + "/" for address in (REPOSITORY, SITE)]
 OTHERS = "https://github.com/some-one/another.book", "https://some-one.github.io/another.book"
 
 

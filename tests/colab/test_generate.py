@@ -82,8 +82,8 @@ def test_the_code_is_the_chapter_s(chapter: Chapter) -> None:
 def test_every_address_is_the_repository_s_or_the_site_s(chapter: Chapter) -> None:
     text = FRESH[f"{chapter.name}.ipynb"]
     found = {*address.REPOSITORY.findall(text), *address.SITE.findall(text)}
-    ours = tuple(one.rpartition("/")[0] + "/" for one in (REPOSITORY, SITE))
-    assert {one for one in found if one.startswith(ours)} == {REPOSITORY, SITE}
+    name = REPOSITORY.rpartition("/")[2]
+    assert {one for one in found if f"/{name}" in one} == {REPOSITORY, SITE}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=str)

@@ -143,7 +143,7 @@ def _(m, d, seed):
 
 @lru_cache
 def drawn(m: int, d: int, seed: int) -> Tensor:
-    """What `directions` copies."""
+    """What `directions` copies, as an operator may not hand out what it keeps."""
     # They outlive the caller, whose default device and inference mode must not stick to them.
     with torch.inference_mode(False):
         generator = torch.Generator("cpu").manual_seed(seed)
