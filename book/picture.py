@@ -1,6 +1,6 @@
 """Draw the picture of the README and the front page: `python book/picture.py`.
 
-Left, a memory after 1, 4 and 16 outer products. Right, how much the other pairs disturb the
+Above, a memory after 1, 4 and 16 outer products. Below, how much the other pairs disturb the
 reading of one, measured with the library, beside the line (N − 1)/d that chapter 2 derives.
 """
 
@@ -42,10 +42,10 @@ def crosstalk(pairs: int, size: int = SIZE, memories: int = 32) -> tuple[float, 
 
 
 def draw() -> Figure:
-    fig = plt.figure(figsize=(9.0, 2.9))
-    left, right = fig.subfigures(1, 2, width_ratios=(1.35, 1))
+    fig = plt.figure(figsize=(6.9, 4.6))
+    above, below = fig.subfigures(2, 1, height_ratios=(1, 1.15))
 
-    for ax, pairs in zip(left.subplots(1, 3), (1, 4, 16), strict=True):
+    for ax, pairs in zip(above.subplots(1, 3), (1, 4, 16), strict=True):
         S = memory_after(pairs)
         limit = S.abs().max().item()
         ax.imshow(S, cmap="RdBu_r", vmin=-limit, vmax=limit)
@@ -54,9 +54,9 @@ def draw() -> Figure:
         ax.set_yticks([])
         ax.grid(False)
         ax.spines[["left", "bottom"]].set_visible(False)
-    left.supylabel("memory $S$: values × keys", fontsize=9.5)
+    above.supylabel("memory $S$: values × keys", fontsize=9.5)
 
-    ax = right.subplots()
+    ax = below.subplots()
     mean, error = map(torch.tensor, zip(*map(crosstalk, COUNTS), strict=True))
     line = (torch.tensor(COUNTS) - 1) / SIZE
     assert ((mean - line).abs() < 5 * error).all(), "measured crosstalk is off the line (N − 1)/d"

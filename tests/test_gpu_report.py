@@ -45,8 +45,8 @@ def test_a_table_has_every_operator_and_leaves_empty_what_is_not_known():
     lines = gpu_report.table(rows, (8, 4096, 32, 128)).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0][:6] == [
-        "operator", "gate", "ms, forward", "ms, forward (fla)", "ms, forward+backward",
-        "ms, forward+backward (fla)",
+        "operator", "gate", "ms, forward", "ms, forward (fla)", "ms, both passes",
+        "ms, both passes (fla)",
     ]  # fmt: skip
     assert cells[0][6::2] == ["error", "peak MB", "first call, s"]
     assert [row[:6] for row in cells[2:]] == [

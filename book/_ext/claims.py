@@ -21,6 +21,7 @@ ROLE = re.compile(r"\{claim\}`([^`]+)`")
 FENCE = re.compile(r"^(:{3,}|`{3,})\{(prf:\w+)\}[ ]*(.*)$", re.MULTILINE)
 LABEL = re.compile(r"^:label:[ ]*(\S+)$", re.MULTILINE)
 EXPONENT = re.compile(r"\S+e-\d+")
+NUMBER = re.compile(r"\$\$ \((eq-[\w-]+)\)$")
 SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z$*(\[{])")
 
 
@@ -69,7 +70,7 @@ def table(notebook) -> str:
             f"  - {expected}",
         ]
     head = "* - Claim\n  - Statement\n  - Measured\n  - Expected"
-    options = ":header-rows: 1\n:widths: 18 50 14 18"
+    options = ":class: claims\n:header-rows: 1\n:widths: 18 50 14 18"
     return "\n".join(["````{list-table}", options, "", head, *rows, "````"])
 
 
@@ -90,13 +91,23 @@ def printed(notebook) -> dict[str, tuple[str, str]]:
 
 def statements(notebook) -> list[tuple[str, str]]:
     """Each claim's id and statement: the theorem it stands in, or else its sentence."""
-    return [
-        (name, statement(block, name))
-        for cell in notebook.cells
-        if cell.cell_type == "markdown"
-        for block in blocks(cell.source)
-        for name in ROLE.findall(block)
-    ]
+    found = []
+    for cell in notebook.cells:
+        parts = blocks(cell.source) if cell.cell_type == "markdown" else []
+        for before, block, after in zip(["", *parts], parts, [*parts[1:], ""], strict=False):
+            names = ROLE.findall(block)
+            found += [(name, whole(before, statement(block, name), after)) for name in names]
+    return found
+
+
+def whole(before: str, said: str, after: str) -> str:
+    """A statement with the number of the formula that it goes on from, or leads to."""
+    if said[0].islower():
+        number = NUMBER.search(before)
+        said = f"{{eq}}`{number[1]}`, {said}" if number else f"… {said}"
+    if said[-1] not in ".!?)" and (number := NUMBER.search(after)):
+        said = f"{said.rstrip(':,')} {{eq}}`{number[1]}`."
+    return said
 
 
 def blocks(markdown: str) -> list[str]:
@@ -130,6 +141,8 @@ def statement(block: str, name: str) -> str:
         said = words or said  # a role after the full stop belongs to the sentence before it
         if name in ROLE.findall(sentence):
             break
+    if said.count("**") % 2:  # half of a bold heading
+        said = said.replace("**", "")
     return re.sub(r"\s+([.,;:])", r"\1", said)
 
 

@@ -1,25 +1,43 @@
 """Docstrings are written to be read in a terminal; this makes them good reStructuredText too.
 
 A block that is indented after a blank line is an equation, and stays as it is, line by line. A bar
-is the mathematical |x|, not the start of a substitution. The fields of a named tuple are explained
-in its docstring; what Python says of each, "Alias for field number 0", is left out.
+is the mathematical |x|, not the start of a substitution. Where a docstring names an equation or a
+theorem of the book by its label, as in "(book, eq-snr)", the page has a link with its number;
+behind an equation it follows in a line of its own. The fields of a named tuple are explained in its
+docstring; what Python says of each, "Alias for field number 0", is left out.
 """
+
+import re
+
+LABEL = re.compile(r"\((?:book, )?((eq|thm|prop|def|lem|cor)-[\w-]+)\)")
 
 
 def lay_out(app, what, name, obj, options, lines):
-    laid_out = []
+    laid_out, named = [], []  # labels that stand behind the equation at hand
     blank, indented = False, False  # the line before; the last line that was not blank
     equation = False
-    for line in lines:
+    for line in [*lines, ""]:
         if line.startswith("    "):
             if blank and not indented:
                 equation = True
                 laid_out += ["::", ""]
         elif line:
-            equation = False
-        laid_out.append(line if equation else escape_bars(line))
+            if named:
+                laid_out += ["".join(named), ""]
+            equation, named = False, []
+        if equation:
+            named += map(link, LABEL.finditer(line))
+            laid_out.append(LABEL.sub("", line).rstrip())
+        else:
+            laid_out.append(LABEL.sub(link, escape_bars(line)))
         blank, indented = not line, line.startswith("    ") if line else indented
-    lines[:] = laid_out
+    lines[:] = [*laid_out, "".join(named)]
+
+
+def link(label):
+    """A reference to an equation or a theorem, from what LABEL has found."""
+    kind = ":eq:" if label[2] == "eq" else ":prf:ref:"
+    return f"(book, {kind}`{label[1]}`)"
 
 
 def escape_bars(line):

@@ -7,6 +7,7 @@ they are read from the source.
 import ast
 from pathlib import Path
 
+from docstrings import LABEL, link
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
@@ -46,7 +47,7 @@ def is_jit(decorator: ast.expr) -> bool:
 def entry(file: str, kernel: ast.FunctionDef) -> str:
     """The description of one kernel, in reStructuredText."""
     module = f"{Path(FOLDER).name}.{Path(file).stem}"
-    docstring = (ast.get_docstring(kernel) or "").replace("|", "\\|")
+    docstring = LABEL.sub(link, (ast.get_docstring(kernel) or "").replace("|", "\\|"))
     code = f".. literalinclude:: /{FOLDER}/{file}\n   :pyobject: {kernel.name}"
     body = "\n".join(f"   {line}" for line in f"{docstring}\n\n{code}".splitlines())
     arguments = ", ".join(argument.arg for argument in kernel.args.args)

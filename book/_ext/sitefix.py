@@ -5,7 +5,8 @@ reports that THEBE_JS_URL has already been declared. They go, and so do inline s
 inserted twice. Theorems and exercises lose the ids that every one of them gets. Entries of the
 bibliography get the role that their list has to contain. The button for Colab opens the notebook
 that was written for it, in colab/, where the theme would open the chapter's own. What opens the
-list of pages under a page, in the list of chapters, gets a name.
+list of pages under a page, in the list of chapters, gets a name. The front page, whose heading is
+the title of the site, gets a title of its own.
 """
 
 import re
@@ -56,6 +57,11 @@ def name_what_opens(app, pagename, templatename, context, doctree):
     context["generate_toctree_html"] = named
 
 
+def title_the_front(app, pagename, templatename, context, doctree):
+    if pagename == app.config.root_doc:
+        context["title"] = "An executable textbook"
+
+
 def lend_writers(app):
     """Sphinx looks elsewhere only for a builder that no extension knows, and exercises know it."""
     writers = app.registry.translation_handlers
@@ -67,4 +73,5 @@ def setup(app):
     app.connect("html-page-context", repair, priority=900)
     app.connect("html-page-context", lead_to_colab, priority=900)
     app.connect("html-page-context", name_what_opens, priority=900)
+    app.connect("html-page-context", title_the_front, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,7 +6,7 @@
 
 (() => {
   const WIDTH = 340, HEIGHT = 250; // of a panel, in the units of its viewBox
-  const LEFT = 46, RIGHT = 12, TOP = 26, BOTTOM = 44; // margins for labels
+  const LEFT = 58, RIGHT = 12, TOP = 26, BOTTOM = 44; // margins for labels
 
   const x = (fraction) => LEFT + fraction * (WIDTH - LEFT - RIGHT);
   const y = (fraction) => HEIGHT - BOTTOM - fraction * (HEIGHT - TOP - BOTTOM);
@@ -61,8 +61,8 @@
     const bars = panel.at.map((at) => element("rect", { x: x(at) - width / 2, width }));
     const move = (heights) => {
       heights.forEach((h, i) => {
-        bars[i].setAttribute("y", y(h));
-        bars[i].setAttribute("height", y(0) - y(h));
+        bars[i].setAttribute("y", y(Math.max(h, panel.foot)));
+        bars[i].setAttribute("height", Math.abs(y(panel.foot) - y(h)));
       });
     };
     return [bars, move];

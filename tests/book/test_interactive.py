@@ -58,6 +58,12 @@ def test_places_are_fractions_of_the_axis() -> None:
     assert found["frames"][0]["heights"] == [[0.25, 0.5], [0.0, 0.25, 0.5]]
 
 
+def test_bars_stand_on_zero_where_the_axis_has_it() -> None:
+    for limits, log, foot in (((-1, 3), False, 0.25), ((0, 2), False, 0.0), ((1, 9), True, 0.0)):
+        panel = Panel("bars", "bars", [1, 10], X, Axis("height", limits, [], log=log))
+        assert panel.as_json()["foot"] == foot
+
+
 def test_text_cannot_end_the_script() -> None:
     html = output(control="</script><b>")
     assert data(html)["control"] == "</script><b>"
@@ -142,6 +148,16 @@ def test_the_player_takes_the_picture_s_place(page: Page) -> None:
     assert bars(page) == pytest.approx([0.5, 1.0])
 
 
+def test_a_bar_below_zero_hangs_from_it(page: Page) -> None:
+    signed = Panel("bars", "two bars", [1, 10], X, Axis("lead", (-2, 2), []))
+    frames = [Frame("1", "One up, one down.", [[1.0, -2.0]])]
+    page.set_content(with_figure(output(panels=[signed], frames=frames), SCRIPTS, "light"))
+    places = page.locator("#fig-x rect").evaluate_all(
+        "bars => bars.map(bar => [bar.getAttribute('y'), bar.getAttribute('height')].map(Number))"
+    )
+    assert places == [[71, 45], [116, 90]]  # 45 units are 1, and 0 lies at 116
+
+
 def test_the_keyboard_moves_it(page: Page) -> None:
     page.keyboard.press("Tab")
     slider = page.get_by_role("slider", name="Temperature")
@@ -161,8 +177,8 @@ def test_a_line_goes_through_its_points(page: Page) -> None:
     points = page.locator("#fig-x polyline").get_attribute("points")
     assert points is not None
     places = [tuple(map(float, pair.split(","))) for pair in points.split()]
-    # An axis of 282 units from 46, and one of 180 units down to 206.
-    expected = [(46, 206), (46 + 141, 206 - 45), (46 + 282, 206 - 90)]
+    # An axis of 270 units from 58, and one of 180 units down to 206.
+    expected = [(58, 206), (58 + 135, 206 - 45), (58 + 270, 206 - 90)]
     assert places == [pytest.approx(place) for place in expected]
 
 

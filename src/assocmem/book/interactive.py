@@ -58,7 +58,7 @@ class Panel:
         title: what stands above it.
         x: positions, in units of its axis.
         x_axis: the horizontal axis.
-        y_axis: the vertical axis; bars stand on its lower end.
+        y_axis: the vertical axis; bars stand on 0, or on its lower end where 0 is not inside.
         level: where a dotted horizontal line is drawn; nowhere when None.
     """
 
@@ -77,8 +77,13 @@ class Panel:
             ticks = [list(tick) for tick in zip(at, [text for _, text in axis.ticks], strict=True)]
             axes[name] = {"label": axis.label, "ticks": ticks}
         level = None if self.level is None else self.y_axis.place([self.level])[0]
-        at = self.x_axis.place(self.x)
-        return {"kind": self.kind, "title": self.title, "at": at, "axes": axes, "level": level}
+        foot = 0.0
+        if not self.y_axis.log and self.y_axis.limits[0] < 0 < self.y_axis.limits[1]:
+            (foot,) = self.y_axis.place([0])
+        return {
+            "kind": self.kind, "title": self.title, "at": self.x_axis.place(self.x), "axes": axes,
+            "foot": foot, "level": level,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)

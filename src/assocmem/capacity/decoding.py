@@ -67,7 +67,7 @@ def nearest_value_accuracy(
 
 
 def accuracy_linear(N: int, d: int, d_v: int) -> float:
-    """Expected `nearest_value_accuracy` of a linear memory of random pairs (we derive).
+    """Expected `nearest_value_accuracy` of a linear memory of random pairs.
 
     With Gaussian crosstalk of power σ² = (N − 1)/d, spread evenly over d_v directions, the right
     value scores 1 + e, e = σx/√d_v, and each of N − 1 wrong ones s·y, with x, y ~ N(0, 1),
@@ -77,7 +77,8 @@ def accuracy_linear(N: int, d: int, d_v: int) -> float:
         accuracy = E_x Φ((1 + e)/s)^{N−1}                                (book, eq-decoding)
 
     The wrong scores are neither quite Gaussian nor independent: the prediction is low, by up to
-    0.06 at d = 32, d_v = 64.
+    0.06 at d = 32, d_v = 64. For other sums of vectors the formula is that of Frady et al.
+    (arXiv:1803.00412).
 
     Args:
         N: stored pairs.

@@ -64,7 +64,7 @@ def snr_typical(N: int, d: int, similarity: DotProduct, keys: str = "gaussian") 
 
     The loudest of N − 1 keys at its median, and the mean of all that are less loud. Where many
     keys have a say this is close to the mean; where one has, to that one. The estimate is within
-    a factor of 2 of the sample median for the exponential with τ ≥ 1 at d = 64 (book, ker-typical).
+    a factor of 2 of the sample median for the exponential with τ ≥ 1 at d = 64 (book, eq-typical).
 
     Args:
         N: stored pairs.

@@ -70,7 +70,7 @@ class Link:
         """(R − 1) (latency + size / bandwidth): every rank gets `size` bytes of every other.
 
         Args:
-            size: bytes a pair of ranks, such as the sum of a `Traffic`.
+            size: bytes a pair of ranks of one exchange, forward or backward in a `Traffic`.
             ranks: number of ranks R.
 
         Returns:

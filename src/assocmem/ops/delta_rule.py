@@ -126,7 +126,7 @@ def delta_rule(
 
     Returns:
         o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on, and the
-            final state or None.
+        final state or None.
 
     Raises:
         TypeError: an argument is no tensor, or has the wrong dtype.

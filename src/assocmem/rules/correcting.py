@@ -66,7 +66,7 @@ EXPLICIT = r"explicit, $\eta = \beta$"
 
 DELTANET = Rule(
     "DeltaNet",
-    "2406.06484",
+    "2102.11174",
     "explicit",
     error,
     correct,
@@ -155,7 +155,7 @@ COMBA = Rule(
         r"$(1 + \gamma)/\lVert k\rVert^2$",
     ),
     difference_limit,
-    note="The model gives the erased share, β k kᵀ, a further factor of its own.",
+    note="The model gives the erased share, β k kᵀ, a further factor, and reads with q − d k.",
 )
 
 
