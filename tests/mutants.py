@@ -828,10 +828,45 @@ MUTANTS = (
         ("tests/nn/test_sequence_model.py -k generated",),
     ),
     Mutant(
+        "a layer takes tokens of any dtype",
+        "src/assocmem/nn/tokens.py",
+        "if x.dtype != weight.dtype and",
+        "if False and",
+        ("tests/nn/test_mixers.py -k bad_input",),
+    ),
+    Mutant(
+        "a task is drawn on the default device",
+        "src/assocmem/tasks/uniform.py",
+        "generator=generator, device=generator.device)\n",
+        "generator=generator)\n",
+        ("tests/test_tasks.py -k where_its",),
+    ),
+    Mutant(
+        "softmax attention differentiates forward by PyTorch's kernel",
+        "src/assocmem/ops/softmax_attention.py",
+        "by_hand = transformed() or in_forward_mode()",
+        "by_hand = False",
+        ("tests/ops/test_softmax_attention.py -k forward_mode",),
+    ),
+    Mutant(
+        "an answer that is not finite counts",
+        "src/assocmem/capacity/decoding.py",
+        "lost = lost + (o - o).sum()",
+        "lost = lost",
+        ("tests/test_capacity.py -k not_finite",),
+    ),
+    Mutant(
+        "a model is trained on a loss that is not finite",
+        "src/assocmem/train.py",
+        "if not loss.isfinite():",
+        "if False:",
+        ("tests/test_train.py",),
+    ),
+    Mutant(
         "a temperature multiplies logits",
         "src/assocmem/nn/sequence_model.py",
-        "(above / temperature)",
-        "(above * temperature)",
+        "(above / max(",
+        "(above * max(",
         ("tests/nn/test_sequence_model.py -k generated",),
     ),
     Mutant(
@@ -935,8 +970,8 @@ MUTANTS = (
     Mutant(
         "a task depends on the default dtype",
         "src/assocmem/tasks/uniform.py",
-        "generator=generator, dtype=torch.float32)",
-        "generator=generator)",
+        "device=generator.device, dtype=torch.float32)",
+        "device=generator.device)",
         ("tests/test_tasks.py",),
     ),
     Mutant(
@@ -1006,15 +1041,15 @@ MUTANTS = (
     Mutant(
         "the value that was written first is the answer",
         "src/assocmem/tasks/recall.py",
-        "torch.arange(1, n_writes + 1)",
-        "torch.arange(n_writes, 0, -1)",
+        "torch.arange(1, n_writes + 1, device=keys.device)",
+        "torch.arange(n_writes, 0, -1, device=keys.device)",
         ("tests/test_tasks.py",),
     ),
     Mutant(
         "noise has the keys of what is asked for",
         "src/assocmem/tasks/recall.py",
-        "marked = n_keys + n_values + torch",
-        "marked = torch",
+        "marked = n_keys + n_values + integers",
+        "marked = integers",
         ("tests/test_tasks.py",),
     ),
     Mutant(
@@ -1845,7 +1880,7 @@ MUTANTS = (
     Mutant(
         "a kernel function may give scores of any shape",
         "src/assocmem/similarity/base.py",
-        "if scores.shape != expected:",
+        "if came != list(expected):",
         "if False:",
         ("tests/test_similarity.py",),
     ),

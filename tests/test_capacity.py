@@ -208,6 +208,12 @@ def test_bad_pairs_are_named(function, change, error, message):
         function(**(good | change))
 
 
+def test_an_answer_that_is_not_finite_is_neither_right_nor_wrong():
+    keys, values = torch.randn(8, 8192, generator=generator(0)), torch.eye(8)
+    assert capacity.nearest_value_accuracy(keys, values, "exponential").isnan()
+    assert capacity.nearest_value_accuracy(keys.double(), values.double(), "exponential") == 1
+
+
 def test_no_pairs_is_an_error():
     with pytest.raises(ValueError, match="keys must hold at least one pair"):
         capacity.retrieval_snr(torch.ones(0, 2), torch.ones(0, 3))

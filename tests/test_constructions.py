@@ -265,6 +265,20 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
             r"keys must have shape \[n, d\] with n >= 2, got \[3\]",
         ),
         (
+            lambda: constructions.swaps_of_similar_keys(
+                torch.tensor([[[0, 1]]]), 3 * torch.eye(2).double()
+            ),
+            ValueError,
+            "keys must have length 1, got one that is off by 2",
+        ),
+        (
+            lambda: constructions.swaps_of_similar_keys(
+                torch.tensor([[[0, 1]]]), torch.eye(2).double().log()
+            ),
+            ValueError,
+            "keys must be finite, got -inf",
+        ),
+        (
             lambda: constructions.swaps(torch.tensor([[[0, 1, 2]]]), 3),
             ValueError,
             r"pairs must have shape \[B, T, 2\], got \[1, 1, 3\]",
@@ -296,6 +310,13 @@ def test_swaps_of_similar_keys_are_of_places_that_exist():
     pairs, keys = torch.tensor([[[1, -1]]]), torch.eye(3, dtype=torch.float64)
     with pytest.raises(ValueError, match="0 … 2, got -1 … 1"):
         constructions.swaps_of_similar_keys(pairs, keys)
+
+
+def test_the_word_problem_is_where_its_permutations_are():
+    permutations = torch.tensor([[[1, 0, 2], [2, 0, 1]]])
+    expected = constructions.word_problem(permutations)
+    with torch.device("meta"):  # a default device, as "cuda" is one
+        assert torch.equal(constructions.word_problem(permutations), expected)
 
 
 def test_the_word_problem_of_two_elements():

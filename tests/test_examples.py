@@ -29,7 +29,7 @@ PARTS = {
     "capacity.MonteCarlo",
     "distributed.Traffic",
     *(f"nn.{x}" for x in ("DeltaState", "KUCache", "KVCache", "Mixer", "Streaming")),
-    *("nn.SoftplusDecay", "rules.Formulas", "rules.Write", "similarity.Similarity"),
+    *("rules.Formulas", "rules.Write", "similarity.Similarity"),
     *(f"tasks.{x}" for x in ("Copy", "Facts", "Reachability", "Recall", "States", "Swaps")),
 }
 

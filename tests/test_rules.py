@@ -828,12 +828,19 @@ def test_deltaproduct_of_one_pair_is_deltanet():
         ({"decay": I}, ValueError, r"decay must be .* of shape \[6\], got shape \[6, 6\]"),
         ({"momentum": I[0]}, ValueError, r"momentum must be a number, got shape \[6\]"),
         ({"ridge": True}, TypeError, "ridge must be a number, got bool"),
+        ({"v": I[0].to("meta")}, ValueError, "v must be on cpu like k, got meta"),
+        ({"beta": I[0].to("meta")}, ValueError, "beta must be on cpu like k, got meta"),
     ],
 )  # fmt: skip
 def test_a_write_checks_what_it_is_given(wrong, error, message):
     right = {"k": I[0], "v": numbers(V, seed=1)}
     with pytest.raises(error, match=message):
         Write(**right | wrong)
+
+
+def test_a_write_keeps_gates_that_there_are():
+    with pytest.raises(ValueError, match=r"gates must be some of \['beta', .*, got \['gamma'\]"):
+        Write(I[0], I[0]).only("gamma")
 
 
 def test_a_rule_has_a_kind():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
@@ -136,6 +137,19 @@ def test_accuracy_is_the_share_of_nearest_answers():
     assert facts.accuracy(0.1 * right) == 1
     wrong = facts.answers[(facts.labels + 1) % 7]
     assert facts.accuracy(torch.cat((right[:20], wrong[20:]))) == 0.4
+    for outputs, error, message in (
+        (right[:1], ValueError, r"outputs must have shape \[N, d_model\] = \[50, 9\], got \[1, 9"),
+        (
+            right.float(),
+            TypeError,
+            r"outputs must be torch\.float64 like answers",
+        ),
+        (right * math.nan, ValueError, "outputs must be finite, got nan"),
+    ):
+        with pytest.raises(error, match=message):
+            facts.accuracy(outputs)
+    with pytest.raises(TypeError, match=r"dtype must be a floating dtype, got torch\.int64"):
+        tasks.fact_storage(5, 9, 7, generator(), torch.int64)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +289,15 @@ def test_every_size_has_its_least(name, size):
     least = SIZES[name][size]
     with pytest.raises(ValueError, match=f"{size} must be (at least {least}|even)"):
         task(**SIZES[name] | {size: least - 1})
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_task_is_where_its_generator_is(name):
+    task = partial(getattr(tasks, name), **SIZES[name], **OTHERS.get(name, {}))
+    expected = task(generator=generator())
+    with torch.device("meta"):  # a default device, as "cuda" is one
+        drawn = task(generator=torch.Generator("cpu").manual_seed(0))
+    assert all(map(torch.equal, drawn, expected))
 
 
 @pytest.mark.parametrize("name", SIZES)

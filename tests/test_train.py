@@ -86,6 +86,8 @@ def test_progress_is_shown_unless_silent(capsys):
         ({"loss": 3}, TypeError, "loss must be a function of a generator, got int"),
         ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
         ({"steps": 1.0}, TypeError, "steps must be an integer, got float"),
+        ({"model": None}, TypeError, r"model must be a torch\.nn\.Module, got NoneType"),
+        ({"seed": 2**64}, ValueError, r"seed must be below 2 \*\* 64"),
         ({"seed": None}, TypeError, "seed must be an integer, got NoneType"),
         ({"lr": -1.0}, ValueError, "lr must be finite and > 0, got -1.0"),
     ],
@@ -93,7 +95,7 @@ def test_progress_is_shown_unless_silent(capsys):
 def test_bad_input_is_named(change, error, message):
     model = line()
     with pytest.raises(error, match=message):
-        train(model, **({"loss": noisy(model), "steps": 1} | change))
+        train(**({"model": model, "loss": noisy(model), "steps": 1} | change))
 
 
 @pytest.mark.parametrize(
@@ -101,8 +103,17 @@ def test_bad_input_is_named(change, error, message):
     [
         (0.5, TypeError, r"loss must return a torch\.Tensor, got float"),
         (torch.zeros(2), ValueError, r"loss must return a scalar, got shape \[2\]"),
+        (torch.zeros(()), ValueError, "loss must return a scalar with a gradient"),
     ],
 )
 def test_a_loss_that_is_no_scalar_is_named(value, error, message):
     with pytest.raises(error, match=message):
         train(line(), lambda _: value, steps=1, silent=True)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_model_as_it_was():
+    model = line()
+    before = model.state_dict()["weight"].clone()
+    with pytest.raises(ValueError, match="loss must be finite, got nan at step 0"):
+        train(model, lambda _: model.weight.sum() * math.nan, steps=1, silent=True)
+    assert torch.equal(model.weight, before)

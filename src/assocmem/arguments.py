@@ -75,6 +75,12 @@ def check_floats(**tensors: Tensor) -> None:
             raise TypeError(f"{name} must be {reference.dtype} like {first}, got {x.dtype}")
 
 
+def check_floating_dtype(dtype: torch.dtype) -> None:
+    """Raise unless `dtype` is float16, bfloat16, float32 or float64; those of 8 bits only store."""
+    if dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise TypeError(f"dtype must be a floating dtype, got {dtype!r}")
+
+
 def check_generator(generator: torch.Generator) -> None:
     """Raise unless the source of randomness is one: with None, torch would draw from its own."""
     if not isinstance(generator, torch.Generator):

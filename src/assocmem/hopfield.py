@@ -57,7 +57,7 @@ def update(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
     Args:
         x: states `[..., d]`.
         patterns: stored patterns k_i `[N, d]`.
-        beta: inverse temperature β > 0.
+        beta: inverse temperature β > 0; β k_iᵀx must be within the range of the dtype.
 
     Returns:
         New states `[..., d]`.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from assocmem import similarity as kernel_functions
-from assocmem.arguments import check_bool, check_counts
+from assocmem.arguments import check_bool, check_counts, check_floating_dtype
 from assocmem.ops.inputs import known, without_autocast
 from assocmem.similarity import Similarity
 
@@ -74,8 +74,7 @@ class AssociativeMemory:
         check_counts(d_k=d_k, d_v=d_v)
         if rule not in RULES:
             raise ValueError(f"rule must be one of {list(RULES)}, got {rule!r}")
-        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise TypeError(f"dtype must be a floating dtype, got {dtype!r}")
+        check_floating_dtype(dtype)
         check_bool("normalize", normalize)
         self.d_k, self.d_v, self.rule, self.normalize = d_k, d_v, rule, normalize
         self.similarity = kernel_functions.get(similarity)
@@ -96,7 +95,9 @@ class AssociativeMemory:
     def state(self) -> Tensor | tuple[Tensor, Tensor]:
         """S `[m, d_v]` where φ is finite, else keys `[N, d_k]` and values `[N, d_v]`.
 
-        With `normalize`, a last column holds the memory of the value 1.
+        With `normalize`, a last column holds the memory of the value 1. It is what the memory
+        reads, and no copy: a change of it in place is a change of the memory, while a write makes a
+        new one.
         """
         return (self._keys, self._values) if self._phi is None else self._values
 
@@ -216,6 +217,8 @@ class AssociativeMemory:
             raise TypeError(f"{name} must be a number or a tensor, got {type(x).__name__}")
         if isinstance(x, Tensor) and (x.is_complex() or x.dtype == torch.bool):
             raise TypeError(f"{name} must be a tensor of real numbers, got {x.dtype}")
+        if isinstance(x, Tensor) and x.device != self._empty.device:
+            raise ValueError(f"{name} must be on {self._empty.device}, got {x.device}")
         x = torch.as_tensor(x, dtype=self._empty.dtype, device=self._empty.device)
         if x.shape not in ((), (n,)):
             raise ValueError(f"{name} must be a number or have shape [{n}], got {list(x.shape)}")

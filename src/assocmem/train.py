@@ -41,8 +41,9 @@ def train(
         The loss at each step, before it is taken.
 
     Raises:
-        TypeError, ValueError: when loss is no function, steps no integer >= 1, seed none >= 0, lr
-            not finite and > 0, or what loss returns no scalar.
+        TypeError, ValueError: when model is no module, loss no function, steps no integer >= 1,
+            seed none from 0 to 2 ** 64 − 1, lr not finite and > 0, or what loss returns no finite
+            scalar with a gradient. The model is then as after the last step.
 
     Example:
         >>> import torch
@@ -55,10 +56,14 @@ def train(
         >>> len(losses), losses[-1] < losses[0] / 10
         (50, True)
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if not callable(loss):
         raise TypeError(f"loss must be a function of a generator, got {type(loss).__name__}")
     check_count("steps", steps)
     check_count("seed", seed, at_least=0)
+    if seed >= 2**64:
+        raise ValueError(f"seed must be below 2 ** 64, got {seed}")
     check_positive("lr", lr)
     from tqdm import trange  # so that a wheel without its dependencies can be imported
 
@@ -66,9 +71,9 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), float(lr))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     losses: list[float] = []
-    for _ in (bar := trange(steps, desc="training", disable=silent)):
+    for step in (bar := trange(steps, desc="training", disable=silent)):
         value = loss(generator)
-        check_scalar(value)
+        check_loss(value, step)
         optimizer.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -79,9 +84,13 @@ def train(
     return losses
 
 
-def check_scalar(loss: Tensor) -> None:
-    """Raise unless what a loss returned is a tensor of one number."""
+def check_loss(loss: Tensor, step: int) -> None:
+    """Raise unless what a loss returned is a tensor of one finite number with a gradient."""
     if not isinstance(loss, Tensor):
         raise TypeError(f"loss must return a torch.Tensor, got {type(loss).__name__}")
     if loss.ndim != 0:
         raise ValueError(f"loss must return a scalar, got shape {list(loss.shape)}")
+    if not loss.requires_grad:
+        raise ValueError("loss must return a scalar with a gradient, got one that has none")
+    if not loss.isfinite():
+        raise ValueError(f"loss must be finite, got {loss.item()} at step {step}")

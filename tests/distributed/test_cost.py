@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -101,7 +103,18 @@ def test_splitting_pays_from_the_break_even_on():
 
 def test_what_is_not_possible_says_so():
     for options in ({"bandwidth": 0.0}, {"bandwidth": 1.0, "latency": -1.0}):
-        with pytest.raises(ValueError, match="must be finite and > 0"):
+        with pytest.raises(ValueError, match=r"must be finite and >=? 0"):
             Link(**options)
+    with pytest.raises(ValueError, match="ranks must be at least 1, got 0"):
+        Link(1.0).seconds(8, 0)
+    with pytest.raises(ValueError, match="size must be finite and >= 0, got -8"):
+        Link(1.0).seconds(-8, 2)
+    for wrong, message in (
+        ({"exchange": -1.0}, "exchange must be finite and >= 0, got -1.0"),
+        ({"work": float("nan")}, "work must be finite and > 0, got nan"),
+    ):
+        for function in (partial(break_even, 3), partial(split_seconds, 8, 3)):
+            with pytest.raises(ValueError, match=message):
+                function(**(COST | wrong))
     with pytest.raises(ValueError, match="ranks must be at least 2"):
         break_even(1, **COST)

@@ -189,6 +189,16 @@ def test_the_memory_never_grows_by_itself(Layer, shape):
     assert g.min() < -1
 
 
+def test_a_decay_of_other_tokens_is_named():
+    decay = SoftplusDecay(2, 4)
+    with pytest.raises(ValueError, match=r"a must have shape .* = \[2, 4\], got \[1, 5, 2, 1\]"):
+        decay(torch.zeros(1, 5, 2, 1))
+    with pytest.raises(TypeError, match=r"a must be torch\.float32 like the weights, got torch\.f"):
+        decay(torch.zeros(1, 5, 2, 4).double())
+    with pytest.raises(ValueError, match="channels must be at least 1, got 0"):
+        SoftplusDecay(2, 0)
+
+
 @pytest.mark.parametrize("channels", [1, 64])
 @torch.no_grad()
 def test_initial_rates_and_time_steps(channels):

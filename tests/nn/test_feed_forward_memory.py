@@ -205,6 +205,16 @@ def test_only_values_change():
             r"x must be torch\.float64 like weight, got torch\.float32",
         ),
         (
+            lambda: memory("relu")(inputs(D).float()),
+            TypeError,
+            r"x must be torch\.float64 like the weights, got torch\.float32",
+        ),
+        (
+            lambda: memory("relu")(inputs(D).to("meta")),
+            ValueError,
+            "x must be on cpu like the weights, got meta",
+        ),
+        (
             lambda: memory("relu").write(inputs(D), inputs(D).log()),
             ValueError,
             "y must be finite, got nan",

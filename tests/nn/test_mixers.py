@@ -246,6 +246,10 @@ def test_bad_input_is_named(name):
         mixer([1, 2])
     with pytest.raises(TypeError, match=r"x must be a tensor of floats, got torch\.int64"):
         mixer(tokens(2, 8).long())
+    with pytest.raises(TypeError, match=r"x must be torch\.float64 like the weights, got torch\.f"):
+        mixer(tokens(2, 8).float())
+    with pytest.raises(ValueError, match="x must be on cpu like the weights, got meta"):
+        mixer(tokens(2, 8).to("meta"))
     _, state = mixer(tokens(2, 8))
     with pytest.raises(ValueError, match=r"^state(\.S)? must (have|be of N = 3 sequences)"):
         mixer(tokens(3, 8), state)

@@ -17,6 +17,7 @@ from assocmem.nn import (
     DeltaFormer,
     DeltaNet,
     DeltaProduct,
+    FeedForwardMemory,
     GatedDeltaNet,
     GatedLinearAttention,
     KimiDeltaAttention,
@@ -299,6 +300,16 @@ def test_bad_input_is_named():
         SequenceModel(7, 8, 2, [layer])
     with pytest.raises(TypeError, match="mixers must be what makes a layer, got 3"):
         SequenceModel(7, 8, 2, [3])  # pyright: ignore[reportArgumentType]
+    for memory, message in (
+        ("relu", "feed_forward must be what makes a memory, got 'relu'"),
+        (FeedForwardMemory(8, 4), "such as FeedForwardMemory, got a FeedForwardMemory"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            SequenceModel(7, 8, 2, [], feed_forward=memory)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got int"):
+        net.generate(some_tokens(1, 5), 2, generator=3)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"x must have shape .* d_model = 24, got \[2, 23\]"):
+        net.blocks[0](torch.zeros(2, 23))
     with pytest.raises(ValueError, match="d_model must be at least 1, got 0"):
         SequenceModel(7, 0, 2, [])
     with pytest.raises(ValueError, match="n_heads must be at least 1, got 0"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -266,6 +267,29 @@ def test_vmap_over_the_batch(form, gate):
 
     got = torch.func.vmap(one)(*arguments)
     assert relative_error(got, ops.softmax_attention(*arguments, backend=form)) <= 1e-6
+
+
+def test_a_gate_that_is_learned_under_vmap():
+    # K = V, as PyTorch has a fused kernel on a CPU for that alone.
+    *rest, g = tensors(3, 20, 2, 16, 16, "head")
+    got, expected = (g.detach().clone().requires_grad_() for _ in range(2))
+
+    def one(*x):
+        return ops.softmax_attention(*(y[None] for y in x))[0]
+
+    torch.func.vmap(one)(*rest, got).square().sum().backward()
+    ops.softmax_attention(*rest, expected, backend="recurrent").square().sum().backward()
+    assert relative_error(got.grad, expected.grad) <= 1e-6
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_forward_mode(gate):
+    arguments = tuple(x.double() for x in tensors(2, 20, 2, 16, 16, gate))
+    got, expected = (
+        torch.func.jvp(partial(ops.softmax_attention, backend=form), arguments, arguments)[1]
+        for form in ("chunk", "recurrent")
+    )
+    assert relative_error(got, expected) <= 1e-12
 
 
 def test_meta_tensors_give_shapes():

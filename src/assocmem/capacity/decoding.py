@@ -36,7 +36,7 @@ def nearest_value_accuracy(
         queries: the query `[N, d]` that asks for each item; the keys themselves when None.
 
     Returns:
-        A scalar in [0, 1].
+        A scalar in [0, 1], or NaN where an answer is not finite.
 
     Raises:
         TypeError: when an argument is no floating-point tensor, or dtypes differ.
@@ -58,12 +58,14 @@ def nearest_value_accuracy(
     rows = max(1, BLOCK // len(keys))
     # Half precision does not count beyond 256.
     hits = torch.zeros((), dtype=torch.int64, device=keys.device)
+    lost = torch.zeros((), dtype=keys.dtype, device=keys.device)  # NaN once an answer is
     for start in range(0, len(keys), rows):
         o = kappa(queries[start : start + rows], keys) @ values
+        lost = lost + (o - o).sum()
         nearest = (o @ candidates.T).argmax(-1)
         items = torch.arange(start, start + len(o), device=keys.device)
         hits = hits + (nearest == items).sum()
-    return (hits.double() / len(keys)).to(keys.dtype)
+    return (hits.double() / len(keys)).to(keys.dtype) + lost
 
 
 def accuracy_linear(N: int, d: int, d_v: int) -> float:

@@ -223,7 +223,7 @@ def damped_log_0f1(b: float, beta: float) -> float:
     nu = b - 1
     s = math.hypot(nu, 2 * beta)
     if s < 400:
-        n = torch.arange(1, 500, dtype=torch.float64)
+        n = torch.arange(1, 500, dtype=torch.float64, device="cpu")
         return (beta**2 / (n * (nu + n))).cumprod(0).sum().log1p().item() - 2 * beta
     # s − b − 2β and s − b as quotients, s² − (b + 2β)² and s² − b² over the sums.
     total = s + b + 2 * beta

@@ -67,7 +67,7 @@ def tight_frame(N: int, m: int, generator: torch.Generator) -> Tensor:
     check_count("m", m)
     check_count("N", N, at_least=m)
     check_generator(generator)
-    random = torch.randn(N, m, generator=generator, dtype=torch.float64)
+    random = torch.randn(N, m, generator=generator, device=generator.device, dtype=torch.float64)
     F = torch.linalg.qr(random).Q * math.sqrt(N / m)
     power = F.square().sum(1)
     for _ in range(N - 1):

@@ -115,13 +115,13 @@ def log_probability_and_noise(
         raise TypeError(
             f"similarity must be a function of the dot product, got {type(similarity).__name__}"
         )
-    middle = (torch.arange(NODES, dtype=torch.float64) + 0.5) / NODES
+    middle = (torch.arange(NODES, dtype=torch.float64, device="cpu") + 0.5) / NODES
     if keys == "gaussian":
         x = REACH * (2 * middle - 1)
         z, log_p = d**0.5 * x, -x.square() / 2
     else:
         z, log_p = d * (math.pi * middle).cos(), (d - 2) * (math.pi * middle).sin().log()
-    signal = similarity.profile(torch.tensor(float(d), dtype=torch.float64), d)
+    signal = similarity.profile(torch.tensor(float(d), dtype=torch.float64, device="cpu"), d)
     f = similarity.profile(z, d)
     if signal == 0 or not (f.isfinite().all() and signal.isfinite()):
         raise ValueError(

@@ -207,7 +207,8 @@ def one_reading_each(
     generator: torch.Generator,
 ) -> Tensor:
     """Noise-to-signal ratios `[memories]` of the first of N items, in independent memories."""
-    k = torch.randn(memories, N, d, generator=generator, dtype=torch.float64)
+    like = {"device": generator.device, "dtype": torch.float64}
+    k = torch.randn(memories, N, d, generator=generator, **like)
     if keys == "sphere":
         k = d**0.5 * unit(k)
     elif keys == "gaussian":

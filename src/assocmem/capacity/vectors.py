@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_count, check_fraction, check_generator
+from assocmem.arguments import check_count, check_floating_dtype, check_fraction, check_generator
 
 
 def sphere(
@@ -23,8 +23,8 @@ def sphere(
         Unit vectors `[N, d]`.
 
     Raises:
-        TypeError, ValueError: when N < 0 or d < 1, they are no integers, or generator is no
-            `torch.Generator`.
+        TypeError, ValueError: when N < 0 or d < 1, they are no integers, generator is no
+            `torch.Generator`, or dtype is no floating dtype.
 
     Example:
         >>> import torch
@@ -36,7 +36,8 @@ def sphere(
     check_count("N", N, at_least=0)
     check_count("d", d)
     check_generator(generator)
-    return unit(torch.randn(N, d, generator=generator, dtype=dtype))
+    check_floating_dtype(dtype)
+    return unit(torch.randn(N, d, generator=generator, device=generator.device, dtype=dtype))
 
 
 def cone(
@@ -58,8 +59,8 @@ def cone(
         Unit vectors `[N, d]`.
 
     Raises:
-        TypeError, ValueError: when N, d or cosine is out of range, or generator is no
-            `torch.Generator`.
+        TypeError, ValueError: when N, d or cosine is out of range, generator is no
+            `torch.Generator`, or dtype is no floating dtype.
 
     Example:
         >>> import torch
@@ -75,7 +76,7 @@ def cone(
     check_fraction("cosine", cosine)
     check_generator(generator)
     u = sphere(1, d, generator, dtype)
-    w = torch.randn(N, d, generator=generator, dtype=dtype)
+    w = torch.randn(N, d, generator=generator, device=generator.device, dtype=dtype)
     w = unit(w - (w @ u.T) * u)
     return cosine**0.5 * u + (1 - cosine) ** 0.5 * w
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from assocmem import similarity
-from assocmem.arguments import check_count
+from assocmem.arguments import check_count, check_finite
 from assocmem.constructions.arguments import check_pairs
+from assocmem.ops.inputs import check_device
 from assocmem.rules import delta_product
 from assocmem.similarity import Similarity
 
@@ -99,7 +100,8 @@ def swaps_of_similar_keys(
 
     Raises:
         TypeError: pairs is no int64 tensor, keys no float64 tensor, or rewrite_every no integer.
-        ValueError: a shape is wrong, a place is not among the n, or rewrite_every is below 1.
+        ValueError: a shape or a device is wrong, a key is not finite or not of length 1, a place is
+            not among the n, or rewrite_every is below 1.
 
     Example:
         >>> import torch
@@ -115,7 +117,12 @@ def swaps_of_similar_keys(
         raise TypeError(f"keys must be a float64 tensor, got {kind}")
     if keys.ndim != 2 or len(keys) < 2:
         raise ValueError(f"keys must have shape [n, d] with n >= 2, got {list(keys.shape)}")
+    check_finite("keys", keys)
+    off = (keys.norm(dim=-1) - 1).abs().max().item()
+    if off > 1e-6:
+        raise ValueError(f"keys must have length 1, got one that is off by {off:.3g}")
     check_pairs(pairs, len(keys))
+    check_device("pairs", pairs, keys, "keys")
     κ = similarity.get(kernel_function, "kernel_function")
     if rewrite_every is None:
         rewrite_every = max(1, pairs.shape[1])

@@ -42,7 +42,8 @@ def word_problem(permutations: Tensor, backend: str = "auto") -> Tensor:
     n = permutations.shape[-1]
     if n < 2:
         raise ValueError(f"permutations must have n >= 2 elements, got {n}")
-    if not bool((permutations.sort(-1).values == torch.arange(n).to(permutations)).all()):
+    every = torch.arange(n, device=permutations.device)
+    if not bool((permutations.sort(-1).values == every).all()):
         raise ValueError("permutations must hold every number from 0 to n − 1 once in each row")
     return exchanged(exchanges(permutations), n, backend)
 

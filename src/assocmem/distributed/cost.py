@@ -62,9 +62,7 @@ class Link:
 
     def __post_init__(self) -> None:
         check_positive("bandwidth", self.bandwidth)
-        check_number("latency", self.latency)
-        if self.latency != 0:
-            check_positive("latency", self.latency)
+        check_not_negative("latency", self.latency)
 
     def seconds(self, size: float, ranks: int) -> float:
         """(R − 1) (latency + size / bandwidth): every rank gets `size` bytes of every other.
@@ -75,7 +73,12 @@ class Link:
 
         Returns:
             Seconds.
+
+        Raises:
+            TypeError, ValueError: when size is not finite and >= 0, or ranks no integer >= 1.
         """
+        check_not_negative("size", size)
+        check_count("ranks", ranks)
         return (ranks - 1) * (self.latency + size / self.bandwidth)
 
 
@@ -202,8 +205,8 @@ def split_seconds(
         work: w, from `scan_work`.
 
     Raises:
-        TypeError, ValueError: when tokens or ranks is no integer >= 1, token_seconds not finite and
-            > 0, or scan_share not in [0, 1].
+        TypeError, ValueError: when tokens or ranks is no integer >= 1, token_seconds or work not
+            finite and > 0, exchange not finite and >= 0, or scan_share not in [0, 1].
 
     Example:
         >>> from assocmem.distributed import split_seconds
@@ -212,7 +215,7 @@ def split_seconds(
         [8.19, 7.14, 4.07, 2.54]
     """
     check_counts(tokens=tokens, ranks=ranks)
-    check_layer(token_seconds, scan_share)
+    check_times(token_seconds, exchange, scan_share, work)
     if ranks == 1:
         return tokens * token_seconds
     return tokens / ranks * token_seconds * (1 + scan_share * (work - 1)) + exchange
@@ -234,8 +237,8 @@ def break_even(
         work: w, from `scan_work`.
 
     Raises:
-        TypeError, ValueError: when ranks is no integer >= 2, token_seconds not finite and > 0, or
-            scan_share not in [0, 1].
+        TypeError, ValueError: when ranks is no integer >= 2, token_seconds or work not finite and
+            > 0, exchange not finite and >= 0, or scan_share not in [0, 1].
 
     Example:
         >>> from assocmem.distributed import break_even
@@ -244,12 +247,23 @@ def break_even(
         [4000, 1600, 1231]
     """
     check_count("ranks", ranks, at_least=2)
-    check_layer(token_seconds, scan_share)
+    check_times(token_seconds, exchange, scan_share, work)
     saved = 1 - (1 + scan_share * (work - 1)) / ranks
     return exchange / (token_seconds * saved) if saved > 0 else float("inf")
 
 
-def check_layer(token_seconds: float, scan_share: float) -> None:
-    """Raise unless the time of a token is finite and above 0, and the part of scans in [0, 1]."""
+def check_times(token_seconds: float, exchange: float, scan_share: float, work: float) -> None:
+    """Raise unless the time and the work of a token are above 0, that of exchanges is not below,
+    and the part of scans lies in [0, 1].
+    """
     check_positive("token_seconds", token_seconds)
+    check_not_negative("exchange", exchange)
     check_fraction("scan_share", scan_share)
+    check_positive("work", work)
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Raise unless `value` is a finite number of at least 0."""
+    check_number(name, value)
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be finite and >= 0, got {value!r}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from assocmem.nn.feed_forward_memory import FeedForwardMemory
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.streaming import Streaming
+from assocmem.nn.tokens import check_tokens
 
 
 class Block(Streaming):
@@ -76,6 +77,7 @@ class Block(Streaming):
             TypeError, ValueError: as the mixer, and when it returns no (y, state), or it or
                 feed_forward a y that is not like x.
         """
+        check_tokens(x, self.mixer_norm.weight.shape[0], self.mixer_norm.weight, dims="B, T")
         mixed = self.mixer(self.mixer_norm(x), state, group=group, cu_seqlens=cu_seqlens)
         check_mixed(mixed, x, type(self.mixer).__name__)
         y, state = mixed

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assocmem.arguments import check_counts, check_finite, check_floats, check_positive
+from assocmem.nn.tokens import check_tokens
 from assocmem.ops.inputs import state_dtype, without_autocast
 
 
@@ -37,15 +38,6 @@ KERNEL_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": softmax,
     "solu": solu,
 }
-
-
-def check_tokens(x: Tensor, d_model: int) -> None:
-    """Raise unless x is a tensor of floats `[..., d_model]`."""
-    check_floats(x=x)
-    if x.shape[-1:] != (d_model,):
-        raise ValueError(
-            f"x must have shape [..., d_model] with d_model = {d_model}, got {list(x.shape)}"
-        )
 
 
 def least_harm(a: Tensor, B: Tensor, ridge: float) -> Tensor:
@@ -116,10 +108,11 @@ class FeedForwardMemory(nn.Module):
             `[..., d_hidden]`.
 
         Raises:
-            TypeError: when x is no tensor of floats.
-            ValueError: when x is not `[..., d_model]`.
+            TypeError: when x is no tensor of floats, or (but under autocast) in another dtype than
+                the weights.
+            ValueError: when x is not `[..., d_model]`, or on another device.
         """
-        check_tokens(x, self.d_model)
+        check_tokens(x, self.d_model, getattr(self.up_proj, "weight", None))
         scores = self.up_proj(x)
         if self.gate_proj is not None:
             return F.silu(self.gate_proj(x)) * scores

@@ -9,8 +9,9 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from assocmem.arguments import check_counts, check_floats
+from assocmem.arguments import check_counts
 from assocmem.nn.streaming import Streaming
+from assocmem.nn.tokens import check_tokens
 from assocmem.ops.backend import check_known
 from assocmem.ops.inputs import check_packed
 
@@ -101,15 +102,11 @@ class Mixer(Streaming):
         """Queries and keys `[B, T, H·K]` and values `[B, T, H·V]` of tokens `[B, T, d_model]`.
 
         Raises:
-            TypeError, ValueError: when x is no tensor of floats, not `[B, T, d_model]`, or not one
-                row of packed sequences where cu_seqlens are given.
+            TypeError, ValueError: when x is no tensor of floats, not `[B, T, d_model]`, not in the
+                weights' dtype (but under autocast) or on their device, or not one row of packed
+                sequences where cu_seqlens are given.
         """
-        check_floats(x=x)
-        if x.ndim != 3 or x.shape[-1] != self.d_model:
-            raise ValueError(
-                f"x must have shape [B, T, d_model] with d_model = {self.d_model}, "
-                f"got {list(x.shape)}"
-            )
+        check_tokens(x, self.d_model, getattr(self.q_proj, "weight", None), dims="B, T")
         check_packed(cu_seqlens, x, "x")
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 

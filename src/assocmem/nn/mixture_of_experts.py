@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from assocmem.arguments import check_counts
-from assocmem.nn.feed_forward_memory import FeedForwardMemory, check_tokens
+from assocmem.nn.feed_forward_memory import FeedForwardMemory
+from assocmem.nn.tokens import check_tokens
 
 
 class MixtureOfExperts(nn.Module):
@@ -68,10 +69,11 @@ class MixtureOfExperts(nn.Module):
             G_e(x) and e, each `[..., top_k]`.
 
         Raises:
-            TypeError: when x is no tensor of floats.
-            ValueError: when x is not `[..., d_model]`.
+            TypeError: when x is no tensor of floats, or (but under autocast) in another dtype than
+                the weights.
+            ValueError: when x is not `[..., d_model]`, or on another device.
         """
-        check_tokens(x, self.router.in_features)
+        check_tokens(x, self.router.in_features, getattr(self.router, "weight", None))
         gates, experts = self.router(x).softmax(-1).topk(self.top_k, -1)
         return gates, experts
 

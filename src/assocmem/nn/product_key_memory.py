@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from assocmem.arguments import check_counts
-from assocmem.nn.feed_forward_memory import check_tokens
+from assocmem.nn.tokens import check_tokens
 
 
 class ProductKeyMemory(nn.Module):
@@ -78,10 +78,11 @@ class ProductKeyMemory(nn.Module):
             Weights, and rows i · n_keys + j of the values, each `[..., n_heads, top_k]`.
 
         Raises:
-            TypeError: when x is no tensor of floats.
-            ValueError: when x is not `[..., d_model]`.
+            TypeError: when x is no tensor of floats, or (but under autocast) in another dtype than
+                the weights.
+            ValueError: when x is not `[..., d_model]`, or on another device.
         """
-        check_tokens(x, self.query_proj.in_features)
+        check_tokens(x, self.query_proj.in_features, getattr(self.query_proj, "weight", None))
         halves = self.query_proj(x).unflatten(-1, (self.n_heads, 2, -1))
         scores = torch.einsum("...hpd,hpnd->...hpn", halves, self.sub_keys)
         best, which = scores.topk(self.top_k, -1)

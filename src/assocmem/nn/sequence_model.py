@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem.arguments import check_bool, check_counts, check_positive
+from assocmem.arguments import check_bool, check_counts, check_generator, check_positive
 from assocmem.nn.block import Block
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.streaming import Streaming
@@ -82,11 +82,9 @@ class SequenceModel(Streaming):
         if not isinstance(mixers, Sequence):
             raise TypeError(f"mixers must be a sequence, got {mixers!r}")
         for mixer in mixers:
-            if isinstance(mixer, nn.Module):
-                name = type(mixer).__name__
-                raise TypeError(f"mixers must be what makes a layer, such as {name}, got a {name}")
-            if not callable(mixer):
-                raise TypeError(f"mixers must be what makes a layer, got {mixer!r}")
+            check_maker("mixers", mixer, "a layer")
+        if feed_forward is not None:
+            check_maker("feed_forward", feed_forward, "a memory")
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.reset_parameters()
         blocks = []
@@ -166,12 +164,14 @@ class SequenceModel(Streaming):
             What was written, `[N, steps]` (N = B without cu_seqlens).
 
         Raises:
-            TypeError, ValueError: when steps is no integer >= 1, temperature not finite and > 0, a
-                prompt has no token, or as `forward`.
+            TypeError, ValueError: when steps is no integer >= 1, temperature not finite and > 0,
+                generator no `torch.Generator`, a prompt has no token, or as `forward`.
         """
         check_counts(steps=steps)
         if temperature is not None:
             check_positive("temperature", temperature)
+        if generator is not None:
+            check_generator(generator)
         logits, state = self(tokens, cu_seqlens=cu_seqlens)
         shortest = tokens.shape[1] if cu_seqlens is None else int(cu_seqlens.diff().min())
         if shortest == 0:
@@ -227,11 +227,20 @@ class SequenceModel(Streaming):
         return F.linear(self.norm(x), head.weight), tuple(after)
 
 
+def check_maker(name: str, maker: Any, what: str) -> None:
+    """Raise unless an argument is what makes a module, and not a module that is made."""
+    if isinstance(maker, nn.Module):
+        kind = type(maker).__name__
+        raise TypeError(f"{name} must be what makes {what}, such as {kind}, got a {kind}")
+    if not callable(maker):
+        raise TypeError(f"{name} must be what makes {what}, got {maker!r}")
+
+
 def drawn(logits: Tensor, temperature: float | None, generator: torch.Generator | None) -> Tensor:
     """A token `[N]` of each row of logits `[N, vocab_size]`."""
     if temperature is None:
         return logits.argmax(-1)
     logits = logits.float()
-    above = logits - logits.amax(-1, keepdim=True)  # 0 / τ is 0 for every τ
-    p = (above / temperature).softmax(-1)
+    above = logits - logits.amax(-1, keepdim=True)  # 0 / τ is 0 for every τ that float32 holds
+    p = (above / max(temperature, 1e-45)).softmax(-1)
     return torch.multinomial(p, 1, generator=generator)[:, 0]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from assocmem.arguments import check_counts, check_floats
 from assocmem.distributed import Piece
 from assocmem.nn.streaming import Streaming
-from assocmem.ops.inputs import check_cu_seqlens, sequences
+from assocmem.nn.tokens import check_like_weight
+from assocmem.ops.inputs import check_cu_seqlens, check_device, sequences
 from assocmem.ops.packed import rows_behind
 
 
@@ -78,20 +79,24 @@ class ShortConvolution(Streaming):
             y `[B, T, C]`, and the last width - 1 tokens, for the next piece.
 
         Raises:
-            TypeError: when x or the state is no tensor of floats.
-            ValueError: when x is not `[B, T, C]`, the state not `[N, width - 1, C]`, or cu_seqlens
-                do not fit (what they hold is not looked at in a graph of `torch.compile`).
+            TypeError: when x or the state is no tensor of floats, or x (but under autocast) in
+                another dtype than the weights.
+            ValueError: when x is not `[B, T, C]`, the state not `[N, width - 1, C]`, one of them on
+                another device, or cu_seqlens do not fit (what they hold is not looked at in a graph
+                of `torch.compile`).
             NotImplementedError: when sequences are packed, and a group is given.
         """
         check_floats(x=x)
         width, C = self.weight.shape
         if x.ndim != 3 or x.shape[-1] != C:
             raise ValueError(f"x must have shape [B, T, C] with C = {C}, got {list(x.shape)}")
+        check_like_weight("x", x, self.weight)
         check_cu_seqlens(cu_seqlens, x, "x")
         past = width - 1
         expected = (sequences(x, cu_seqlens), past, C)
         state = x.new_zeros(expected) if state is None else state
         check_floats(state=state)
+        check_device("state", state, x, "x")
         if state.shape != expected:
             raise ValueError(
                 f"state must have shape [N, width - 1, C] = {list(expected)}, "

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from assocmem.arguments import check_counts, check_floats
+from assocmem.nn.tokens import check_like_weight
+
 
 class SoftplusDecay(nn.Module):
     """g = −exp(A_log) · softplus(a + dt_bias), a log decay that is never above 0.
@@ -22,10 +25,21 @@ class SoftplusDecay(nn.Module):
     Weights: A_log `[H, 1]`, the logarithm of A uniform in [1, 16]; dt_bias `[H, C]`, such that
     for a = 0 the time step dt is log-uniform in [0.001, 0.1]. An optimiser's weight decay usually
     leaves both out, which have two dimensions as a matrix has: take them by their names.
+
+    Raises:
+        TypeError, ValueError: when n_heads or channels is no integer >= 1.
+
+    Example:
+        >>> import torch
+        >>> from assocmem import nn
+        >>> decay = nn.SoftplusDecay(n_heads=4, channels=1)
+        >>> bool((decay(torch.zeros(2, 10, 4, 1)) < 0).all())
+        True
     """
 
     def __init__(self, n_heads: int, channels: int) -> None:
         super().__init__()
+        check_counts(n_heads=n_heads, channels=channels)
         self.A_log = nn.Parameter(torch.empty(n_heads, 1))
         self.dt_bias = nn.Parameter(torch.empty(n_heads, channels))
         self.reset_parameters()
@@ -38,6 +52,19 @@ class SoftplusDecay(nn.Module):
         self.dt_bias.copy_(dt + (-(-dt).expm1()).log())  # softplus of it is dt
 
     def forward(self, a: Tensor) -> Tensor:
-        """The log decays of a `[B, T, H, C]`, in the same shape."""
+        """The log decays of a `[B, T, H, C]`, in the same shape.
+
+        Raises:
+            TypeError: when a is no tensor of floats, or (but under autocast) in another dtype than
+                the weights.
+            ValueError: when a is not `[..., H, C]`, or on another device.
+        """
+        check_floats(a=a)
+        if a.shape[-2:] != self.dt_bias.shape:
+            raise ValueError(
+                f"a must have shape [B, T, H, C] with [H, C] = {list(self.dt_bias.shape)}, "
+                f"got {list(a.shape)}"
+            )
+        check_like_weight("a", a, self.dt_bias)
         # softplus(x) = −log σ(−x): `torch.compile` mistakes the strides of softplus's gradient.
         return self.A_log.exp() * F.logsigmoid(-(a + self.dt_bias))

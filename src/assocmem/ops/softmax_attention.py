@@ -21,6 +21,7 @@ from assocmem.ops.decay import log_decay_matrix, sum_after
 from assocmem.ops.loops import each_part
 from assocmem.ops.packed import lengths_of, nothing_of
 from assocmem.ops.poison import known_to_be_finite, without_poison
+from assocmem.ops.transforms import in_forward_mode, transformed
 
 
 def recurrent(
@@ -71,13 +72,15 @@ def attention(
     """PyTorch's attention of heads first q, k, v `[B, H, ·, ·]`; g is `[B, S, H]`."""
     T, past = q.shape[2], k.shape[2] - q.shape[2]
     read = partial(F.scaled_dot_product_attention, scale=scale, enable_gqa=k.shape[1] != q.shape[1])
-    if g is not None:
+    # PyTorch's kernels have no forward mode, and no rule for `vmap` with a bias that is learned.
+    by_hand = transformed() or in_forward_mode()
+    if g is not None or by_hand:
         # A kernel takes the bias in the dtype of q, and in half precision D has 3 digits or less.
         q, k, v = (x.to(inputs.state_dtype(x)) for x in (q, k, v))
-        D = log_decays(g.transpose(1, 2).to(q), T)
+        D = log_decays(q.new_zeros(1, 1, past + T) if g is None else g.transpose(1, 2).to(q), T)
         if hidden is not None:
             D = D.masked_fill(hidden[:, None, None], -torch.inf)
-        return read(q, k, v, D)
+        return written_out(q, k, v, D, scale) if by_hand else read(q, k, v, D)
     # PyTorch scales what is_causal has set to -inf, but not a mask.
     if past == 0 and hidden is None and scale > 0:
         return read(q, k, v, is_causal=True)
@@ -86,6 +89,12 @@ def attention(
     if hidden is not None:
         seen = seen & ~hidden[:, None, None]
     return read(q, k, v, seen)
+
+
+def written_out(q: Tensor, k: Tensor, v: Tensor, D: Tensor, scale: float) -> Tensor:
+    """The same in products, with the scores in memory."""
+    k, v = (shared(x, q.shape[1], 1) for x in (k, v))
+    return (scale * q @ k.mT + D).softmax(-1) @ v
 
 
 def log_decays(g: Tensor, T: int) -> Tensor:

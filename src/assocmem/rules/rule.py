@@ -22,6 +22,7 @@ from assocmem.arguments import check_floats, check_number
 Number = float | Tensor
 
 KINDS = ("explicit", "implicit", "exact")
+GATES = ("beta", "decay", "momentum", "ridge")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Write:
 
     Raises:
         TypeError: when an argument is no tensor of floats in the dtype of k, or a gate no number.
-        ValueError: when a shape is wrong.
+        ValueError: when a shape or a device is wrong.
     """
 
     k: Tensor
@@ -67,13 +68,22 @@ class Write:
             x = vectors[name]
             if x is not None and x.shape != (K,):
                 raise ValueError(f"{name} must have shape [K] = [{K}] like k, got {list(x.shape)}")
+        for name, x in (vectors | {gate: getattr(self, gate) for gate in GATES}).items():
+            if isinstance(x, Tensor) and x.device != self.k.device:
+                raise ValueError(f"{name} must be on {self.k.device} like k, got {x.device}")
         check_gate("beta", self.beta, [K], pairs)
         check_gate("decay", self.decay, [K])
         check_gate("momentum", self.momentum)
         check_gate("ridge", self.ridge, [K])
 
     def only(self, *gates: str) -> Write:
-        """The pair with these gates, and without effect of all others."""
+        """The pair with these gates, and without effect of all others.
+
+        Raises:
+            ValueError: when a gate is unknown.
+        """
+        if not set(gates) <= set(GATES):
+            raise ValueError(f"gates must be some of {list(GATES)}, got {list(gates)}")
         return Write(self.k, self.v, q=self.q, **{name: getattr(self, name) for name in gates})
 
 

@@ -56,10 +56,10 @@ class Similarity:
             raise ValueError(f"k must be on {q.device} like q, got {k.device}")
         leading = q.shape[:-2] if q.shape[:-2] == k.shape[:-2] else broadcast(q, k)
         scores, expected = self.scores(q, k), (*leading, q.shape[-2], k.shape[-2])
-        if scores.shape != expected:
+        came = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        if came != list(expected):
             raise ValueError(
-                f"scores of {self} must have shape [..., T, N] = {list(expected)}, "
-                f"got {list(scores.shape)}"
+                f"scores of {self} must have shape [..., T, N] = {list(expected)}, got {came}"
             )
         return scores
 

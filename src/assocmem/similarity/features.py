@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assocmem.arguments import check_count
+from assocmem.arguments import check_count, check_floats
 from assocmem.similarity.base import (
     Featured,
     check_positive_or_none,
@@ -26,12 +26,16 @@ def elu_plus_one(x: Tensor) -> Tensor:
     Args:
         x: queries or keys, a tensor of floats of any shape.
 
+    Raises:
+        TypeError: when x is no tensor of floats.
+
     Example:
         >>> import torch
         >>> from assocmem import similarity
         >>> similarity.elu_plus_one(torch.tensor([-1.0, 0.0, 1.0]))
         tensor([0.3679, 1.0000, 2.0000])
     """
+    check_floats(x=x)
     # Not clamped: from torch 2.14 on the gradient of a clamp is 0 at its bound.
     return F.relu(x) + x.masked_fill(x > 0, 0.0).exp()
 
@@ -103,7 +107,8 @@ class PositiveRandomFeatures(Featured):
         seed: of the directions w_l; equal seeds give equal features.
 
     Raises:
-        TypeError, ValueError: when m is no integer >= 1, or tau not finite and > 0.
+        TypeError, ValueError: when m is no integer >= 1, tau not finite and > 0, or seed no integer
+            from 0 to 2 ** 63 − 1.
 
     Example:
         >>> import torch
@@ -122,6 +127,9 @@ class PositiveRandomFeatures(Featured):
     def __post_init__(self) -> None:
         check_count("m", self.m)
         check_positive_or_none("tau", self.tau)
+        check_count("seed", self.seed, at_least=0)
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2 ** 63, got {self.seed}")
 
     def features(self, x: Tensor) -> Tensor:
         """φ(x), of size m."""

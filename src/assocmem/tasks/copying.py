@@ -9,6 +9,7 @@ from torch import Tensor
 
 from assocmem.arguments import check_counts, check_generator
 from assocmem.tasks.recall import IGNORE
+from assocmem.tasks.uniform import integers
 
 
 class Copy(NamedTuple):
@@ -48,7 +49,7 @@ def copying(batch: int, length: int, n_symbols: int, generator: torch.Generator)
     """
     check_counts(batch=batch, length=length, n_symbols=n_symbols)
     check_generator(generator)
-    symbols = torch.randint(n_symbols, (batch, length), generator=generator)
+    symbols = integers(n_symbols, batch, length, generator=generator)
     now = torch.full_like(symbols[:, :1], n_symbols)
     silent = torch.full_like(symbols, IGNORE)
     return Copy(torch.cat((symbols, now, symbols[:, :-1]), 1), torch.cat((silent, symbols), 1))

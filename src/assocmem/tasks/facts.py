@@ -7,8 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_counts
+from assocmem.arguments import check_counts, check_finite, check_floats
 from assocmem.capacity.vectors import sphere
+from assocmem.ops.inputs import check_device
+from assocmem.tasks.uniform import integers
 
 
 class Facts(NamedTuple):
@@ -25,7 +27,20 @@ class Facts(NamedTuple):
     answers: Tensor
 
     def accuracy(self, outputs: Tensor) -> float:
-        """Share of the outputs `[N, d_model]` whose largest dot product is with their answer."""
+        """Share of the outputs `[N, d_model]` whose largest dot product is with their answer.
+
+        Raises:
+            TypeError: when outputs is no tensor in the dtype of the answers.
+            ValueError: when it is not `[N, d_model]`, on another device, or not finite.
+        """
+        check_floats(answers=self.answers, outputs=outputs)
+        if outputs.shape != self.inputs.shape:
+            raise ValueError(
+                f"outputs must have shape [N, d_model] = {list(self.inputs.shape)}, "
+                f"got {list(outputs.shape)}"
+            )
+        check_device("outputs", outputs, self.answers, "answers")
+        check_finite("outputs", outputs)
         return ((outputs @ self.answers.mT).argmax(-1) == self.labels).double().mean().item()
 
 
@@ -51,7 +66,8 @@ def fact_storage(
         `Facts`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, or generator is no `torch.Generator`.
+        TypeError, ValueError: when a size is no integer >= 1, generator is no `torch.Generator`, or
+            dtype is no floating dtype.
 
     Example:
         >>> import torch
@@ -64,5 +80,5 @@ def fact_storage(
     check_counts(n_facts=n_facts, d_model=d_model, n_answers=n_answers)
     inputs = d_model**0.5 * sphere(n_facts, d_model, generator, dtype)
     answers = d_model**0.5 * sphere(n_answers, d_model, generator, dtype)
-    labels = torch.randint(n_answers, (n_facts,), generator=generator)
+    labels = integers(n_answers, n_facts, generator=generator)
     return Facts(inputs, labels, answers)

@@ -98,7 +98,7 @@ def two_trees(batch: int, n: int, generator: torch.Generator) -> Reachability:
         raise ValueError(f"n must be even, got {n}")
     check_generator(generator)
     others = uniform(batch, n - 1, generator=generator).argsort(1) < n // 2 - 1
-    first = torch.cat((torch.ones(batch, 1, dtype=torch.bool), others), 1)
+    first = torch.cat((torch.ones_like(others[:, :1]), others), 1)
     candidates = (first[:, :, None] == first[:, None, :]).tril(-1)
     weights = uniform(batch, n, n, generator=generator).where(candidates, -1.0)
     parent = torch.zeros_like(candidates).scatter(2, weights.argmax(2, keepdim=True), True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from assocmem.arguments import check_count, check_counts, check_generator
-from assocmem.tasks.uniform import uniform
+from assocmem.tasks.uniform import integers, uniform
 
 IGNORE = -100  # the target of a position that asks nothing, as in torch's cross_entropy
 
@@ -82,8 +82,8 @@ def associative_recall(
         raise ValueError(f"n_pairs must be at most n_keys = {n_keys}, got {n_pairs}")
     check_generator(generator)
     keys = uniform(batch, n_keys, generator=generator).argsort(1)[:, :n_pairs]
-    values = n_keys + torch.randint(n_values, (batch, n_pairs), generator=generator)
-    asked = torch.randint(n_pairs, (batch, n_queries), generator=generator)
+    values = n_keys + integers(n_values, batch, n_pairs, generator=generator)
+    asked = integers(n_pairs, batch, n_queries, generator=generator)
     return Recall(keys, values, keys.gather(1, asked), values.gather(1, asked))
 
 
@@ -124,11 +124,12 @@ def overwrite(
         batch=batch, n_writes=n_writes, n_queries=n_queries, n_keys=n_keys, n_values=n_values
     )
     check_generator(generator)
-    keys = torch.randint(n_keys, (batch, n_writes), generator=generator)
-    values = n_keys + torch.randint(n_values, (batch, n_writes), generator=generator)
-    asked = torch.randint(n_writes, (batch, n_queries), generator=generator)
+    keys = integers(n_keys, batch, n_writes, generator=generator)
+    values = n_keys + integers(n_values, batch, n_writes, generator=generator)
+    asked = integers(n_writes, batch, n_queries, generator=generator)
     queries = keys.gather(1, asked)
-    written = torch.arange(1, n_writes + 1) * (queries[:, :, None] == keys[:, None, :])
+    place = torch.arange(1, n_writes + 1, device=keys.device)
+    written = place * (queries[:, :, None] == keys[:, None, :])
     return Recall(keys, values, queries, values.gather(1, written.argmax(-1)))
 
 
@@ -173,8 +174,8 @@ def noisy_recall(
     """
     check_count("n_noise", n_noise, at_least=0)
     recall = associative_recall(batch, n_pairs, n_queries, n_keys, n_values, generator)
-    marked = n_keys + n_values + torch.randint(n_keys, (batch, n_noise), generator=generator)
-    values = n_keys + torch.randint(n_values, (batch, n_noise), generator=generator)
+    marked = n_keys + n_values + integers(n_keys, batch, n_noise, generator=generator)
+    values = n_keys + integers(n_values, batch, n_noise, generator=generator)
     order = uniform(batch, n_pairs + n_noise, generator=generator).argsort(1)
     return recall._replace(
         keys=torch.cat((recall.keys, marked), 1).gather(1, order),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from assocmem.arguments import check_count, check_counts, check_generator
+from assocmem.tasks.uniform import integers
 
 
 class States(NamedTuple):
@@ -46,7 +47,7 @@ def parity(batch: int, length: int, generator: torch.Generator) -> States:
     """
     check_counts(batch=batch, length=length)
     check_generator(generator)
-    bits = torch.randint(2, (batch, length), generator=generator)
+    bits = integers(2, batch, length, generator=generator)
     return States(bits, bits.cumsum(1) % 2)
 
 
@@ -80,8 +81,8 @@ def modular_arithmetic(batch: int, length: int, modulus: int, generator: torch.G
     check_counts(batch=batch, length=length)
     check_count("modulus", modulus, at_least=2)
     check_generator(generator)
-    tokens = torch.randint(3 * modulus, (batch, length), generator=generator)
-    d = torch.arange(modulus)
+    tokens = integers(3 * modulus, batch, length, generator=generator)
+    d = torch.arange(modulus, device=tokens.device)
     state = d[:, None]
     moves = torch.cat((state + d, state - d, state * d), 1) % modulus
     return States(tokens, followed(moves, tokens))
@@ -133,13 +134,14 @@ def word_problem(batch: int, length: int, group: str, generator: torch.Generator
     if group not in list(GROUPS):  # a dictionary asks for a hash first
         raise ValueError(f"group must be one of {list(GROUPS)}, got {group!r}")
     check_generator(generator)
-    elements = torch.tensor(GROUPS[group])
-    digits = elements.shape[1] ** torch.arange(elements.shape[1])
-    number = torch.zeros(int(digits.sum()) * elements.shape[1], dtype=torch.int64)
-    number[elements @ digits] = torch.arange(len(elements))
-    product = number[elements[:, elements] @ digits]  # [a, p]: a, then p
+    elements = GROUPS[group]
+    number = {element: i for i, element in enumerate(elements)}
+    product = torch.tensor(
+        [[number[tuple(a[i] for i in p)] for p in elements] for a in elements],
+        device=generator.device,
+    )  # [a, p]: a, then p
 
-    tokens = torch.randint(len(elements), (batch, length), generator=generator)
+    tokens = integers(len(elements), batch, length, generator=generator)
     return States(tokens, followed(product, tokens))
 
 
@@ -203,11 +205,11 @@ def swaps(batch: int, length: int, n: int, generator: torch.Generator) -> Swaps:
     check_counts(batch=batch, length=length)
     check_count("n", n, at_least=2)
     check_generator(generator)
-    first = torch.randint(n, (batch, length), generator=generator)
-    second = torch.randint(n - 1, (batch, length), generator=generator)
+    first = integers(n, batch, length, generator=generator)
+    second = integers(n - 1, batch, length, generator=generator)
     second += second >= first
     pairs = torch.stack((first, second), -1).sort(-1).values
-    state, states = torch.arange(n).expand(batch, n), []
+    state, states = torch.arange(n, device=pairs.device).expand(batch, n), []
     for pair in pairs.unbind(1):
         state = state.scatter(1, pair, state.gather(1, pair.flip(1)))
         states.append(state)
