@@ -234,6 +234,24 @@ def test_the_reference_describes_every_public_name_and_kernel() -> None:
     assert [name for name in [*public(), *names] if name not in described] == []
 
 
+def test_names_in_the_reference_are_links() -> None:
+    layers = page("book/api/layers")
+    (link,) = {
+        str(a["href"]) for a in layers.select("a:has(> code)") if a.text == "ops.deltaformer"
+    }
+    assert link == "operators.html#assocmem.ops.deltaformer"
+    shapes = [code for code in layers.select("article code") if code.text == "[B, T, d_model]"]
+    assert shapes
+    assert not any(code.find_parent("a") for code in shapes)
+
+
+def test_the_reference_has_the_numbers_of_equations_and_theorems() -> None:
+    for document in (d for d in DOCUMENTS if d.startswith("book/api/")):
+        prose = page(document).select_one("article")
+        assert prose is not None
+        assert not re.search(r"\((book, )?(eq|thm|prop|def|lem|cor)-", prose.get_text())
+
+
 def test_the_page_for_wrong_addresses_works_at_any_depth() -> None:
     """It is shown in place of a page in any folder, so its addresses begin at the host's root."""
     root, soup = urlparse(CONFIG["html"]["baseurl"]).path, page("404")
