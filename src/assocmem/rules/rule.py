@@ -145,7 +145,8 @@ class Rule:
         source: arXiv number of the paper.
         kind: "explicit", "implicit" or "exact".
         objective: L(X, state, write), with X the memory as a variable and state what was there
-            before the write; a scalar.
+            before the write; a scalar. X is like faded(state, write) for an explicit rule
+            (DeltaFormer's has a row for the feature that the new key adds), else like the memory.
         step: the recurrence: state, write → next state.
         learning_rate: η(state, write) of the explicit step, or of the one that an implicit or exact
             step amounts to: a number, one a channel `[K, 1]`, or a matrix `[K, K]` (MesaNet).
@@ -155,7 +156,7 @@ class Rule:
         tex: the same as formulas.
         empty: the state before the first write.
         memory: the part of the state that the objective is about.
-        faded: A(state, write), the memory from which the step starts.
+        faded: A(state, write), the memory from which an explicit step starts.
         parts: the writes of one token, in order.
         released: the step of the released model, where it is not the one of the objective.
         note: what a reader of the row has to know.
