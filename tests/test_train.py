@@ -116,4 +116,6 @@ def test_a_loss_that_is_not_finite_leaves_the_model_as_it_was():
     before = model.state_dict()["weight"].clone()
     with pytest.raises(ValueError, match="loss must be finite, got nan at step 0"):
         train(model, lambda _: model.weight.sum() * math.nan, steps=1, silent=True)
+    with pytest.raises(ValueError, match="loss must have a finite gradient, got nan at step 0"):
+        train(model, lambda _: (0 * model.weight).sum().abs().sqrt(), steps=1, silent=True)
     assert torch.equal(model.weight, before)

@@ -102,6 +102,8 @@ def statements(notebook) -> list[tuple[str, str]]:
 
 def whole(before: str, said: str, after: str) -> str:
     """A statement with the number of the formula that it goes on from, or leads to."""
+    if not said:
+        return said
     if said[0].islower():
         number = NUMBER.search(before)
         said = f"{{eq}}`{number[1]}`, {said}" if number else f"… {said}"

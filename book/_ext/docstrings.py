@@ -14,7 +14,7 @@ from docutils import nodes
 from sphinx.domains.python import PyXRefRole
 from sphinx.util.nodes import make_refnode
 
-LABEL = re.compile(r"\((?:book, )?((eq|thm|prop|def|lem|cor)-[\w-]+)\)")
+LABEL = re.compile(r"(?:\bbook, |(?<=\())((eq|thm|prop|def|lem|cor)-[\w-]+)")
 
 
 def lay_out(app, what, name, obj, options, lines):
@@ -31,8 +31,8 @@ def lay_out(app, what, name, obj, options, lines):
                 laid_out += ["".join(named), ""]
             equation, named = False, []
         if equation:
-            named += map(link, LABEL.finditer(line))
-            laid_out.append(LABEL.sub("", line).rstrip())
+            named += [f"({link(label)})" for label in LABEL.finditer(line)]
+            laid_out.append(LABEL.sub("", line).removesuffix("()").rstrip())
         else:
             laid_out.append(LABEL.sub(link, escape_bars(line)))
         blank, indented = not line, line.startswith("    ") if line else indented
@@ -42,7 +42,7 @@ def lay_out(app, what, name, obj, options, lines):
 def link(label):
     """A reference to an equation or a theorem, from what LABEL has found."""
     kind = ":eq:" if label[2] == "eq" else ":prf:ref:"
-    return f"(book, {kind}`{label[1]}`)"
+    return f"book, {kind}`{label[1]}`"
 
 
 def escape_bars(line):

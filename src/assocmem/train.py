@@ -43,7 +43,7 @@ def train(
     Raises:
         TypeError, ValueError: when model is no module, loss no function, steps no integer >= 1,
             seed none from 0 to 2 ** 64 − 1, lr not finite and > 0, or what loss returns no finite
-            scalar with a gradient. The model is then as after the last step.
+            scalar with a finite gradient. The model is then as after the last step.
 
     Example:
         >>> import torch
@@ -76,7 +76,9 @@ def train(
         check_loss(value, step)
         optimizer.zero_grad()
         value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        length = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if not length.isfinite():
+            raise ValueError(f"loss must have a finite gradient, got {length} at step {step}")
         optimizer.step()
         schedule.step()
         losses.append(value.item())

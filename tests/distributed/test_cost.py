@@ -102,9 +102,10 @@ def test_splitting_pays_from_the_break_even_on():
 
 
 def test_what_is_not_possible_says_so():
-    for options in ({"bandwidth": 0.0}, {"bandwidth": 1.0, "latency": -1.0}):
-        with pytest.raises(ValueError, match=r"must be finite and >=? 0"):
-            Link(**options)
+    with pytest.raises(ValueError, match="bandwidth must be finite and > 0"):
+        Link(bandwidth=0.0)
+    with pytest.raises(ValueError, match="latency must be finite and >= 0"):
+        Link(bandwidth=1.0, latency=-1.0)
     with pytest.raises(ValueError, match="ranks must be at least 1, got 0"):
         Link(1.0).seconds(8, 0)
     with pytest.raises(ValueError, match="size must be finite and >= 0, got -8"):

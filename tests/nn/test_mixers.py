@@ -255,6 +255,14 @@ def test_bad_input_is_named(name):
         mixer(tokens(3, 8), state)
 
 
+@pytest.mark.parametrize("name", MIXERS)
+def test_what_brings_its_weights_itself_may_take_any_tokens(name):
+    mixer, x = layer(name), tokens(2, 8).float()
+    expected = layer(name).float()(x)[0]
+    mixer.q_proj.register_forward_pre_hook(lambda *_: mixer.float() and None)
+    assert torch.equal(mixer(x)[0], expected)
+
+
 @pytest.mark.parametrize("name", GROWING)
 def test_a_state_of_every_token_has_to_be_one_of_this_layer(name):
     mixer, x = layer(name), tokens(2, 8)

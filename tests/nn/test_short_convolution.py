@@ -53,8 +53,8 @@ def test_bad_input_is_named():
         conv(torch.zeros(2, 4, 6), torch.zeros(2, 4, 6))
     with pytest.raises(TypeError, match=r"state must be a tensor of floats, got torch\.int64"):
         conv(torch.zeros(2, 4, 6), torch.zeros(2, 3, 6).long())
-    with pytest.raises(TypeError, match=r"x must be torch\.float32 like the weights, got torch\.f"):
-        conv(torch.zeros(2, 4, 6).double())
+    with pytest.raises(ValueError, match="x must be on cpu like the weights, got meta"):
+        conv(torch.zeros(2, 4, 6, device="meta"))
     with pytest.raises(ValueError, match="state must be on cpu like x, got meta"):
         conv(torch.zeros(2, 4, 6), torch.zeros(2, 3, 6, device="meta"))
 

@@ -77,7 +77,7 @@ class Block(Streaming):
             TypeError, ValueError: as the mixer, and when it returns no (y, state), or it or
                 feed_forward a y that is not like x.
         """
-        check_tokens(x, self.mixer_norm.weight.shape[0], self.mixer_norm.weight, dims="B, T")
+        check_tokens(x, self.mixer.d_model, self.mixer_norm, dims="B, T")
         mixed = self.mixer(self.mixer_norm(x), state, group=group, cu_seqlens=cu_seqlens)
         check_mixed(mixed, x, type(self.mixer).__name__)
         y, state = mixed

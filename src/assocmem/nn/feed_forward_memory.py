@@ -112,7 +112,7 @@ class FeedForwardMemory(nn.Module):
                 the weights.
             ValueError: when x is not `[..., d_model]`, or on another device.
         """
-        check_tokens(x, self.d_model, getattr(self.up_proj, "weight", None))
+        check_tokens(x, self.d_model, self.up_proj)
         scores = self.up_proj(x)
         if self.gate_proj is not None:
             return F.silu(self.gate_proj(x)) * scores

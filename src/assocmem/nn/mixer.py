@@ -106,7 +106,7 @@ class Mixer(Streaming):
                 weights' dtype (but under autocast) or on their device, or not one row of packed
                 sequences where cu_seqlens are given.
         """
-        check_tokens(x, self.d_model, getattr(self.q_proj, "weight", None), dims="B, T")
+        check_tokens(x, self.d_model, self.q_proj, dims="B, T")
         check_packed(cu_seqlens, x, "x")
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 

@@ -73,7 +73,7 @@ class MixtureOfExperts(nn.Module):
                 the weights.
             ValueError: when x is not `[..., d_model]`, or on another device.
         """
-        check_tokens(x, self.router.in_features, getattr(self.router, "weight", None))
+        check_tokens(x, self.router.in_features, self.router)
         gates, experts = self.router(x).softmax(-1).topk(self.top_k, -1)
         return gates, experts
 

@@ -82,7 +82,7 @@ class ProductKeyMemory(nn.Module):
                 the weights.
             ValueError: when x is not `[..., d_model]`, or on another device.
         """
-        check_tokens(x, self.query_proj.in_features, getattr(self.query_proj, "weight", None))
+        check_tokens(x, self.query_proj.in_features, self.query_proj)
         halves = self.query_proj(x).unflatten(-1, (self.n_heads, 2, -1))
         scores = torch.einsum("...hpd,hpnd->...hpn", halves, self.sub_keys)
         best, which = scores.topk(self.top_k, -1)

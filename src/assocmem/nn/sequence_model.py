@@ -241,6 +241,6 @@ def drawn(logits: Tensor, temperature: float | None, generator: torch.Generator 
     if temperature is None:
         return logits.argmax(-1)
     logits = logits.float()
-    above = logits - logits.amax(-1, keepdim=True)  # 0 / τ is 0 for every τ that float32 holds
-    p = (above / max(temperature, 1e-45)).softmax(-1)
+    above = logits - logits.amax(-1, keepdim=True)  # 0 / τ is 0, where float32 holds 1 / τ
+    p = (above / max(temperature, torch.finfo(torch.float32).tiny)).softmax(-1)
     return torch.multinomial(p, 1, generator=generator)[:, 0]

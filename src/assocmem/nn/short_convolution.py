@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from assocmem.arguments import check_counts, check_floats
 from assocmem.distributed import Piece
 from assocmem.nn.streaming import Streaming
-from assocmem.nn.tokens import check_like_weight
 from assocmem.ops.inputs import check_cu_seqlens, check_device, sequences
 from assocmem.ops.packed import rows_behind
 
@@ -79,8 +78,7 @@ class ShortConvolution(Streaming):
             y `[B, T, C]`, and the last width - 1 tokens, for the next piece.
 
         Raises:
-            TypeError: when x or the state is no tensor of floats, or x (but under autocast) in
-                another dtype than the weights.
+            TypeError: when x or the state is no tensor of floats.
             ValueError: when x is not `[B, T, C]`, the state not `[N, width - 1, C]`, one of them on
                 another device, or cu_seqlens do not fit (what they hold is not looked at in a graph
                 of `torch.compile`).
@@ -90,7 +88,7 @@ class ShortConvolution(Streaming):
         width, C = self.weight.shape
         if x.ndim != 3 or x.shape[-1] != C:
             raise ValueError(f"x must have shape [B, T, C] with C = {C}, got {list(x.shape)}")
-        check_like_weight("x", x, self.weight)
+        check_device("x", x, self.weight, "the weights")
         check_cu_seqlens(cu_seqlens, x, "x")
         past = width - 1
         expected = (sequences(x, cu_seqlens), past, C)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assocmem.arguments import check_counts, check_floats
-from assocmem.nn.tokens import check_like_weight
+from assocmem.ops.inputs import check_device
 
 
 class SoftplusDecay(nn.Module):
@@ -52,11 +52,10 @@ class SoftplusDecay(nn.Module):
         self.dt_bias.copy_(dt + (-(-dt).expm1()).log())  # softplus of it is dt
 
     def forward(self, a: Tensor) -> Tensor:
-        """The log decays of a `[B, T, H, C]`, in the same shape.
+        """The log decays of a `[B, T, H, C]`, in the same shape; weights may stay in float32.
 
         Raises:
-            TypeError: when a is no tensor of floats, or (but under autocast) in another dtype than
-                the weights.
+            TypeError: when a is no tensor of floats.
             ValueError: when a is not `[..., H, C]`, or on another device.
         """
         check_floats(a=a)
@@ -65,6 +64,6 @@ class SoftplusDecay(nn.Module):
                 f"a must have shape [B, T, H, C] with [H, C] = {list(self.dt_bias.shape)}, "
                 f"got {list(a.shape)}"
             )
-        check_like_weight("a", a, self.dt_bias)
+        check_device("a", a, self.dt_bias, "the weights")
         # softplus(x) = −log σ(−x): `torch.compile` mistakes the strides of softplus's gradient.
         return self.A_log.exp() * F.logsigmoid(-(a + self.dt_bias))

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assocmem.arguments import check_floats
-from assocmem.ops.inputs import NO_AUTOCAST, check_device
+from assocmem.ops.inputs import DTYPES, check_device, under_autocast
 
 
-def check_tokens(x: Tensor, d_model: int, weight: Any, dims: str = "...") -> None:
+def check_tokens(x: Tensor, d_model: int, first: nn.Module, dims: str = "...") -> None:
     """Raise unless x is a tensor of floats `[..., d_model]`, or `[B, T, d_model]` where dims says
-    so, which fits the weight of a layer: on its device, and in its dtype but under autocast.
-
-    A weight that is no tensor of floats is not looked at: quantised layers keep others.
+    so, that the module which gets it first can take.
     """
     check_floats(x=x)
     if x.shape[-1:] != (d_model,) or (dims != "..." and x.ndim != 3):
         raise ValueError(
             f"x must have shape [{dims}, d_model] with d_model = {d_model}, got {list(x.shape)}"
         )
-    check_like_weight("x", x, weight)
+    if is_plain(first):
+        check_like_weight(x, first.weight)  # pyright: ignore[reportArgumentType]
 
 
-def check_like_weight(name: str, x: Tensor, weight: Any) -> None:
-    """Raise unless x is where a weight is, and in its dtype or under autocast."""
-    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+def is_plain(module: nn.Module) -> bool:
+    """Whether a module has a weight of floats, and nothing that brings or makes another first.
+
+    What shards, moves, quantises or parametrises weights sets another class or a hook.
+    """
+    if type(module) not in (nn.Linear, nn.RMSNorm) or module._forward_pre_hooks:
+        return False
+    return module.weight is not None and module.weight.dtype in DTYPES
+
+
+def check_like_weight(x: Tensor, weight: Tensor) -> None:
+    """Raise unless x is where a weight is, and in its dtype or cast to it by autocast."""
+    check_device("x", x, weight, "the weights")
+    if x.dtype == weight.dtype:
         return
-    check_device(name, x, weight, "the weights")
-    if x.dtype != weight.dtype and not under_autocast(x.device.type):
-        raise TypeError(f"{name} must be {weight.dtype} like the weights, got {x.dtype}")
-
-
-def under_autocast(device: str) -> bool:
-    """Whether `torch.autocast` is on for a type of device."""
-    return device not in NO_AUTOCAST and torch.is_autocast_enabled(device)
+    cast = x.dtype in DTYPES[:3] and weight.dtype in DTYPES[:3]
+    if not (cast and under_autocast(x.device.type)):
+        raise TypeError(f"x must be {weight.dtype} like the weights, got {x.dtype}")

@@ -31,12 +31,17 @@ def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
     if not isinstance(first, Tensor):
         return tensors
     device = first.device.type
-    if device in NO_AUTOCAST or not torch.is_autocast_enabled(device):
+    if not under_autocast(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(
         x.to(dtype) if isinstance(x, Tensor) and x.dtype in DTYPES[:3] else x for x in tensors
     )
+
+
+def under_autocast(device: str) -> bool:
+    """Whether `torch.autocast` is on for a type of device."""
+    return device not in NO_AUTOCAST and torch.is_autocast_enabled(device)
 
 
 def without_autocast(q: Tensor) -> AbstractContextManager:

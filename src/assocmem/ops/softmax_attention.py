@@ -72,8 +72,8 @@ def attention(
     """PyTorch's attention of heads first q, k, v `[B, H, ·, ·]`; g is `[B, S, H]`."""
     T, past = q.shape[2], k.shape[2] - q.shape[2]
     read = partial(F.scaled_dot_product_attention, scale=scale, enable_gqa=k.shape[1] != q.shape[1])
-    # PyTorch's kernels have no forward mode, and no rule for `vmap` with a bias that is learned.
-    by_hand = transformed() or in_forward_mode()
+    # PyTorch's kernels have no forward mode, and under `vmap` no bias that is learned.
+    by_hand = in_forward_mode() or (g is not None and transformed())
     if g is not None or by_hand:
         # A kernel takes the bias in the dtype of q, and in half precision D has 3 digits or less.
         q, k, v = (x.to(inputs.state_dtype(x)) for x in (q, k, v))
@@ -188,7 +188,7 @@ def softmax_attention(
         k: keys `[B, T, H, K]`.
         v: values `[B, T, H, V]`.
         g: natural log of the decay, `[B, T, H]`, or None (no decay); at most 0 in practice; -inf
-            clears the memory. With g the matrices D take B·H·T² numbers of memory.
+            clears the memory. With g, or in forward mode, matrices take B·H·T² numbers of memory.
         scale: factor on the scores, K ** -0.5 when None.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
             from 0 to T; sequences do not see each other. They are read one after the other, in a

@@ -134,12 +134,12 @@ def word_problem(batch: int, length: int, group: str, generator: torch.Generator
     if group not in list(GROUPS):  # a dictionary asks for a hash first
         raise ValueError(f"group must be one of {list(GROUPS)}, got {group!r}")
     check_generator(generator)
-    elements = GROUPS[group]
-    number = {element: i for i, element in enumerate(elements)}
-    product = torch.tensor(
-        [[number[tuple(a[i] for i in p)] for p in elements] for a in elements],
-        device=generator.device,
-    )  # [a, p]: a, then p
+    where = generator.device
+    elements = torch.tensor(GROUPS[group], device=where)
+    digits = elements.shape[1] ** torch.arange(elements.shape[1], device=where)
+    number = elements.new_zeros(int(digits.sum()) * elements.shape[1])
+    number[(elements * digits).sum(-1)] = torch.arange(len(elements), device=where)
+    product = number[(elements[:, elements] * digits).sum(-1)]  # [a, p]: a, then p
 
     tokens = integers(len(elements), batch, length, generator=generator)
     return States(tokens, followed(product, tokens))
