@@ -334,8 +334,8 @@ MUTANTS = (
     Mutant(
         "the kernel's output drops the scale",
         KERNEL,
-        "tl.cumsum(lost.to(tl.float32), 0)) * scale)",
-        "tl.cumsum(lost.to(tl.float32), 0)))",
+        "tl.where(lost == 0.0, O, lost) * scale)",
+        "tl.where(lost == 0.0, O, lost))",
         (KERNEL_TEST,),
     ),
     Mutant(
@@ -590,6 +590,13 @@ MUTANTS = (
         "tl.where(lost == 0.0, D, 0.0).to(X.dtype)",
         "D.to(X.dtype)",
         (DELTA_KERNEL_TEST,),
+    ),
+    Mutant(
+        "in half precision a NaN does not reach its own token",
+        TILES,
+        "tl.where(r < first[None, :], 0.0",
+        "tl.where(r <= first[None, :], 0.0",
+        (KERNEL_TEST, DELTA_KERNEL_TEST),
     ),
     Mutant(
         "a correction that float16 does not hold reaches earlier tokens",

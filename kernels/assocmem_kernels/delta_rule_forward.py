@@ -12,7 +12,7 @@ from assocmem_kernels.chunks import own_sequence
 from assocmem_kernels.decay import over_chunk
 from assocmem_kernels.pieces import Pieces
 from assocmem_kernels.state import read, write
-from assocmem_kernels.tiles import beyond, dot, load, padded, store, times
+from assocmem_kernels.tiles import beyond, dot, from_here_on, load, padded, store, times
 from assocmem_kernels.triangles import Prepared
 
 
@@ -45,7 +45,7 @@ def delta_forward_kernel(
         if X.dtype != tl.bfloat16:
             lost += beyond(U, X.dtype)
             U = tl.where(lost == 0.0, U, 0.0)
-        lost = tl.cumsum(lost, 0)
+        lost = from_here_on(lost, X.dtype)
         O = dot(load(q, row, ok, col, K), S)
         if GATE == 1:
             O *= tl.load(since + row, mask=ok, other=0.0)[:, None]

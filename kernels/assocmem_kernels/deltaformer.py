@@ -29,7 +29,7 @@ from assocmem_kernels.erase import (
     weighed_across,
     weights,
 )
-from assocmem_kernels.tiles import beyond, dot, load, padded, store, times
+from assocmem_kernels.tiles import beyond, dot, from_here_on, load, padded, store, times
 
 
 @triton.jit(do_not_specialize=["scale", "T", "past", "first"])
@@ -105,7 +105,7 @@ def correct_kernel(
         if X.dtype != tl.bfloat16:
             lost += beyond(U, X.dtype)
             U = tl.where(lost == 0.0, U, 0.0)
-        Y, lost = Y + weighed(P, U.to(X.dtype), ERASE), tl.cumsum(lost, 0)
+        Y, lost = Y + weighed(P, U.to(X.dtype), ERASE), from_here_on(lost, X.dtype)
         store(u, row + to_k, ok, col_v, V, U + lost)
         store(y, row, ok, col_v, V, Y + lost)
         tl.debug_barrier()  # the next chunk loads the u that other threads have stored

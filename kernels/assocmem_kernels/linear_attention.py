@@ -26,7 +26,7 @@ from assocmem_kernels.decay import gate_kind, head_decay, over_chunk
 from assocmem_kernels.linear_attention_backward import linear_attention_backward
 from assocmem_kernels.pieces import cut
 from assocmem_kernels.step import step
-from assocmem_kernels.tiles import dot, load, padded, poison, store
+from assocmem_kernels.tiles import dot, from_here_on, load, padded, poison, store
 
 
 @triton.jit
@@ -59,11 +59,11 @@ def forward_kernel(
                 O, scores, S = O * γ[:, None], scores * Γ, S * γ_C
         # A NaN or infinity in v_s times a masked score of 0 would reach the outputs before s: it is
         # taken out of the product, and put back into every output from s on.
-        lost = poison(X)
+        lost = from_here_on(poison(X), X.dtype)
         O += dot(scores.to(X.dtype), tl.where(lost == 0.0, X, 0.0))
-        store(o, row, ok, col_v, V, (O + tl.cumsum(lost.to(tl.float32), 0)) * scale)
+        store(o, row, ok, col_v, V, tl.where(lost == 0.0, O, lost) * scale)
         # Computed, though it is X: Triton before 3.7.1 fences what registers store (`launch.py`).
-        X += lost
+        X += poison(X)
         if GATE == 1:
             X = (X * ρ[:, None]).to(X.dtype)
         S += dot(tl.trans(Kc), X)

@@ -113,6 +113,23 @@ def beyond(X, dtype: tl.constexpr):
     return poison(X).to(tl.float32)
 
 
+@triton.jit
+def from_here_on(lost, dtype: tl.constexpr):
+    """0 in the rows of each column before the first that a NaN marks as lost, NaN from it on.
+
+    A running sum, but in half precision found by the number of that row: a scan would leave the
+    layout of tensor cores and come back, which a minimum need not.
+    """
+    if dtype == tl.float32:
+        lost = tl.cumsum(lost, 0)
+    else:
+        C: tl.constexpr = lost.shape[0]
+        r = tl.arange(0, C)[:, None]
+        first = tl.min(tl.where(lost == 0.0, C, r), 0)
+        lost = tl.where(r < first[None, :], 0.0, float("nan"))
+    return lost
+
+
 def padded(K: int) -> int:
     """Size of a tile that holds K: a power of two, and at least 16 for `tl.dot`."""
     return max(16, 1 << (K - 1).bit_length())
