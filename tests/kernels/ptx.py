@@ -468,6 +468,14 @@ def unary(threads, name, ftz, kind, d, a):
     threads.write(d, kind, flush(value) if ftz else value)
 
 
+@operation(r"min\.xorsign\.abs\.f32")
+def smaller_with_both_signs(threads, d, a, b):
+    """The smaller size, with the product of the signs: how numbers are clamped on sm_90."""
+    x, y = threads.read(a, "f32"), threads.read(b, "f32")
+    negative = np.signbit(x) != np.signbit(y)
+    threads.write(d, "f32", np.where(negative, -1, 1) * np.fmin(np.abs(x), np.abs(y)))
+
+
 @operation(r"(ex2)\.approx(\.ftz)?\.f32")
 def exponential(threads, _name, ftz, d, a):
     x = threads.read(a, "f32")

@@ -87,12 +87,22 @@ def test_scans_in_bfloat16_are_as_exact_as_torch(name, gate, monkeypatch):
 
 # At 36 tokens the gradient of g is a small difference for linear attention, and rounding counts.
 @pytest.mark.parametrize(
-    ("name", "gate", "T"), [("linear", "none", 36), ("linear", "head", 68), ("delta", "head", 36)]
+    ("name", "gate", "T", "dtype"),
+    [
+        ("linear", "none", 36, torch.bfloat16),
+        ("linear", "head", 68, torch.bfloat16),
+        ("delta", "none", 36, torch.bfloat16),
+        ("delta", "head", 36, torch.bfloat16),
+        ("delta", "channel", 36, torch.bfloat16),
+        ("delta", "head", 36, torch.float16),
+    ],
 )
-def test_scans_by_warp_groups_are_as_exact_as_torch(name, gate, T, monkeypatch, instructions):
+def test_scans_by_warp_groups_are_as_exact_as_torch(
+    name, gate, T, dtype, monkeypatch, instructions
+):
     emulate(monkeypatch, architecture=90)
     inputs = OPERATORS[name].inputs(1, T, 1, 128, 128, gate)
-    assert_as_exact_as_torch(name, inputs, torch.bfloat16)
+    assert_as_exact_as_torch(name, inputs, dtype)
     assert instructions["wgmma"] > 0
 
 
@@ -151,6 +161,19 @@ def test_deltaformer_by_warp_groups(monkeypatch, instructions):
     emulate(monkeypatch, architecture=90)
     deltaformer.assert_as_exact_as_torch("softmax", torch.bfloat16, 36, 128, 64)
     assert instructions["wgmma"] > 0
+
+
+@triton.jit
+def clamped(x, out):
+    r = tl.arange(0, 64)
+    tl.store(out + r, tl.clamp(tl.load(x + r), -3.0, 3.0))
+
+
+def test_a_number_is_clamped_with_its_sign():
+    x = torch.cat((torch.linspace(-6, 6, 62), torch.tensor([-torch.inf, torch.inf])))
+    out = torch.empty_like(x)
+    Emulated(clamped, architecture=90)[(1,)](x, out, num_warps=2)
+    assert torch.equal(out, x.clamp(-3, 3))
 
 
 @triton.jit
