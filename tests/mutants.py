@@ -573,8 +573,8 @@ MUTANTS = (
     Mutant(
         "the kernel's gradient of the keys' own scores has the wrong sign",
         DELTA_BACKWARD,
-        "tl.where(before, -dM, 0.0)",
         "tl.where(before, dM, 0.0)",
+        "tl.where(before, -dM, 0.0)",
         (DELTA_KERNEL_TEST,),
     ),
     Mutant(

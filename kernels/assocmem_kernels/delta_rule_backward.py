@@ -133,6 +133,7 @@ def delta_backward_kernel(
         E -= dot(own.to(U.dtype), U)
         dV = (Y * β[:, None]).to(X.dtype)
         store(dv, row, ok, col_v, V, dV)
+        dV = -dV  # all that follows takes it so: to subtract a product would take a sum of its own
         dβ += tl.sum(Y * E, 1)
         if GATE == 1:
             dA = plus_product(dA, tl.trans(dO), tl.trans(U))
@@ -140,14 +141,14 @@ def delta_backward_kernel(
         else:
             dA += dot(dO, tl.trans(U))
             dM += dot(dV, tl.trans(U))
-        dQ += dot(dO, tl.trans(Sc))
         dK_out += dot(U, tl.trans(dSc))
+        dQ += dot(dO, tl.trans(Sc))
         if GATE:
-            dK_in -= dot(dV, tl.trans(Sc))
+            dK_in += dot(dV, tl.trans(Sc))
         else:  # one sum takes fewer registers
-            dK_out -= dot(dV, tl.trans(Sc))
+            dK_out += dot(dV, tl.trans(Sc))
     tl.store(dbeta + row, dβ, mask=ok)
-    dQ, dA, dM = dQ * scale, tl.where(lower, dA, 0.0) * scale, tl.where(before, -dM, 0.0)
+    dQ, dA, dM = dQ * scale, tl.where(lower, dA, 0.0) * scale, tl.where(before, dM, 0.0)
     # Loaded and computed again: kept through the loop, they would not fit the registers.
     Q, Kc = load(q, row, ok, col, K), load(k, row, ok, col, K)
     if GATE == 1:
