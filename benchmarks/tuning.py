@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,21 @@ def launched(names: list[str], number: int) -> Iterator[None]:
         launch.listed = present
 
 
+def effective(kernel: str, gate: str, arch: str, number: int) -> launch.Config:
+    """How a kernel is launched when given a launch of the grid, of which `launch.py` may differ."""
+    with launched([kernel], number):
+        return launch.config(kernel, arch, torch.bfloat16, list(KINDS).index(gate))
+
+
+def distinct(operator: str, gate: str, arch: str) -> list[int]:
+    """The launches, of those that come to the same for every kernel of an operator the first."""
+    numbers: dict[tuple[launch.Config, ...], int] = {}
+    for number in (PRESENT, *range(len(GRID))):
+        names = kernels(operator, gate)
+        numbers.setdefault(tuple(effective(x, gate, arch, number) for x in names), number)
+    return list(numbers.values())
+
+
 def microseconds(call: Callable[[], object]) -> dict[str, float]:
     """Time of each of our kernels in a call, on a GPU."""
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
@@ -132,16 +147,13 @@ def told(rows: list[dict[str, Any]], case: Case, arch: str) -> Iterator[str]:
         best = fastest(rows, kernel)
         if best is None:
             continue
-        cfg = launch.listed(kernel, arch, "half", list(KINDS).index(case.gate))
-        shape = (cfg.BV, cfg.num_warps, cfg.num_stages)
-        if best["number"] != PRESENT:
-            shape = GRID[best["number"]]
+        chosen = astuple(effective(kernel, case.gate, arch, best["number"]))
         before = f"{present[kernel] / 1e3:.3f}" if kernel in present else "not known"
         took = f"{best['microseconds'][kernel] / 1e3:.3f} ms, present {before}"
-        yield f'("{arch}", "{kernel}", "{KINDS[case.gate]}"): {(cfg.C, *shape)},  # {took}'
+        yield f'("{arch}", "{kernel}", "{KINDS[case.gate]}"): {chosen},  # {took}'
 
 
-def compiled(command: list[str], seconds: float, logs: Path) -> list[int]:
+def compiled(command: list[str], numbers: list[int], seconds: float, logs: Path) -> list[int]:
     """The launches that run at all, each compiled and run small in a process of its own."""
     deadline = time.monotonic() + seconds
 
@@ -149,7 +161,6 @@ def compiled(command: list[str], seconds: float, logs: Path) -> list[int]:
         log = logs / f"compile_{number}.log"
         return within([*command, "--compile", str(number)], deadline - time.monotonic(), log) == 0
 
-    numbers = [PRESENT, *range(len(GRID))]
     with ThreadPoolExecutor(WORKERS) as pool:
         return [n for n, ran in zip(numbers, pool.map(runs, numbers), strict=True) if ran]
 
@@ -183,8 +194,10 @@ def tune(case: Case, seconds: float) -> None:
     start = time.monotonic()
     command = [sys.executable, "-m", "benchmarks.tuning", case.operator, case.gate]
     command += ["--D", str(case.D)]
+    arch = launch.architecture(torch.empty(0, device=DEVICE))
+    candidates = distinct(case.operator, case.gate, arch)
     with tempfile.TemporaryDirectory() as logs:
-        numbers = compiled(command, COMPILED * seconds, Path(logs))
+        numbers = compiled(command, candidates, COMPILED * seconds, Path(logs))
         rows = timed(command, numbers, seconds - (time.monotonic() - start), Path(logs))
     gpu, folder = torch.cuda.get_device_name(), Path(os.environ.get("OUT") or RESULTS)
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,8 +205,8 @@ def tune(case: Case, seconds: float) -> None:
     measured = {"gpu": gpu, "triton": triton.__version__, "grid": GRID, "rows": rows}
     asked = provenance("python -m benchmarks.tuning " + " ".join(sys.argv[1:]))
     path.write_text(json.dumps({**asked, **measured}, indent=1) + "\n")
-    print(f"{len(numbers)} of {len(GRID) + 1} launches run, {len(rows)} tried")
-    for line in told(rows, case, launch.architecture(torch.empty(0, device=DEVICE))):
+    print(f"{len(numbers)} of {len(candidates)} launches run, {len(rows)} tried")
+    for line in told(rows, case, arch):
         print(line)
     print(f"written: {path}")
 

@@ -729,6 +729,13 @@ MUTANTS = (
         ("tests/test_tuning.py",),
     ),
     Mutant(
+        "a row has the launch that was asked for, not the one that was timed",
+        "benchmarks/tuning.py",
+        "return launch.config(kernel, arch, torch.bfloat16, list(KINDS).index(gate))",
+        'return launch.listed(kernel, arch, "half", list(KINDS).index(gate))',
+        ("tests/test_tuning.py",),
+    ),
+    Mutant(
         "after a launch that ended its process the next one is left out",
         "benchmarks/tuning.py",
         "numbers = lost[1:]",

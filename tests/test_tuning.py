@@ -89,6 +89,29 @@ def test_the_fastest_that_gives_the_same_numbers_is_told():
     ]
 
 
+def test_a_row_has_the_launch_that_was_timed(monkeypatch):
+    """Without a fence nothing is pipelined, whatever the grid asks for."""
+    monkeypatch.setattr(launch, "fenced", lambda _: False)
+    rows = [row(tuning.GRID.index((32, 4, 3)), 800.0)]
+    (told,) = tuning.told(rows, Case("linear_attention", "none", 8, 4096, 32, 128), "sm_90")
+    C = launch.listed("states_kernel", "sm_90", "half", 0).C
+    assert f'"half"): {(C, 32, 4, 1)},' in told
+
+
+def test_launches_that_come_to_the_same_are_tried_once(monkeypatch):
+    assert tuning.distinct("delta_rule", "head", "sm_75") == [tuning.PRESENT]  # it has but one
+    everything = [tuning.PRESENT, *range(len(tuning.GRID))]
+    assert tuning.distinct("delta_rule", "head", "sm_90") == everything
+    monkeypatch.setattr(launch, "fenced", lambda _: False)
+    monkeypatch.setattr(tuning, "kernels", lambda *_: ["states_kernel"])
+    once = tuning.distinct("linear_attention", "none", "sm_90")[1:]
+    assert {tuning.GRID[n] for n in once} == {
+        (columns, warps, stages)
+        for columns, warps, stages in tuning.GRID
+        if stages == 3 or (warps < 4 and (columns, warps, stages) != (64, 2, 2))  # the present one
+    }
+
+
 def test_a_launch_that_ends_its_process_costs_no_other(monkeypatch, tmp_path):
     """The first process ends at launch 1, the second runs out of time after launch 2."""
     commands = []
@@ -109,7 +132,7 @@ def test_a_launch_that_ends_its_process_costs_no_other(monkeypatch, tmp_path):
 def test_only_launches_that_run_are_timed(monkeypatch, tmp_path):
     monkeypatch.setattr(tuning, "within", lambda command, seconds, log: int(command[-1]) % 2)
     runs = [n for n in range(len(tuning.GRID)) if n % 2 == 0]
-    assert tuning.compiled(["tune"], 60.0, tmp_path) == runs
+    assert tuning.compiled(["tune"], list(range(len(tuning.GRID))), 60.0, tmp_path) == runs
 
 
 def test_the_command(on_cpu, monkeypatch, tmp_path, capsys):
