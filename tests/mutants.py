@@ -729,6 +729,13 @@ MUTANTS = (
         ("tests/test_tuning.py",),
     ),
     Mutant(
+        "tiles of V are narrowed until half of the programs have no processor",
+        "kernels/assocmem_kernels/launch.py",
+        "2 * walks * triton.cdiv(V, BV) <= processors(x)",
+        "walks * triton.cdiv(V, BV) <= processors(x)",
+        (f"{PIECES_TEST} -k narrow",),
+    ),
+    Mutant(
         "a row has the launch that was asked for, not the one that was timed",
         "benchmarks/tuning.py",
         "return launch.config(kernel, arch, torch.bfloat16, list(KINDS).index(gate))",

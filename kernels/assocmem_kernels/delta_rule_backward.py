@@ -204,8 +204,8 @@ def delta_rule_backward(
     if not len(S0) * H:
         return gradients_like(q, k, v, beta, g, S0)
     back = launch.config("delta_states_backward_kernel", arch, q.dtype, gate)
-    tiles = triton.cdiv(V, back.BV)
-    pieces = cut(q, cu_seqlens, walks=len(S0) * H * tiles, scans=3)
+    pieces = cut(q, cu_seqlens, walks=len(S0) * H * triton.cdiv(V, back.BV), scans=3)
+    back = launch.narrowed(back, q, V, pieces.number * H)
     chunks = chunk_table(pieces.borders, B * T, back.C)
     x = prepared(q, k, beta, g, chunks, backward=True)
     dv = torch.empty_like(v)
@@ -213,7 +213,7 @@ def delta_rule_backward(
 
     def scan_backward(dST: Tensor) -> Tensor:
         dS0 = torch.empty_like(dST)
-        delta_states_backward_kernel[(len(dST) * H, tiles)](
+        delta_states_backward_kernel[(len(dST) * H, triton.cdiv(V, back.BV))](
             x.q, k, beta, x.since, x.until, x.kept, x.A, x.inverse,
             do, dS, dv, dST, dS0, pieces.borders, scale,
             H, K, V, back.C, padded(K), back.BV, gate,
@@ -227,6 +227,7 @@ def delta_rule_backward(
         dST = pieces.gradients(dST, lambda i, dS: P[:, i].mT @ dS, dR)
     dS0 = pieces.by_sequence(scan_backward(dST))[:, 0].contiguous()
     cfg = launch.config("delta_states_kernel", arch, q.dtype, gate)
+    cfg = launch.narrowed(cfg, q, V, pieces.number * H)
     delta_states_kernel[(len(S0) * H, triton.cdiv(V, cfg.BV))](
         k, v, beta, x.since, x.until, x.kept, x.inverse, S, S0, pieces.borders,
         H, K, V, cfg.C, padded(K), cfg.BV, gate,

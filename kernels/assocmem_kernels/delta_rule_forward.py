@@ -62,6 +62,7 @@ def scan(
     """O, and the states after the sequences."""
     (H, K), V = k.shape[2:], v.shape[-1]
     cfg = launch.config("delta_forward_kernel", launch.architecture(k), k.dtype, gate)
+    cfg = launch.narrowed(cfg, k, V, len(S0) * H)
     o, ST = torch.empty_like(v), torch.empty_like(S0)
     delta_forward_kernel[(len(S0) * H, triton.cdiv(V, cfg.BV))](
         x.q, k, v, beta, x.since, x.until, x.kept, x.A, x.inverse, o, S0, ST, borders, scale,
@@ -76,7 +77,7 @@ def states_between(
 ) -> tuple[Tensor, Tensor]:
     """The states before the pieces, which take S to P S + R, and P, float64 `[B, n, H, K, K]`."""
     H, K, V = S0.shape[1:]
-    zero = S0.new_zeros(len(pieces.borders) - 1, H, K, V)
+    zero = S0.new_zeros(pieces.number, H, K, V)
     one = torch.eye(K, dtype=S0.dtype, device=S0.device).expand(len(zero), H, K, K).contiguous()
     _, R = scan(x, k, v, beta, zero, pieces.borders, 1.0, gate)
     _, P = scan(x, k, torch.zeros_like(k), beta, one, pieces.borders, 1.0, gate)

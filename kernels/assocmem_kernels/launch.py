@@ -198,6 +198,23 @@ def config(kernel: str, arch: str, dtype: torch.dtype, gate: int) -> Config:
     return cfg
 
 
+def narrowed(cfg: Config, x: Tensor, V: int, walks: int) -> Config:
+    """A walk's configuration with tiles of V so narrow that half of the processors have work.
+
+    Every program walks all chunks of its sequence, with a narrower tile in less time.
+
+    Args:
+        cfg: the configuration where there is enough to do.
+        x: a tensor on the GPU.
+        V: size of the values.
+        walks: how many sequences or pieces are walked, times heads; each takes all tiles of V.
+    """
+    BV = cfg.BV
+    while BV > 16 and 2 * walks * triton.cdiv(V, BV) <= processors(x):
+        BV //= 2
+    return replace(cfg, BV=BV)
+
+
 @cache
 def fenced(version: str) -> bool:
     """Whether a version of Triton puts a fence after pipelined copies."""

@@ -104,8 +104,8 @@ def linear_attention(
     o = torch.empty(B, T, H, V, dtype=out_dtype, device=q.device)
     if not len(S0) * H:
         return o, torch.empty_like(S0)
-    tiles = triton.cdiv(V, cfg.BV)
-    pieces = cut(q, cu_seqlens, walks=len(S0) * H * tiles, scans=2)
+    pieces = cut(q, cu_seqlens, walks=len(S0) * H * triton.cdiv(V, cfg.BV), scans=2)
+    cfg = launch.narrowed(cfg, q, V, pieces.number * H)
     A, kept = None, None
     if g is not None and gate == 2:
         chunks = chunk_table(pieces.borders, B * T, cfg.C)
@@ -113,7 +113,7 @@ def linear_attention(
 
     def scan(S0: Tensor) -> Tensor:
         ST = torch.empty_like(S0)
-        forward_kernel[(len(S0) * H, tiles)](
+        forward_kernel[(len(S0) * H, triton.cdiv(V, cfg.BV))](
             q, k, v, g, kept, A, o, S0, ST, pieces.borders, scale,
             H, K, V, cfg.C, padded(K), cfg.BV, gate,
             **cfg.options,

@@ -160,8 +160,8 @@ def linear_attention_backward(
     if not len(S0) * H:
         return gradients_like(q, k, v, g, S0)
     cfg = launch.config("states_kernel", arch, q.dtype, gate)
-    tiles = triton.cdiv(V, cfg.BV)
-    pieces = cut(q, cu_seqlens, walks=len(S0) * H * tiles, scans=2)
+    pieces = cut(q, cu_seqlens, walks=len(S0) * H * triton.cdiv(V, cfg.BV), scans=2)
+    cfg = launch.narrowed(cfg, q, V, pieces.number * H)
     chunks = chunk_table(pieces.borders, B * T, cfg.C)
     S, dS = (torch.empty(len(chunks), H, K, V, dtype=q.dtype, device=q.device) for _ in range(2))
     q_in, k_out, kept, A = q, k, None, None
@@ -170,7 +170,7 @@ def linear_attention_backward(
 
     def scan(k: Tensor, v: Tensor, S: Tensor, S0: Tensor, scale: float, reverse: bool) -> Tensor:
         ST = torch.empty_like(S0)
-        states_kernel[(len(S0) * H, tiles)](
+        states_kernel[(len(S0) * H, triton.cdiv(V, cfg.BV))](
             k, v, g, kept, S, S0, ST, pieces.borders, scale,
             H, K, V, cfg.C, padded(K), cfg.BV, gate, reverse,
             **cfg.options,

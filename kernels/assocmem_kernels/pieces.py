@@ -38,6 +38,11 @@ class Pieces:
     n: int
     size: int
 
+    @property
+    def number(self) -> int:
+        """How many pieces all sequences have, N n."""
+        return len(self.borders) - 1
+
     def states(self, S: Tensor, moved: Moved, R: Tensor) -> Tensor:
         """The states before the pieces `[N n, H, K, V]`, from those before the sequences."""
         return self._chain(S, moved, R, range(self.n))

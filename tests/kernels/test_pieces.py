@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -79,3 +81,40 @@ def test_states_are_float32_whatever_the_default_is(name, cuts):
 def test_half_precision_is_as_exact_as_torch(name, cuts):
     assert_as_exact_as_torch(name, OPERATORS[name].inputs(1, 70, 1, 16, 8, "head"), torch.float16)
     assert cuts == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("columns", "V", "walks", "narrow"),
+    [(64, 128, 66, 64), (64, 128, 33, 32), (64, 128, 16, 16), (64, 128, 17, 32), (64, 64, 8, 16),
+     (32, 128, 67, 32), (16, 128, 1, 16), (64, 8, 1, 16)],
+)  # fmt: skip
+def test_tiles_are_narrowed_where_half_of_the_processors_are_idle(
+    columns, V, walks, narrow, monkeypatch
+):
+    monkeypatch.setattr(launch, "processors", lambda _: 132)
+    cfg = launch.Config(32, columns, 4, 2)
+    assert launch.narrowed(cfg, torch.empty(0), V, walks) == launch.Config(32, narrow, 4, 2)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("gate", GATES)
+def test_narrow_tiles_give_what_wide_ones_give(name, gate, monkeypatch):
+    """All walks of both passes, whose columns do not depend on each other."""
+    listed = launch.listed
+    monkeypatch.setattr(launch, "listed", lambda *case: replace(listed(*case), BV=32))
+    inputs = OPERATORS[name].inputs(1, 40, 1, 16, 32, gate)
+    expected = run(name, inputs, torch.float32)
+    seen = []
+
+    def noted(cfg, *rest):
+        found = narrowed(cfg, *rest)
+        seen.append(found.BV)
+        return found
+
+    narrowed = launch.narrowed
+    monkeypatch.setattr(launch, "narrowed", noted)
+    monkeypatch.setattr(launch, "processors", lambda _: 132)
+    got = run(name, inputs, torch.float32)
+    error, what = worst(got, expected)
+    assert error <= BOUND, what
+    assert seen == [16] * (3 if name == "delta" else 2)

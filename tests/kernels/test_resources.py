@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -117,6 +118,34 @@ def test_the_compiler_gives_what_is_stored(arch):
             assert row == stored[case]
         else:
             assert row["shared"] <= row["limit"], row
+
+
+# What `launch.narrowed` may give narrower tiles.
+WALKS = (
+    "forward_kernel", "states_kernel", "delta_forward_kernel", "delta_states_kernel",
+    "delta_states_backward_kernel",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", launch.ARCHITECTURES)
+@pytest.mark.parametrize("columns", [16, 32])
+def test_walks_with_narrow_tiles_fit(arch, columns, monkeypatch):
+    """One launch in ten. A few spill up to six registers, in loops that are shorter still."""
+    walks = [
+        case
+        for case in resources.cases()
+        if case.arch == arch
+        and case.kernel in WALKS
+        and resources.configuration(case)["BV"] > columns
+    ]
+    listed = launch.listed
+    monkeypatch.setattr(launch, "listed", lambda *case: replace(listed(*case), BV=columns))
+    for case in walks[launch.ARCHITECTURES.index(arch) :: 10]:
+        row = resources.measure(case)
+        assert row["BV"] == columns
+        assert row["shared"] <= row["limit"], row
+        assert row["spilled"] <= max(24, may_spill(row)), row
+        assert row["wgmma_register_a"] == 0, row
 
 
 def test_the_longest_loop():
