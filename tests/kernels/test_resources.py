@@ -130,7 +130,7 @@ WALKS = (
 @pytest.mark.parametrize("arch", launch.ARCHITECTURES)
 @pytest.mark.parametrize("columns", [16, 32])
 def test_walks_with_narrow_tiles_fit(arch, columns, monkeypatch):
-    """One launch in ten. A few spill up to six registers, in loops that are shorter still."""
+    """One launch in ten. A few spill, at most six registers."""
     walks = [
         case
         for case in resources.cases()
