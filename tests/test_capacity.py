@@ -601,6 +601,7 @@ def test_one_pair_has_no_noise(keys):
     for form in (capacity.snr_exponential, capacity.snr_solu, capacity.snr_rbf):
         assert form(1, 8, keys=keys) == math.inf
     assert capacity.snr_round(1, 8) == capacity.snr_taylor(1, 8) == math.inf
+    assert capacity.snr_round(8, 10**15) == math.inf  # where all of the quadrature underflows
     assert capacity.snr_typical(1, 8, Exponential()) == math.inf
     assert capacity.snr_by_quadrature(1, 8, Exponential()) == math.inf
 

@@ -322,6 +322,8 @@ def test_names():
         (lambda: RBF(0.0), ValueError, "sigma must be finite and > 0, got 0.0"),
         (lambda: DPFP(0), ValueError, "nu must be at least 1, got 0"),
         (lambda: PositiveRandomFeatures(0), ValueError, "m must be at least 1, got 0"),
+        (lambda: PositiveRandomFeatures(seed=-1), ValueError, "seed must be at least 0, got -1"),
+        (lambda: PositiveRandomFeatures(seed=2**63), ValueError, r"seed must be below 2 \*\* 63"),
         (
             lambda: PositiveRandomFeatures(4, 0.0),
             ValueError,

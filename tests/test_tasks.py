@@ -139,11 +139,7 @@ def test_accuracy_is_the_share_of_nearest_answers():
     assert facts.accuracy(torch.cat((right[:20], wrong[20:]))) == 0.4
     for outputs, error, message in (
         (right[:1], ValueError, r"outputs must have shape \[N, d_model\] = \[50, 9\], got \[1, 9"),
-        (
-            right.float(),
-            TypeError,
-            r"outputs must be torch\.float64 like answers",
-        ),
+        (right.float(), TypeError, r"outputs must be torch\.float64 like answers"),
         (right * math.nan, ValueError, "outputs must be finite, got nan"),
     ):
         with pytest.raises(error, match=message):

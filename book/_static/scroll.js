@@ -3,7 +3,8 @@
 
 {
   const boxes =
-    '.bd-article :is(mjx-container[display="true"], .pst-scrollable-table-container, .picture, div.highlight pre)';
+    '.bd-article :is(mjx-container[display="true"], .pst-scrollable-table-container, ' +
+    ".picture, div.highlight pre)";
   const formulas = ".bd-article span.math"; // the theme cuts them off
   const fade = (box) => {
     const right = box.scrollLeft + box.clientWidth;
@@ -39,6 +40,7 @@
     await window.MathJax?.startup.promise;
     reach();
     addEventListener("resize", reach);
-    document.addEventListener("scroll", (event) => event.target.tabIndex === 0 && fade(event.target), true);
+    const moved = ({ target }) => target.tabIndex === 0 && fade(target);
+    document.addEventListener("scroll", moved, true); // of boxes, which does not bubble
   });
 }

@@ -8,6 +8,8 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def check_count(name: str, value: int, at_least: int = 1) -> int:
     """Raise unless `value` is an integer, of Python or NumPy, of at least `at_least`.
@@ -76,9 +78,16 @@ def check_floats(**tensors: Tensor) -> None:
 
 
 def check_floating_dtype(dtype: torch.dtype) -> None:
-    """Raise unless `dtype` is float16, bfloat16, float32 or float64; those of 8 bits only store."""
-    if dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    """Raise unless `dtype` is one of DTYPES: floats of 8 bits can be stored, and little else."""
+    if dtype not in DTYPES:
         raise TypeError(f"dtype must be a floating dtype, got {dtype!r}")
+
+
+def check_seed(seed: int, bits: int) -> None:
+    """Raise unless `seed` is an integer of at least 0 that so many bits hold."""
+    check_count("seed", seed, at_least=0)
+    if seed >= 2**bits:
+        raise ValueError(f"seed must be below 2 ** {bits}, got {seed}")
 
 
 def check_generator(generator: torch.Generator) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from assocmem.arguments import check_count, check_positive
+from assocmem.arguments import check_count, check_positive, check_seed
 
 __all__ = ["train"]
 
@@ -61,9 +61,7 @@ def train(
     if not callable(loss):
         raise TypeError(f"loss must be a function of a generator, got {type(loss).__name__}")
     check_count("steps", steps)
-    check_count("seed", seed, at_least=0)
-    if seed >= 2**64:
-        raise ValueError(f"seed must be below 2 ** 64, got {seed}")
+    check_seed(seed, bits=64)
     check_positive("lr", lr)
     from tqdm import trange  # so that a wheel without its dependencies can be imported
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from assocmem.arguments import DTYPES
 from assocmem.ops.transforms import batched
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # The version and the T with which borders that are still in use were right.
 looks = WeakTensorKeyDictionary()
 # Asked once, here: in torch 2.11 no compiled graph can ask.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assocmem.arguments import check_count, check_floats
+from assocmem.arguments import check_count, check_floats, check_seed
 from assocmem.similarity.base import (
     Featured,
     check_positive_or_none,
@@ -127,9 +127,7 @@ class PositiveRandomFeatures(Featured):
     def __post_init__(self) -> None:
         check_count("m", self.m)
         check_positive_or_none("tau", self.tau)
-        check_count("seed", self.seed, at_least=0)
-        if self.seed >= 2**63:
-            raise ValueError(f"seed must be below 2 ** 63, got {self.seed}")
+        check_seed(self.seed, bits=63)  # an operator takes int64
 
     def features(self, x: Tensor) -> Tensor:
         """φ(x), of size m."""

@@ -138,6 +138,7 @@ def word_problem(batch: int, length: int, group: str, generator: torch.Generator
     elements = torch.tensor(GROUPS[group], device=where)
     digits = elements.shape[1] ** torch.arange(elements.shape[1], device=where)
     number = elements.new_zeros(int(digits.sum()) * elements.shape[1])
+    # Sums and no matrix products, which a GPU does not have for integers.
     number[(elements * digits).sum(-1)] = torch.arange(len(elements), device=where)
     product = number[(elements[:, elements] * digits).sum(-1)]  # [a, p]: a, then p
 
