@@ -59,7 +59,8 @@ from benchmarks.processes import answer, run_tests
 RESULTS = Path(__file__).parent / "results"
 SHORT = 1  # milliseconds below which the launches may take longer than the kernels
 PREPARED = 0.5  # of all the time is for tests and first calls: not enough for all of fla's
-PATIENCE = 120  # seconds after which a row is taken to hang
+PATIENCE = 120  # seconds after which a row is taken to hang,
+LATE = 40  # or this long after the end of all time
 CONTEXT: Any = multiprocessing.get_context("spawn")  # as CUDA does not survive a fork
 
 
@@ -111,9 +112,10 @@ def send_rows(pipe: Connection, *arguments: Any) -> None:
     pipe.send(None)
 
 
-def heard(pipe: Connection) -> dict[str, Any] | None:
+def heard(pipe: Connection, deadline: float) -> dict[str, Any] | None:
     """What a process sends next; EOFError where it has ended, TimeoutError where it is silent."""
-    if not pipe.poll(PATIENCE):
+    patience = min(PATIENCE, deadline + LATE - time.monotonic())
+    if not pipe.poll(max(patience, 0)):
         raise TimeoutError
     return pipe.recv()
 
@@ -122,7 +124,7 @@ def isolated(
     todo: Todo, first: dict[str, dict[str, Any]], gpu: str, deadline: float
 ) -> Iterator[dict[str, Any]]:
     """The rows of `benchmark` from a process of its own, and from another where one is lost."""
-    while todo:
+    while todo and time.monotonic() < deadline:
         here, there = CONTEXT.Pipe(duplex=False)
         arguments = (there, todo, first, gpu, deadline)
         process = CONTEXT.Process(target=send_rows, args=arguments, daemon=True)
@@ -130,18 +132,19 @@ def isolated(
         there.close()
         lost = ""
         try:
-            for row in iter(partial(heard, here), None):
+            for row in iter(partial(heard, here, deadline), None):
                 todo = todo[1:]
                 yield row
         except EOFError:
             lost = "crashed"
         except TimeoutError:
-            lost = f"took more than {PATIENCE} s"
+            lost = "hung"
         process.kill()
         process.join()
         if lost and todo:
             (case, name), *todo = todo
             yield {**asdict(case), "implementation": name, "failed": f"its process {lost}"}
+    yield from benchmark(todo, first, gpu, deadline)  # none is measured: there is no time
 
 
 def replay(rows: list[dict[str, Any]], deadline: float) -> None:

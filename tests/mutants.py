@@ -757,6 +757,13 @@ MUTANTS = (
         (GPU_TEST,),
     ),
     Mutant(
+        "a row that hangs at the end is waited for as long as any",
+        "benchmarks/gpu.py",
+        "pipe.poll(max(patience, 0))",
+        "pipe.poll(PATIENCE)",
+        (GPU_TEST,),
+    ),
+    Mutant(
         "the first heads of the first sequence are compared",
         "benchmarks/gpu_cases.py",
         "return x[-1:, :, -2:]",

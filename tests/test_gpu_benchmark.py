@@ -139,7 +139,20 @@ def test_a_row_that_crashes_or_hangs_its_process_costs_no_other(monkeypatch):
     assert at["a"] == at["b"] == at["fails"] != os.getpid()
     assert len({at["a"], at["c"], at["d"], at["e"]}) == 4
     assert rows["crashes"]["failed"] == "its process crashed"
-    assert rows["hangs"]["failed"] == "its process took more than 2 s"
+    assert rows["hangs"]["failed"] == "its process hung"
+
+
+def test_a_row_that_hangs_at_the_end_does_not_hold_the_run_up(monkeypatch):
+    monkeypatch.setattr(gpu, "send_rows", lambda *_: time.sleep(60))
+    monkeypatch.setattr(gpu, "CONTEXT", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(gpu, "LATE", 1)
+    forms(monkeypatch, hangs=None, waits=None)
+    todo = planned([Case("softmax_attention", "none", **TINY)])
+    start = time.monotonic()
+    hangs, waits = gpu.isolated(todo, {}, "", start + 1)
+    assert time.monotonic() - start < 20
+    assert hangs["failed"] == "its process hung"
+    assert waits["skipped"] == "no time was left"
 
 
 def test_a_process_that_crashes_when_it_ends_has_said_so(monkeypatch):
