@@ -1,4 +1,4 @@
-"""A decay a channel: a chunk's scores and what decays in it, and the gradients through the scores.
+"""A decay per channel: a chunk's scores, what decays in it, and the gradients through the scores.
 
 A_ts = Σ_c q_tc k_sc Γ_tsc for s ≤ t, and M, the same of k and k, are no products of matrices, as
 Γ_tsc = exp(Σ_{s<r≤t} g_rc) has an entry for each of three indices. The definition takes the sums
@@ -40,7 +40,7 @@ def from_middle(g, row, ok, col, K: tl.constexpr):
 
 @triton.jit
 def product(A, B, dtype: tl.constexpr):
-    """A B of float32, for inputs in dtype; on tensor cores where that has float32's range."""
+    """A B of float32, for inputs in dtype; on tensor cores where dtype has float32's range."""
     if dtype == tl.bfloat16:
         Y = exact_product(A, B, dtype)
     else:
@@ -255,7 +255,7 @@ def channel_decay_backward_kernel(
 def channel_decay(
     q: Tensor, k: Tensor, g: Tensor, chunks: Tensor, M: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor, Tensor]:
-    """A `[B, T, H, C]` and M, γ ⊙ Q, γ ⊙ K, ρ ⊙ K and γ_C `[chunks, H, K]` of a decay a channel.
+    """A `[B, T, H, C]` and M, γ ⊙ Q, γ ⊙ K, ρ ⊙ K and γ_C `[chunks, H, K]` of a decay per channel.
 
     Args:
         q: queries `[B, T, H, K]`.

@@ -18,7 +18,7 @@ from assocmem_kernels.tiles import load
 
 @triton.jit
 def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):
-    """Γ, in dtype, and γ, ρ and γ_C in float32 of a chunk from one log decay a token.
+    """Γ, in dtype, and γ, ρ and γ_C in float32 of a chunk from one log decay per token.
 
     The sums are taken in float64, and their differences in two float32 parts: a difference of
     float32 sums would lose the digits that the two share. The exponentials are taken in dtype: in
@@ -38,7 +38,7 @@ def head_decay(g, row, ok, lower, dtype: tl.constexpr = tl.float32):
 
 @triton.jit
 def since_start(g, row, ok, col, K: tl.constexpr, dtype: tl.constexpr):
-    """γ `[C, BK]` and γ_C `[BK]` of a decay a channel.
+    """γ `[C, BK]` and γ_C `[BK]` of a decay per channel.
 
     The exponentials are taken in dtype: in float32 their last two bits are wrong.
     """
@@ -49,7 +49,7 @@ def since_start(g, row, ok, col, K: tl.constexpr, dtype: tl.constexpr):
 
 @triton.jit
 def until_end(g, row, ok_next, col, H: tl.constexpr, K: tl.constexpr, dtype: tl.constexpr):
-    """ρ `[C, BK]` of a decay a channel, a sum of its own over the tokens that follow."""
+    """ρ `[C, BK]` of a decay per channel, a sum of its own over the tokens that follow."""
     x = load(g, row + H, ok_next, col, K).to(tl.float32)
     return tl.exp(tl.cumsum(x, 0, reverse=True).to(dtype)).to(tl.float32)
 
@@ -67,7 +67,7 @@ def over_chunk(kept, number, col, K: tl.constexpr, GATE: tl.constexpr):
 
 @triton.jit
 def head_decay_gradient(pairs, to_t, from_s, S_dS, kept, before):
-    """dg of a decay a head: what every pair s < r ≤ t, of all that it lies between, sends it.
+    """dg of a decay per head: what each of the pairs s < r ≤ t that it lies between sends to it.
 
     pairs `[C, C]`, in float64, are those within the chunk. Pairs after r cancel between rows and
     columns, down to the last bits. to_t is of what each token reads of the state before the chunk,
@@ -86,7 +86,7 @@ def near_one(kept):
 
 
 def gate_kind(g: Tensor | None) -> int:
-    """0 for no decay, 1 for one a head, 2 for one a channel: the kernels' GATE."""
+    """0 for no decay, 1 for one per head, 2 for one per channel: the kernels' GATE."""
     return 0 if g is None else g.ndim - 2
 
 

@@ -3,8 +3,9 @@
     U = T (β ⊙ (V − (γ ⊙ K) S)),    T = (I + strict_lower(β ⊙ K Kᵀ ⊙ Γ))⁻¹
     O = scale · (A U + (γ ⊙ Q) S),    A = tril(Q Kᵀ ⊙ Γ),    S ← γ_C S + (ρ ⊙ K)ᵀ U
 
-The decays Γ, γ, ρ and γ_C are those of `decay.py`. GATE: 0 no decay, 1 one a head (g `[B, T, H]`),
-2 one a channel (g `[B, T, H, K]`), with which Q Kᵀ ⊙ Γ and K Kᵀ ⊙ Γ come from `channel_decay.py`.
+The decays Γ, γ, ρ and γ_C are those of `decay.py`. GATE: 0 no decay, 1 one per head, g
+`[B, T, H]`, 2 one per channel, g `[B, T, H, K]`, with which Q Kᵀ ⊙ Γ and K Kᵀ ⊙ Γ come from
+`channel_decay.py`.
 
 Forward: one kernel prepares A, T and the decays of every chunk, all at once (`triangles.py`); then
 one program per head and tile of V walks the chunks with S in registers (`delta_rule_forward.py`).

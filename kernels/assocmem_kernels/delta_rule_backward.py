@@ -234,7 +234,7 @@ def delta_rule_backward(
         **cfg.options,
     )  # fmt: skip
 
-    # With a decay a channel they are of what `channel_decay` gave, and not rounded yet.
+    # With a decay per channel they are of what `channel_decay` gave, and not rounded yet.
     dtype = torch.float32 if gate == 2 else q.dtype
     dq, dk = (torch.empty(q.shape, dtype=dtype, device=q.device) for _ in range(2))
     dk_in = torch.empty_like(dk) if gate == 2 else None

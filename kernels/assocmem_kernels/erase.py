@@ -24,7 +24,7 @@ from assocmem_kernels.inverse import unit_lower_inverse
 from assocmem_kernels.tiles import dot, load, padded, poison, store, times
 
 CODES = {"softmax": 0, "linear": 1, "relu": 2}
-BLOCK = 8  # chunks a block
+BLOCK = 8  # chunks per block
 
 
 @triton.jit
@@ -50,7 +50,7 @@ def weighed(P, U, ERASE: tl.constexpr):
     """P U for weights in float32, those of the softmax in U's dtype.
 
     Other weights may be as large as 2/β. Then u alternates, the sum is small beside its terms, and
-    what each weight has been rounded by would add up over the sequence: they are sums of two.
+    what each weight has been rounded by would add up over the sequence: so weights are sums of two.
     """
     if ERASE == 0:
         Y = dot(P.to(U.dtype), U)

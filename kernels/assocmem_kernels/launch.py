@@ -1,4 +1,4 @@
-"""The table of launch configurations: one a kernel, architecture, precision and kind of decay.
+"""The table of launch configurations: one per kernel, architecture, precision and kind of decay.
 
 Nothing is tuned while a reader waits. What the compiler says of every entry, its shared memory and
 registers, is stored in `benchmarks/results/resources.json` and held to each architecture's limits.
@@ -18,9 +18,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Config:
-    """How one kernel is launched: tokens a chunk, columns of V a tile, warps, pipeline stages.
+    """How one kernel is launched: tokens per chunk, columns of V per tile, warps, pipeline stages.
 
-    Of `channel_decay.py` the tiles are columns of K.
+    In `channel_decay.py` the tiles are columns of K.
     """
 
     C: int
@@ -40,7 +40,7 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"
 def architecture(x: Tensor) -> str:
     """The row of the table for a tensor's device; a device that is not listed takes the nearest."""
     if not x.is_cuda:
-        return "sm_90"  # Triton's interpreter, where any row is as good
+        return "sm_90"  # Triton's interpreter, where any row will do
     if torch.version.hip:
         return "gfx942"
     major, minor = torch.cuda.get_device_capability(x.device)
@@ -53,10 +53,10 @@ def processors(x: Tensor) -> int:
     return torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 1
 
 
-# Registers set the sizes. At 64 tokens a chunk Hopper would multiply with wgmma whose first operand
-# lies in registers, which the assembler that Triton ships can miscompile; at 32 it does not.
-# float32 is not rounded to TF32, so its products run on ordinary cores and take more registers.
-# With a decay a channel, scores are summed 16 tokens at a time.
+# Registers set the sizes. At 64 tokens per chunk Hopper would multiply with wgmma whose first
+# operand lies in registers, which the assembler that Triton ships can miscompile; at 32 it would
+# not. float32 is not rounded to TF32, so its products run on ordinary cores and take more
+# registers. With a decay per channel, scores are summed 16 tokens at a time.
 KINDS = ("half", "half, channel", "float32", "float32, channel")
 TABLE = {
     "forward_kernel": ((32, 16, 8, 2), (16, 32, 4, 2), (16, 16, 8, 2), (16, 16, 8, 1)),
@@ -83,7 +83,7 @@ TABLE = {
     "channel_decay_kernel": ((16, 32, 1, 1),) * 2 + ((16, 128, 8, 1),) * 2,
     "channel_decay_backward_kernel": ((16, 32, 4, 1),) * 2 + ((16, 64, 16, 1),) * 2,
 }
-# Of sm_90 in half precision, without a decay a channel: the fastest that an H200 was given, with
+# Of sm_90 in half precision, without a decay per channel: the fastest that an H200 was given, with
 # heads of 128. All others are chosen by what the compiler says of them.
 EXCEPTIONS = {
     ("sm_80", "forward_kernel", "float32, channel"): (16, 16, 8, 2),
@@ -167,7 +167,7 @@ EXCEPTIONS = {
 }
 # Before 3.7.1 Triton leaves out the fence between pipelined copies into shared memory and tensor
 # cores that read it by themselves (its pull request 10537), where nothing else is stored between
-# the two, as in these kernels. What is not pipelined has it.
+# the two, as in these kernels. What is not pipelined has the fence.
 UNFENCED = (
     "states_kernel",
     "recall_kernel",
@@ -186,7 +186,7 @@ def config(kernel: str, arch: str, dtype: torch.dtype, gate: int) -> Config:
         kernel: the kernel's name.
         arch: one of `ARCHITECTURES`.
         dtype: of q, k and v.
-        gate: 0 for no decay, 1 for one a head, 2 for one a channel.
+        gate: 0 for no decay, 1 for one per head, 2 for one per channel.
     """
     if arch == "sm_75":
         return Config(*TURING)

@@ -3,11 +3,11 @@
     O = scale · ((Q Kᵀ ⊙ Γ) V + (γ ⊙ Q) S),    S ← γ_C S + (ρ ⊙ K)ᵀ V
 
 Γ_ts is the decay from token s to token t, γ_t from the chunk's start to t, ρ_s from s to the
-chunk's end. GATE: 0 no decay, 1 one a head (g `[B, T, H]`), 2 one a channel (g `[B, T, H, K]`).
+chunk's end. GATE: 0 no decay, 1 one per head (g `[B, T, H]`), 2 one per channel (g `[B, T, H, K]`).
 
 Forward: one program per head and tile of V walks the chunks with S in registers. Backward
 (`linear_attention_backward.py`): the same walk stores S before each chunk, a walk from the end
-stores dS after each chunk, and then all chunks are independent. With a decay a channel, γ ⊙ Q,
+stores dS after each chunk, and then all chunks are independent. With a decay per channel, γ ⊙ Q,
 ρ ⊙ K, γ_C and the scores A = Q Kᵀ ⊙ Γ come from a kernel of their own (`channel_decay.py`), once
 for all tiles of V. Few long sequences are cut into pieces first (`pieces.py`).
 """

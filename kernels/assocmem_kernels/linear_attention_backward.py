@@ -184,7 +184,7 @@ def linear_attention_backward(
     scan(k_out, v, S, S0, 1.0, False)
     dS0 = pieces.by_sequence(scan(q_in, do, dS, dST, scale, True))[:, 0].contiguous()
 
-    # With a decay a channel they are of what `channel_decay` gave, and not rounded yet.
+    # With a decay per channel they are of what `channel_decay` gave, and not rounded yet.
     dtype = torch.float32 if gate == 2 else q.dtype
     dq, dk = (torch.empty(q.shape, dtype=dtype, device=q.device) for _ in range(2))
     dv = torch.empty_like(v)

@@ -1,7 +1,7 @@
 """Few long sequences, cut into pieces, so that all processors of a GPU have work.
 
 A scan takes one program for each head and tile of V, which walks from the first token to the last.
-Where that leaves processors idle, the sequences are cut, and the kernels take their pieces for
+Where that leaves processors idle, the sequences are cut, and the kernels treat their pieces as
 sequences. A piece takes the state S before it to P S + R (book, chapter 6, eq-combine). A first
 scan, of all pieces at once and from states of 0, gives R; P is a decay, or for the delta rule a
 scan of the identity without values. So the state before each piece follows from the one before the

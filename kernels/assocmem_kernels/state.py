@@ -35,8 +35,8 @@ def read(k, since, γ_C, row, ok, col, K: tl.constexpr, S, GATE: tl.constexpr):
 
     Equal keys read equal numbers, down to what is rounded away, and in the triangular system that
     cancels, where β is near 2 and nothing fades. Rows of γ ⊙ K are each rounded in their own way.
-    So a decay a head comes after the product, and with a decay a channel what γ near 1 takes from
-    float32 keys has a product of its own.
+    So a decay per head comes after the product, and with a decay per channel what γ near 1 takes
+    from float32 keys has a product of its own.
     """
     if GATE < 2:
         Y = dot(load(k, row, ok, col, K), S)
@@ -51,7 +51,7 @@ def read(k, since, γ_C, row, ok, col, K: tl.constexpr, S, GATE: tl.constexpr):
 
 @triton.jit
 def write(S, k, until, γ_C, row, ok, col, K: tl.constexpr, Y, GATE: tl.constexpr):
-    """S + (ρ ⊙ K)ᵀ Y, with a decay a head on Y, which leaves K as it is in memory."""
+    """S + (ρ ⊙ K)ᵀ Y, with a decay per head on Y, which leaves K as it is in memory."""
     if GATE < 2:
         if GATE == 1:
             Y *= tl.load(until + row, mask=ok, other=0.0)[:, None]

@@ -31,9 +31,9 @@ def dot(a, b):
 def times(T, X):
     """T X in float32; summed in float64 where T is, four rows of X at a time.
 
-    Times an X of half precision a T in float32 is the sum of two in X's dtype. In one, entries near
-    2 and alike would all be wrong by the same amount: with β near 2, where nothing fades, and equal
-    keys the memory would grow, in bfloat16 a thousandfold in 200 tokens.
+    Multiplied by an X of half precision, a T in float32 is the sum of two in X's dtype. In a single
+    one, entries near 2 and alike would all be wrong by the same amount: with β near 2, where
+    nothing fades, and equal keys the memory would grow, in bfloat16 a thousandfold in 200 tokens.
     """
     if T.dtype == X.dtype:
         product = dot(T, X)

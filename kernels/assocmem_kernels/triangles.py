@@ -45,8 +45,8 @@ def triangles_kernel(
 ):  # fmt: skip
     """A = tril(Q Kᵀ ⊙ Γ), M = K Kᵀ ⊙ Γ and T = (I + strict_lower(β ⊙ M))⁻¹ of one chunk.
 
-    With a decay a head also γ, ρ and γ_C, once for all tiles of V. With a decay a channel A and M
-    are there already.
+    With a decay per head also γ, ρ and γ_C, once for all tiles of V. With a decay per channel A and
+    M are there already.
     """
     i, h, start, stop = own_chunk(chunks, H)
     r, col = tl.arange(0, C), tl.arange(0, BK)
@@ -77,8 +77,8 @@ def triangles_kernel(
 class Prepared(NamedTuple):
     """What is computed of all chunks at once, before anything walks them.
 
-    With one decay a head `since` and `until` are γ and ρ `[B, T, H]`. With one a channel they are
-    γ ⊙ K and ρ ⊙ K, of float32 keys without `near_one` ⊙ K, and q is γ ⊙ Q.
+    With one decay per head `since` and `until` are γ and ρ `[B, T, H]`. With one per channel they
+    are γ ⊙ K and ρ ⊙ K, of float32 keys without `near_one` ⊙ K, and q is γ ⊙ Q.
     """
 
     q: Tensor
@@ -100,7 +100,7 @@ def prepared(
     # Equal keys have equal scores, and with β near 2 nothing fades: the same rounding error δ in
     # every score would add up over the sequence, to T β |δ| (chapter 6, eq-repeated-rounding).
     exact = q.dtype == torch.float32
-    # Much of what the gradient of g is made of cancels: in float32 it comes of float64, too.
+    # Much of what the gradient of g is made of cancels: in float32 it comes from float64, too.
     own = torch.float64 if exact else torch.float32
     inverse = q.new_empty(B, T, H, cfg.C, dtype=own)
     since, until, kept = None, None, None

@@ -96,8 +96,8 @@ class AssociativeMemory:
         """S `[m, d_v]` where φ is finite, else keys `[N, d_k]` and values `[N, d_v]`.
 
         With `normalize`, a last column holds the memory of the value 1. It is what the memory
-        reads, and no copy: a change of it in place is a change of the memory, while a write makes a
-        new one.
+        reads, without a copy: a change of it in place changes the memory, while a write makes a new
+        one.
         """
         return (self._keys, self._values) if self._phi is None else self._values
 
@@ -151,7 +151,7 @@ class AssociativeMemory:
         return o[0] if q.ndim == 1 else o
 
     def forget(self, k: Tensor) -> None:
-        """Make read(k) zero, by the smallest change of S that does: S ← S − φ(k) read(k)ᵀ/κ(k, k).
+        """Make read(k) zero, by the smallest change of S: S ← S − φ(k) read(k)ᵀ/κ(k, k).
 
         A write of u under k adds κ(k, k) u to read(k), so u = −read(k)/κ(k, k) cancels it. This is
         the delta rule's write of 0 with β = 1/κ(k, k), and S is projected off φ(k): a reading
@@ -165,8 +165,8 @@ class AssociativeMemory:
 
         Raises:
             TypeError: k is no tensor of floats.
-            ValueError: k has the wrong shape or device, or κ(k, k) is 0 or not finite (which
-                is not looked at under vmap, in a graph that is traced, nor on meta).
+            ValueError: k has the wrong shape or device, or κ(k, k) is 0 or not finite (not checked
+                under vmap, in a graph that is traced, or on meta).
         """
         rows = self._rows("k", k, self.d_k)
         if k.ndim != 1:

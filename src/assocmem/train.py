@@ -24,9 +24,9 @@ def train(
     """Minimise a loss with AdamW, a learning rate that falls as a cosine, and clipped gradients.
 
     Step s of S has the learning rate lr · (1 + cos(πs/S))/2; gradients longer than 1 are scaled
-    to length 1. All parameters have AdamW's weight decay of 0.01, those of norms and decays too,
-    which larger models leave out. The model starts from the weights that it has, so seed torch
-    before making it.
+    to length 1. All parameters have AdamW's weight decay of 0.01, including those of norms and
+    decays, which larger models leave out. The model starts from the weights that it has, so seed
+    torch before making it.
 
     Args:
         model: what is trained, in place.

@@ -1,4 +1,4 @@
-"""Which memory for what: every design on every task, at equal parameters.
+"""Which memory for what: every design on every task, with equally many parameters.
 
 `choosing.json` beside this file says what is compared. Chapter 9 runs a little of it;
 `benchmarks/choosing.py` runs all of it and stores the result.
@@ -92,7 +92,7 @@ Draw = Callable[[int, torch.Generator, Size], Drawn]
 def drawn(kind: str, batch: int, generator: torch.Generator, size: Size) -> Drawn:
     """A batch of a function of `assocmem.tasks`, by name."""
     task = getattr(tasks, kind)(batch, **size, generator=generator)
-    if isinstance(task, tasks.Recall):  # a pair a position, then a key a position
+    if isinstance(task, tasks.Recall):  # a pair per position, then a key per position
         queries = task.queries[..., None].expand(-1, -1, 2)
         tokens = torch.cat((torch.stack((task.keys, task.values), -1), queries), 1)
         return Drawn(tokens, torch.cat((torch.full_like(task.keys, tasks.IGNORE), task.answers), 1))
@@ -257,7 +257,7 @@ def mixers(config: Row, design: str) -> list[tuple[str, Row]]:
 def first(config: Row, task: str, design: str, seed: int, lr: float) -> list[float]:
     """The losses of a training of three steps, on the batches of a run; a text is `UNCHANGING`.
 
-    They hang on the first weights, the batches, both passes, the updates and the rates. Code that
+    They depend on the first weights, the batches, both passes, the updates and the rates. Code that
     gives them as they are recorded trains as it did when they were.
     """
     what = config["tasks"][task]
@@ -286,7 +286,7 @@ def decoding(model: Model, T: int) -> Row:
 
 
 class Inside:
-    """Counts the matrix products inside of an operator that is one to PyTorch."""
+    """Counts the matrix products inside an operator that PyTorch sees as one."""
 
     _get_raw = True  # the counter hands over tensors, not their shapes
 

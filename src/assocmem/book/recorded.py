@@ -52,7 +52,7 @@ def without_comments(source: str) -> str:
 
 
 def fingerprint(*parts: str) -> str:
-    """A short hash of what a result depends on, by which it is known without a run to be old."""
+    """A short hash of what a result depends on, which tells without a run that it is old."""
     return sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 

@@ -57,8 +57,8 @@ def snr_polynomial(N: int, d: int, degree: int = 2, keys: str = "gaussian") -> f
     """SNR of κ(q, k) = (qᵀk)^p, p = degree (we derive).
 
     With Gaussian keys E z^{2p} = (2p − 1)!! d^p, so SNR = Π_{m<p} d/(2m + 1) / (N − 1). On the
-    sphere E cos^{2p}θ = (2p − 1)!!/(d(d + 2)…(d + 2p − 2)) puts d + 2m for d; with a random k_i
-    E[(χ²_d)^{−p}] puts d − 2m − 2, and the mean noise is infinite for d ≤ 2p.
+    sphere E cos^{2p}θ = (2p − 1)!!/(d(d + 2)…(d + 2p − 2)) replaces d by d + 2m; with a random k_i
+    E[(χ²_d)^{−p}] replaces it by d − 2m − 2, and the mean noise is infinite for d ≤ 2p.
 
     Assumes independent keys, and values of mean zero and equal power that are independent of
     them and of each other.
@@ -131,7 +131,7 @@ def snr_taylor(
     (2n − 1)!! d^{2n} / (d(d + 2)…(d + 2n − 2)) on the sphere. With degree 2, Gaussian keys and
     ς = d/τ², the sum is 1 + 2ς + ¾ς².
 
-    Assumptions as of `snr_linear`.
+    Assumptions as in `snr_linear`.
 
     Args:
         N: stored pairs.
@@ -177,7 +177,7 @@ def snr_round(N: int, d: int) -> float:
 
     with I the regularised incomplete beta function. κ is 1, 0 or −1, and 1 for the key itself.
 
-    Assumptions as of `snr_linear`.
+    Assumptions as in `snr_linear`.
 
     Args:
         N: stored pairs.
@@ -239,7 +239,7 @@ def snr_decay(age: int, d: int, decay: float, N: int | None = None) -> float:
 
         SNR(a) = d γ^{2a} / (N_eff − γ^{2a}),
 
-    where the noise is summed over the newer items and the older ones, without a difference.
+    where the noise is summed over the newer items and the older ones, without taking a difference.
 
     Args:
         age: a, in steps since the item was written; 0 is the newest.

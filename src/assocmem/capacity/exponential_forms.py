@@ -55,7 +55,7 @@ def snr_solu(N: int, d: int, tau: float | None = None, keys: str = "gaussian") -
 
         SNR⁻¹ = (N − 1) e^{−2β} [₀F₁(; d/2 + 1; β²)/d + 4β² ₀F₁(; d/2 + 2; β²)/(d(d + 2))].
 
-    Assumptions as of `snr_linear`.
+    Assumptions as in `snr_linear`.
 
     Args:
         N: stored pairs.
@@ -93,7 +93,7 @@ def snr_rbf(N: int, d: int, sigma: float | None = None, keys: str = "gaussian") 
     κ(k, k) = 1. With Gaussian keys E κ² = (1 + 2/σ²)^{−d/2} e^{−d/(σ² + 2)}; with a random k_i,
     (1 + 4/σ²)^{−d/2}. On the sphere it is the exponential with τ = σ².
 
-    Assumptions as of `snr_linear`.
+    Assumptions as in `snr_linear`.
 
     Args:
         N: stored pairs.
@@ -177,7 +177,7 @@ def inverse_temperature(d: int, tau: float) -> float:
 
 def log_noise(d: int, tau: float, keys: str) -> float:
     """ln of E κ²/c² for κ = exp(qᵀk/τ)."""
-    # Twice over τ: τ² could be beyond the range of a float.
+    # Divided by τ twice: τ² could be beyond the range of a float.
     if keys == "gaussian":
         return 2 * d * (1 - tau) / tau / tau
     if keys == "sphere":

@@ -124,7 +124,7 @@ class MonteCarlo:
 
     The median is the typical value. Far below the mean, it says that rare draws carry the mean,
     and that the standard error cannot be trusted. `median_range` holds the median of the law that
-    is sampled whatever that law is, but for once in 2,000 times: the order statistics 3.5
+    is sampled whatever that law is, except once in 2,000 times: the order statistics 3.5
     standard deviations of a binomial count to either side.
     """
 
@@ -151,7 +151,7 @@ def monte_carlo(
 ) -> MonteCarlo:
     """‖r‖² / (c² ‖v‖²) over independent memories of N random pairs, one item read in each.
 
-    Only one item a memory is read: the items of one memory share their crosstalk, and their
+    Only one item per memory is read: the items of one memory share their crosstalk, and their
     spread would understate the error. Values are uniform on the unit sphere, so that all have
     equal power.
 

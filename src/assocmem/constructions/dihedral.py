@@ -1,4 +1,4 @@
-"""The dihedral groups: two layers of the delta rule, one reflection a token each."""
+"""The dihedral groups: two layers of the delta rule, each with one reflection per token."""
 
 from __future__ import annotations
 

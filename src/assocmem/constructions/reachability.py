@@ -21,12 +21,12 @@ def reachability(adjacency: Tensor, beta: float = -1.0, erase: str = "linear") -
         u_t = v_t − β Σ_{s<t} A_ts u_s
 
     With β = −1, u_t is the number of paths from node 0 to node t: above 0 exactly where a path
-    leads, and as large as the paths are many. With erase "mean" the sum is the mean over the
+    leads, and large where there are many. With erase "mean" the sum is the mean over the
     predecessors, what a sharp softmax would take: u_t is the probability that a walk backwards from
-    t, along random edges, ends at node 0. It stays in [0, 1], and is above 0 in the same places,
-    as long as float64 holds it: on a single path of 1,075 nodes that each have another predecessor
-    it falls below 5e-324, and is 0. With β = +1 paths of odd and even length cancel, and a node
-    that is reached can read 0.
+    t, along random edges, ends at node 0. It stays in [0, 1], and is above 0 in the same places, as
+    long as float64 holds it: on a single path of 1,075 nodes that each have another predecessor it
+    falls below 5e-324, and is 0. With β = +1 paths of odd and even length cancel, and a node that
+    is reached can read 0.
 
     Args:
         adjacency: whether an edge leads from node s to node t, `[B, n, n]` at [b, t, s], bool or

@@ -89,7 +89,7 @@ def swaps_of_similar_keys(
 
     Args:
         pairs: the two places at each step `[B, T, 2]`, int64.
-        keys: one key of length 1 a place `[n, d]`, float64.
+        keys: one key of length 1 per place `[n, d]`, float64.
         kernel_function: κ, by name or as a `Similarity`.
         rewrite_every: after so many swaps, replace the cache by the n keys and what they read, so
             that it never holds more than n + rewrite_every pairs; None never does.

@@ -10,11 +10,11 @@ from assocmem.constructions.swaps import exchanged
 
 
 def word_problem(permutations: Tensor, backend: str = "auto") -> Tensor:
-    """The product so far of permutations of n elements, by n − 1 corrections a token.
+    """The product so far of permutations of n elements, by n − 1 corrections per token.
 
     As in `swaps`, a correction under k = e_j − e_i with value 0 and β = 1 exchanges two places, and
     every permutation of n elements is at most n − 1 exchanges: this is DeltaProduct
-    (arXiv:2502.10297) with n − 1 steps a token, four for S₅. Where a token needs fewer, the
+    (arXiv:2502.10297) with n − 1 steps per token, four for S₅. Where a token needs fewer, the
     other keys are 0.
 
     Args:

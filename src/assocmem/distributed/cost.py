@@ -1,9 +1,10 @@
 """What it costs to split a sequence over R ranks: bytes, seconds, and when it pays.
 
-A rank sends each of the R − 1 others the same bytes. Of a scan they do not depend on the number of
-tokens, of softmax attention they are the piece's keys and values. Times assume a ring: in R − 1
+A rank sends each of the R − 1 others the same bytes. For a scan they do not depend on the number of
+tokens, for softmax attention they are the piece's keys and values. Times assume a ring: in R − 1
 steps every rank hands on what came last, over its own link and at the same time as all others, so
-that b bytes a pair take (R − 1) (latency + b / bandwidth). Nothing else is done meanwhile.
+that b bytes per pair of ranks take (R − 1) (latency + b / bandwidth). Nothing else is done
+meanwhile.
 
 A rank scans its piece twice, once with K columns more (`scan.py` says why), so that splitting takes
 more work than it divides.
@@ -42,7 +43,7 @@ class Link:
     """What connects a rank to the next one.
 
     Args:
-        bandwidth: bytes a second in one direction.
+        bandwidth: bytes per second in one direction.
         latency: seconds that a message takes however short it is.
 
     Raises:
@@ -65,10 +66,10 @@ class Link:
         check_not_negative("latency", self.latency)
 
     def seconds(self, size: float, ranks: int) -> float:
-        """(R − 1) (latency + size / bandwidth): every rank gets `size` bytes of every other.
+        """(R − 1) (latency + size / bandwidth): every rank gets `size` bytes from every other.
 
         Args:
-            size: bytes a pair of ranks of one exchange, forward or backward in a `Traffic`.
+            size: bytes per pair of ranks in one exchange, forward or backward in a `Traffic`.
             ranks: number of ranks R.
 
         Returns:
@@ -85,7 +86,7 @@ class Link:
 def scan_traffic(
     n_heads: int, d_key: int, d_value: int, *, batch: int = 1, itemsize: int = 4
 ) -> Traffic:
-    """Bytes of a scan a pair of ranks: N H K (K + V) numbers forward, 2 N H K V backward.
+    """Bytes of a scan per pair of ranks: N H K (K + V) numbers forward, 2 N H K V backward.
 
     Args:
         n_heads: number of heads H.
@@ -110,7 +111,7 @@ def scan_traffic(
 def convolution_traffic(
     channels: int, width: int = 4, *, batch: int = 1, itemsize: int = 4
 ) -> Traffic:
-    """Bytes of a `ShortConvolution` a pair of ranks: the last width − 1 tokens of every piece.
+    """Bytes of a `ShortConvolution` per pair of ranks: the last width − 1 tokens of a piece.
 
     Backward the gradients of all ranks are added, which a ring does in two rounds: twice as many.
 
@@ -136,7 +137,7 @@ def convolution_traffic(
 def attention_traffic(
     tokens: int, n_heads: int, d_key: int, d_value: int, *, batch: int = 1, itemsize: int = 4
 ) -> Traffic:
-    """Bytes of `SoftmaxAttention` a pair of ranks: the keys and values of a piece.
+    """Bytes of `SoftmaxAttention` per pair of ranks: the keys and values of a piece.
 
     Backward the gradients of all ranks are added, which a ring does in two rounds: twice as many.
 
@@ -164,7 +165,7 @@ def attention_traffic(
 
 
 def scan_work(d_key: int, d_value: int) -> float:
-    """How many times the work of one scan its two scans on split pieces take, at most 2 + K/V.
+    """The work of the two scans that a split sequence takes, in units of one scan: at most 2 + K/V.
 
     One has V columns in its state, the other V + K; what does not depend on the columns is done
     twice.

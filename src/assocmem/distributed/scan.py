@@ -7,7 +7,7 @@ Whatever the tokens of a piece are, the piece acts on the state before it as an 
 S is what the piece leaves in an empty memory, and P what it makes of the identity when it writes
 nothing; both are states of one scan. Every rank scans its piece once for its map, the maps of all
 ranks are gathered, and those before its own give the state in which its second scan begins. What
-is sent is K (K + V) numbers a head and 2 K V backward, whatever the length of the sequence.
+is sent is K (K + V) numbers per head and 2 K V backward, whatever the length of the sequence.
 """
 
 from __future__ import annotations

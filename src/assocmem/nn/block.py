@@ -19,7 +19,8 @@ class Block(Streaming):
     Args:
         mixer: a layer that mixes the tokens.
         d_hidden: units of the memory; 8/3 d_model, rounded down, when None, with which its three
-            matrices have about 8 d_model² numbers, as the two of a Transformer's with 4 d_model.
+            matrices have about 8 d_model² numbers, as the two of a Transformer's layer of 4 d_model
+            units have.
         feed_forward: the memory, from `[..., d_model]` to the same shape, such as a
             `MixtureOfExperts`; a `FeedForwardMemory` with the kernel function "swiglu" when None.
 

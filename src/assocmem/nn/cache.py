@@ -1,10 +1,10 @@
 """The cache of a layer that keeps every token: how its sequences lie, and which tokens fit it.
 
-A cache is a NamedTuple of tensors that keep something of every token, or None, and last of them
+A cache is a NamedTuple of tensors that keep something of every token, or None; its last field is
 cu_seqlens. The tokens of its N sequences lie in one of three ways:
 
     in a batch          [N, S, ...], S of each sequence; cu_seqlens is None
-    in a row            [1, S, ...], one sequence behind the other, with the borders cu_seqlens
+    in a row            [1, S, ...], one sequence after the other, with the borders cu_seqlens
     in a padded batch   [N, S, ...], the shorter sequences behind zeros, with the borders cu_seqlens
                         that they would have in a row
 
@@ -27,11 +27,11 @@ from assocmem.ops.packed import lengths_of
 
 
 def checked_cache(state: Any, new: Any) -> Any:
-    """A cache as it lies where new tokens fit it: in a row where these are packed, else in a batch.
+    """A cache laid out so that new tokens fit it: in a row if these are packed, else in a batch.
 
     Raises:
         TypeError, ValueError: when it is another kind of state, its parts differ in S, it differs
-            from the new tokens in more than S and T, or its borders are no borders.
+            from the new tokens in more than S and T, or its borders are not valid.
     """
     fields = type(new)._fields  # of the class: torch 2.6 cannot count or cut a tuple that it traces
     check_parts(state, fields)
@@ -127,7 +127,7 @@ def has_borders(state: Any) -> bool:
 
 
 def in_a_batch(cache: Any) -> tuple[Any, ...]:
-    """A cache whose sequences lie in a batch, padded where they are not all as long."""
+    """A cache whose sequences lie in a batch, padded where their lengths differ."""
     *parts, borders = cache
     if borders is None or parts[0].shape[0] > 1:
         return cache
@@ -137,8 +137,8 @@ def in_a_batch(cache: Any) -> tuple[Any, ...]:
 def uncompiled(f: Callable) -> Callable:
     """f, called from outside of a graph where `torch.compile` traces one.
 
-    What hangs on the lengths of sequences would be compiled anew for each number of them, and after
-    eight not at all.
+    What depends on the lengths of sequences would be compiled anew for each number of them, and
+    after eight not at all.
     """
     return torch.compiler.disable(f) if torch.compiler.is_compiling() else f
 

@@ -25,7 +25,7 @@ class KUCache(NamedTuple):
     """What DeltaFormer remembers of S tokens: as much as softmax attention does.
 
     Args:
-        k: keys `[B, S, H, K]`, with rotary turned by their positions.
+        k: keys `[B, S, H, K]`, turned by their positions with rotary.
         u: corrections `[B, S, H, V]`, float32 (float64 for float64 inputs).
         cu_seqlens: borders `[N + 1]` of N packed sequences. After packed tokens they lie in one
             row, B = 1; after steps in N rows, the shorter ones behind zeros. None for B sequences

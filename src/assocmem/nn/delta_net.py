@@ -52,7 +52,7 @@ def parts_of(state: Any) -> tuple[Tensor | None, Tensor | None]:
 def stable(beta: Tensor, k: Tensor) -> Tensor:
     """The step sizes β `[B, T, H]`, or 2/‖k‖² where that is less, for keys k `[B, T, H, K]`.
 
-    Rounding to bfloat16 makes a key of length 1 longer by up to 0.4 %. Where β may come to 2, the
+    Rounding to bfloat16 makes a key of length 1 longer by up to 0.4 %. Where β may reach 2, the
     transition I − β k kᵀ would then make the memory larger, at every token.
     """
     exact = cast(k)[0].detach().to(state_dtype(k))  # as the operator will round it
@@ -132,7 +132,7 @@ class DeltaNet(Mixer):
     ) -> tuple[tuple[Tensor, ...], Tensor]:  # fmt: skip
         """q, k and v `[B, T, ·]` of tokens x after the short convolution, and its last inputs."""
         qkv = self.project(x, cu_seqlens)
-        # A filter a channel: one convolution of all channels is one of q, one of k and one of v.
+        # One filter per channel: a convolution of all channels is one of q, one of k and one of v.
         filtered, last = self.conv(torch.cat(qkv, -1), recent, group=group, cu_seqlens=cu_seqlens)
         return filtered.split([y.shape[-1] for y in qkv], -1), last
 

@@ -1,4 +1,4 @@
-"""DeltaProduct as a layer: DeltaNet that corrects its memory several times a token."""
+"""DeltaProduct as a layer: DeltaNet that corrects its memory several times per token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from assocmem.nn.short_convolution import ShortConvolution
 
 
 class DeltaProduct(DeltaNet):
-    """Multi-head delta rule with n keys, values and step sizes a token (arXiv:2502.10297).
+    """Multi-head delta rule with n keys, values and step sizes per token (arXiv:2502.10297).
 
     As `DeltaNet`, but every token writes n pairs, one after the other, before its query reads: it
     multiplies the memory by a product of n transitions I − β k kᵀ.
@@ -68,7 +68,7 @@ class DeltaProduct(DeltaNet):
         n, beta = self.n_corrections, self.in_turn(self.beta(x))[..., 0]
         q, k, v = self.heads(q).repeat_interleave(n, 1), self.in_turn(k), self.in_turn(v)
         g, borders = self.log_decay(x), None if cu_seqlens is None else n * cu_seqlens
-        if g is not None:  # in a layer that fades: once a token, before its first pair
+        if g is not None:  # in a layer that fades: once per token, before its first pair
             g = torch.stack((g, *[torch.zeros_like(g)] * (n - 1)), 2).flatten(1, 2)
         o, S = self.scan(q, k, v, beta, g, S, group, borders)
         return o[:, n - 1 :: n], S

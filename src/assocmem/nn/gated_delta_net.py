@@ -12,7 +12,7 @@ from assocmem.nn.softplus_decay import SoftplusDecay
 
 
 class GatedDeltaNet(DeltaNet):
-    """Multi-head delta rule with one decay a head and token (Yang et al., arXiv:2412.06464).
+    """Multi-head delta rule with one decay per head and token (Yang et al., arXiv:2412.06464).
 
     As `DeltaNet`, with the log decay g = −exp(A_log) · softplus(W_a x + dt_bias) and the output
     y = W_o (RMSNorm(o) ⊙ SiLU(W_g x)).
@@ -24,7 +24,7 @@ class GatedDeltaNet(DeltaNet):
             backend.
 
     Weights: those of `DeltaNet`; a_proj `[H, d_model]` and gate_proj `[H·V, d_model]`,
-    `nn.Linear`'s initialisation, no bias; decay, a `SoftplusDecay` with one decay a head.
+    `nn.Linear`'s initialisation, no bias; decay, a `SoftplusDecay` with one decay per head.
 
     Raises:
         TypeError, ValueError: as `DeltaNet`.

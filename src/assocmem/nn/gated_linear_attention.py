@@ -15,7 +15,7 @@ TEMPERATURE = 16  # the decay is a sigmoid to the power of 1/16, so that memorie
 
 
 class GatedLinearAttention(Retention):
-    """Multi-head linear attention with one decay a key channel (Yang et al., arXiv:2312.06635).
+    """Multi-head linear attention with one decay per key channel (Yang et al., arXiv:2312.06635).
 
     As `Retention`, with the log decay g = log σ(W_α₂ W_α₁ x + b_α) / 16.
 

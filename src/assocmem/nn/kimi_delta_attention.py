@@ -1,4 +1,4 @@
-"""Kimi Delta Attention as a layer: Gated DeltaNet whose channels forget each at their own rate."""
+"""Kimi Delta Attention as a layer: Gated DeltaNet whose channels each forget at their own rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from assocmem.nn.softplus_decay import SoftplusDecay
 
 
 class KimiDeltaAttention(DeltaNet):
-    """Multi-head delta rule with one decay a key channel (Kimi Team, arXiv:2510.26692).
+    """Multi-head delta rule with one decay per key channel (Kimi Team, arXiv:2510.26692).
 
     As `DeltaNet`, with the log decay g = −exp(A_log) · softplus(W_a₂ W_a₁ x + dt_bias) and the
     output y = W_o (RMSNorm(o) ⊙ σ(W_g₂ W_g₁ x + b)).
@@ -25,9 +25,8 @@ class KimiDeltaAttention(DeltaNet):
             state grow where keys recur (the page on kernels says when).
 
     Weights: those of `DeltaNet`; a_proj `[V, d_model]`, `[H·K, V]` without bias and gate_proj
-    `[V, d_model]`, `[H·V, V]` with bias, both of a head's size as their rank and with
-    `nn.Linear`'s initialisation; decay, a `SoftplusDecay` with one rate A a head and one time step
-    a channel.
+    `[V, d_model]`, `[H·V, V]` with bias, both with a head's size as their rank and `nn.Linear`'s
+    initialisation; decay, a `SoftplusDecay` with one rate A per head and one time step per channel.
 
     Raises:
         TypeError, ValueError: as `DeltaNet`.

@@ -1,4 +1,4 @@
-"""A linear map of low rank, for gates with one number a channel."""
+"""A linear map of low rank, for gates with one number per channel."""
 
 from __future__ import annotations
 

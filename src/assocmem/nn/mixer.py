@@ -19,7 +19,7 @@ from assocmem.ops.inputs import check_packed
 def scan_on(group: dist.ProcessGroup | None, here: Callable, split: Callable) -> Callable:
     """The operator for a sequence that is whole here, or for one split over the ranks of a group.
 
-    (In `assocmem.distributed` no group stands for all ranks.)
+    (In `assocmem.distributed`, None stands for all ranks.)
     """
     return here if group is None else partial(split, group=group)
 
@@ -35,7 +35,7 @@ def check_parts(state: Any, names: tuple[str, ...]) -> None:
 class HeadNorm(nn.RMSNorm):
     """RMSNorm of what heads read, in the dtype of its weights, with ε = 10⁻⁵.
 
-    Under autocast that of the readings is another, for which PyTorch has no kernel of one pass.
+    Under autocast the readings have another dtype, for which PyTorch has no kernel of one pass.
     """
 
     def __init__(self, d_value: int) -> None:

@@ -18,7 +18,7 @@ class Batch:
     the cache that comes out, and `seen` the rows that the new tokens are the last of.
 
     Args:
-        S: how many tokens the cache has of each sequence, or has place for.
+        S: how many tokens the cache has of each sequence, or has room for.
         past: their borders `[N + 1]` where the batch is padded.
         x: the new tokens `[N, T, ...]`.
     """

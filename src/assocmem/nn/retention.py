@@ -1,4 +1,4 @@
-"""Retention as a layer: linear attention that forgets at constant rates, one a head."""
+"""Retention as a layer: linear attention that forgets at constant rates, one per head."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from assocmem.ops.inputs import check_initial_state, state_dtype
 
 
 class Retention(Mixer):
-    """Multi-head linear attention with a constant decay a head (Sun et al., arXiv:2307.08621).
+    """Multi-head linear attention with a constant decay per head (Sun et al., arXiv:2307.08621).
 
     q = W_q x, k = W_k x, v = W_v x, the decay of head h = 0, 1, … is 1 − 2^(−5−h) at every token,
-    and y = W_o (RMSNorm(o) ⊙ SiLU(W_g x)), with o the heads' outputs of `ops.linear_attention`. It
-    does not turn queries and keys by their positions, as RetNet does.
+    and y = W_o (RMSNorm(o) ⊙ SiLU(W_g x)), with o the heads' outputs of `ops.linear_attention`.
+    Unlike RetNet, it does not turn queries and keys by their positions.
 
     Args:
         d_model: size of the tokens.

@@ -40,7 +40,7 @@ class SequenceModel(Streaming):
     deviation d_model ** -0.5, so of length about 1; norm, an `nn.RMSNorm` with ε = 10⁻⁵, initially
     1; without tied_head head, `[vocab_size, d_model]` without bias, `nn.Linear`'s initialisation.
     A model made on the device "meta" gets its weights by `to_empty`, then `reset_parameters` of all
-    modules that have it, the model's own last, as in the order of `Module.apply`.
+    modules that have it, the model's own last, in the order of `Module.apply`.
 
     Raises:
         TypeError, ValueError: when a size is no integer >= 1, mixers is no sequence, a mixer is a
@@ -148,14 +148,14 @@ class SequenceModel(Streaming):
         temperature: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Go on from prompts, a token of each at a time.
+        """Continue prompts, one token of each at a time.
 
-        Every next token is the most likely one, or with a temperature τ drawn from
+        Every next token is the most likely one or, with a temperature τ, drawn from
         softmax(logits / τ). The prompts are read at once; a step takes the state and one token.
 
         Args:
             tokens: prompts, integers `[B, T]` from 0 to vocab_size - 1.
-            steps: how many tokens to write behind each of them.
+            steps: how many tokens to write after each of them.
             cu_seqlens: borders `[N + 1]` of N prompts packed in one row, B = 1.
             temperature: τ; None takes the most likely token.
             generator: what draws, on the device of the model; PyTorch's own when None.
@@ -195,7 +195,7 @@ class SequenceModel(Streaming):
 
         Args:
             tokens: integers `[B, T]` from 0 to vocab_size - 1.
-            state: what an earlier piece handed back, one state a block; None at the start.
+            state: what an earlier piece handed back, one state per block; None at the start.
             group: the ranks on which the pieces of the sequences lie, as `Streaming` says.
             cu_seqlens: borders of N packed sequences `[N + 1]`, as `Streaming` says.
 
@@ -237,7 +237,7 @@ def check_maker(name: str, maker: Any, what: str) -> None:
 
 
 def drawn(logits: Tensor, temperature: float | None, generator: torch.Generator | None) -> Tensor:
-    """A token `[N]` of each row of logits `[N, vocab_size]`."""
+    """A token `[N]` for each row of logits `[N, vocab_size]`."""
     if temperature is None:
         return logits.argmax(-1)
     logits = logits.float()

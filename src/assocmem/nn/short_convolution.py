@@ -15,7 +15,7 @@ from assocmem.ops.packed import rows_behind
 
 
 class ShortConvolution(Streaming):
-    """A causal convolution along the tokens, one filter a channel, then SiLU.
+    """A causal convolution along the tokens, one filter per channel, then SiLU.
 
     y_t = SiLU(Σ_{i=0}^{width-1} w_i ⊙ x_{t-i}), with x = 0 before the first token
     (arXiv:2406.06484 and arXiv:2412.06464 use it on queries, keys and values, with width 4).
@@ -25,7 +25,7 @@ class ShortConvolution(Streaming):
         width: how many tokens a filter sees, the present one included.
 
     Weights: weight `[width, C]`, row i for the token i steps ago, uniform within
-    ± width ** -0.5 as in `nn.Conv1d` with one filter a channel.
+    ± width ** -0.5 as in `nn.Conv1d` with one filter per channel.
 
     Raises:
         TypeError, ValueError: when channels or width is no integer >= 1.
@@ -80,7 +80,7 @@ class ShortConvolution(Streaming):
         Raises:
             TypeError: when x or the state is no tensor of floats.
             ValueError: when x is not `[B, T, C]`, the state not `[N, width - 1, C]`, one of them on
-                another device, or cu_seqlens do not fit (what they hold is not looked at in a graph
+                another device, or cu_seqlens do not fit (their contents are not checked in a graph
                 of `torch.compile`).
             NotImplementedError: when sequences are packed, and a group is given.
         """
@@ -113,7 +113,7 @@ class ShortConvolution(Streaming):
         return F.silu(y), seen[:, seen.shape[1] - past :].clone()
 
     def _packed(self, x: Tensor, state: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for packed sequences, each put behind the tokens before it, all in one row."""
+        """The same for packed sequences, each put after the tokens before it, all in one row."""
         N, past, C = state.shape
         slots = past * torch.arange(N + 1, device=x.device)
         order, new = rows_behind(slots, N * past, cu_seqlens, x.shape[1])

@@ -23,10 +23,11 @@ class KVCache(NamedTuple):
     """What softmax attention remembers of S tokens: all of them.
 
     S is also the position of the next token: with rotary, a cache that is cut at its front turns it
-    by too little. Under `torch.autocast` it has that dtype, and fits pieces under autocast only.
+    by too little. Under `torch.autocast` the cache has its dtype, and fits pieces under autocast
+    only.
 
     Args:
-        k: keys `[B, S, H, K]`, with rotary turned by their positions; with n_kv_heads of so many
+        k: keys `[B, S, H, K]`, turned by their positions with rotary; with n_kv_heads, of that many
             heads.
         v: values `[B, S, H, V]`, likewise.
         g: log decays `[B, S, H]`, or None without a forget gate.
@@ -46,7 +47,7 @@ class SoftmaxAttention(Mixer):
 
     y = W_o o, with o the heads' outputs of `ops.softmax_attention` on W_q x, W_k x and W_v x. With
     a forget gate the log decay is g = log σ(W_f x + b_f) (Lin et al., arXiv:2503.02130). With fewer
-    heads of keys and values than of queries, as many queries in a row share one (grouped-query
+    heads of keys and values than of queries, consecutive heads of queries share one (grouped-query
     attention, Ainslie et al., arXiv:2305.13245): the cache is that much smaller.
 
     Args:

@@ -20,11 +20,11 @@ class SoftplusDecay(nn.Module):
 
     Args:
         n_heads: number of heads H.
-        channels: how many decays C a head has: 1, or one a channel of its keys.
+        channels: how many decays C a head has: 1, or one per channel of its keys.
 
     Weights: A_log `[H, 1]`, the logarithm of A uniform in [1, 16]; dt_bias `[H, C]`, such that
     for a = 0 the time step dt is log-uniform in [0.001, 0.1]. An optimiser's weight decay usually
-    leaves both out, which have two dimensions as a matrix has: take them by their names.
+    leaves both out. They have two dimensions, as a matrix has, so select them by name.
 
     Raises:
         TypeError, ValueError: when n_heads or channels is no integer >= 1.
@@ -65,5 +65,5 @@ class SoftplusDecay(nn.Module):
                 f"got {list(a.shape)}"
             )
         check_device("a", a, self.dt_bias, "the weights")
-        # softplus(x) = −log σ(−x): `torch.compile` mistakes the strides of softplus's gradient.
+        # softplus(x) = −log σ(−x): `torch.compile` gets the strides of softplus's gradient wrong.
         return self.A_log.exp() * F.logsigmoid(-(a + self.dt_bias))

@@ -26,7 +26,7 @@ def saveable(kind: type[Kind]) -> type[Kind]:
 
 
 def check_state(state: Any) -> None:
-    """Raise unless what is no tensor is a tuple or a list of states, or None."""
+    """Raise unless a state that is not a tensor is a tuple or a list of states, or None."""
     if state is not None and not isinstance(state, (tuple, list)):
         raise TypeError(
             f"state must be a tensor, a tuple of states or None, got {type(state).__name__}"
@@ -64,7 +64,7 @@ def detached(state: Any) -> Any:
 
     Returns:
         The same numbers, in tensors that share the memory of those given, unless these come from
-        `torch.inference_mode`, where they are copied: training may go on from them.
+        `torch.inference_mode`, where they are copied: training may continue from them.
 
     Raises:
         TypeError: when it is anything else.
@@ -86,7 +86,7 @@ def detached(state: Any) -> Any:
 
 
 def select(state: Any, index: Tensor) -> Any:
-    """The state of some of its sequences: without those that have ended, or a beam several times.
+    """The state of some sequences: without those that have ended, or with a beam several times.
 
     Args:
         state: what a `Streaming` module handed back of N sequences: a tensor, or a tuple of states;
@@ -194,5 +194,5 @@ def check_index(index: Tensor, state: Tensor) -> None:
 
 
 def like(state: Any, parts: Iterable[Any]) -> Any:
-    """Parts as the kind of state that this one is."""
+    """Parts, as a state of the same kind as this one."""
     return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)

@@ -19,7 +19,7 @@ class Streaming(nn.Module):
     `select` takes the state of some sequences, and `join` puts states together.
 
     With cu_seqlens, int32 or int64 `[N + 1]` from 0 to T, x is one row `[1, T, ...]` of N sequences
-    of different lengths, one behind the other, which do not see each other. The state is then one
+    of different lengths, one after the other, which do not see each other. The state is then one
     of N sequences, and any other tokens of N sequences may follow, packed or as a batch: prompts of
     different lengths can be read in one row and continued together by `step`. `SoftmaxAttention`
     and `DeltaFormer` go through the sequences of a row one after the other.
@@ -32,10 +32,11 @@ class Streaming(nn.Module):
     backward, with a loss of 0 if need be; the gradient of a weight is then the sum of theirs. The
     pieces have to agree in all but their lengths: with TORCH_DISTRIBUTED_DEBUG=DETAIL in the
     environment PyTorch compares what ranks exchange, and raises, instead of mixing numbers up. Only
-    layers without a short convolution or a cache take both, with the borders of the whole row.
+    layers without a short convolution or a cache take group and cu_seqlens together, with the
+    borders of the whole row.
     """
 
-    if TYPE_CHECKING:  # that a checker knows what a call gives: of `nn.Module` it is Any
+    if TYPE_CHECKING:  # so that a checker knows what a call gives: for `nn.Module` it is Any
 
         def __call__(
             self,

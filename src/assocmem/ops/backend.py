@@ -48,14 +48,14 @@ def choose(backend: str, q: Tensor) -> str:
     check_known(backend)
     if backend == "auto":
         return backend_for(q)
-    # A slow device is a reason for "auto" to look elsewhere, not for refusing an explicit wish.
+    # A slow device is a reason for "auto" to look elsewhere, not for refusing an explicit request.
     if backend == "triton" and (reason := _cannot_run(q)):
         raise RuntimeError(f"backend='triton' cannot run here: {reason}")
     return backend
 
 
 def check_known(backend: str) -> None:
-    """Raise unless a backend has one of the names."""
+    """Raise unless a backend is one of `BACKENDS`."""
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {list(BACKENDS)}, got {backend!r}")
 

@@ -15,7 +15,7 @@ GROUP = 256  # tokens whose products are taken together: few calls, and all oper
 
 
 def groups(S: Tensor, C: int, *sequences: Tensor | None) -> Iterator[list[Any]]:
-    """Sequences `[B, T, ...]` in groups of chunks `[n, B H, C, ...]`; None of what is None.
+    """Sequences `[B, T, ...]` in groups of chunks `[n, B H, C, ...]`; None stays None.
 
     They have the state's dtype, and a chunk has C tokens, but for what remains at the end.
     """
@@ -27,7 +27,7 @@ def groups(S: Tensor, C: int, *sequences: Tensor | None) -> Iterator[list[Any]]:
 
 
 def spans(T: int, C: int) -> Iterator[tuple[int, int]]:
-    """Groups of chunks that cover T tokens, as (chunks, tokens a chunk); a shorter one is last."""
+    """Groups of chunks that cover T tokens, as (chunks, tokens per chunk), a shorter one last."""
     while T:
         C = min(C, T)
         n = min(GROUP, T) // C
@@ -50,7 +50,7 @@ def in_chunks(x: Tensor, C: int, S: Tensor) -> Tensor:
 
 
 def in_sequence(outputs: list[Tensor], v: Tensor) -> Tensor:
-    """From groups `[n, B H, C, V]` back to `[B, T, H, V]` like v, in one copy where C is one."""
+    """From groups `[n, B H, C, V]` back to `[B, T, H, V]` like v, in one copy if all share C."""
     B, _, H, _ = v.shape
     outputs = [x.unflatten(1, (B, H)).movedim((0, 2), (1, 3)) for x in outputs]  # [B, n, C, H, V]
     alike = [x for x in outputs if x.shape[2] == outputs[0].shape[2]]

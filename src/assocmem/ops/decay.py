@@ -1,4 +1,4 @@
-"""The decays within chunks and at one token, for each kind of gate: none, a head, a channel.
+"""The decays within chunks and at one token, for each kind of gate: none, per head, per channel.
 
 From the natural logarithms g of the C tokens' decays follow Γ_ts, the decay from token s to token
 t, γ_t from the chunk's start to t, and ρ_s from s to the chunk's end. Every one is the exponential
@@ -17,7 +17,7 @@ from assocmem.ops.transforms import transformed
 
 
 def lower(A: Tensor) -> Tensor:
-    """A with zeros above its diagonal, in place but under `vmap`, which has no rule for that."""
+    """A with zeros above its diagonal, in place except under `vmap`, which has no rule for that."""
     return A.tril() if transformed() else A.tril_()
 
 
@@ -46,7 +46,7 @@ class NoDecay:
 
 
 class HeadDecay:
-    """One decay a head and token, `[n, N, C]` for n chunks."""
+    """One decay per head and token, `[n, N, C]` for n chunks."""
 
     def __init__(self, g: Tensor) -> None:
         self.Γ, self.γ = log_decay_matrix(g).exp(), g.cumsum(-1).exp()
@@ -79,7 +79,7 @@ class HeadDecay:
 
 
 class ChannelDecay:
-    """One decay a channel of the keys, head and token, `[n, N, C, K]` for n chunks."""
+    """One decay per channel of the keys, head and token, `[n, N, C, K]` for n chunks."""
 
     def __init__(self, g: Tensor) -> None:
         self.g, self.γ, self.ρ = g, g.cumsum(-2).exp(), sum_after(g).exp()
@@ -102,7 +102,7 @@ class ChannelDecay:
         return self.γ_C[i].to(S) * S
 
     def written(self, i: int, S: Tensor, k: Tensor, U: Tensor) -> Tensor:
-        """γ_C S + (ρ ⊙ K)ᵀ U for chunk i, whose keys are k: they, and what a ρ near 1 takes."""
+        """γ_C S + (ρ ⊙ K)ᵀ U for chunk i, whose keys are k; ρ > ½ is split into 1 and ρ − 1."""
         ρ = self.ρ_of_chunk[i]
         near = (ρ > 0.5).to(ρ)
         S = torch.baddbmm(self.over_chunk(i, S), (near.to(k) * k).mT, U)
@@ -123,7 +123,7 @@ def decayed(S: Tensor, g: Tensor) -> Tensor:
 
 
 def log_decay_matrix(g: Tensor) -> Tensor:
-    """Σ_{s<r≤t} g_r for s ≤ t, else 0, from one log decay a token `[..., C]`."""
+    """Σ_{s<r≤t} g_r for s ≤ t, else 0, from one log decay per token `[..., C]`."""
     C = g.shape[-1]
     terms = g[..., :, None].expand(*g.shape, C)
     later = torch.ones(C, C, dtype=torch.bool, device=g.device).tril(-1)  # r > s

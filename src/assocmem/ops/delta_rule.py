@@ -3,8 +3,8 @@
     S_t = (I − β_t k_t k_tᵀ) Diag(exp g_t) S_{t-1} + β_t k_t v_tᵀ,    o_t = scale · S_tᵀ q_t
 
 With g absent this is DeltaNet (Schlag et al., arXiv:2102.11174; Yang et al., arXiv:2406.06484),
-with one decay a head Gated DeltaNet (Yang et al., arXiv:2412.06464), with one a channel Kimi Delta
-Attention (Kimi Team, arXiv:2510.26692). The same in two steps, on the decayed memory S:
+with one decay per head Gated DeltaNet (Yang et al., arXiv:2412.06464), with one per channel Kimi
+Delta Attention (Kimi Team, arXiv:2510.26692). The same in two steps, on the decayed memory S:
 
     u_t = β_t (v_t − Sᵀ k_t),    S_t = S + k_t u_tᵀ
 
@@ -27,7 +27,7 @@ from assocmem.ops.poison import known_to_be_finite, masked_product
 from assocmem.ops.transforms import check_derivatives
 from assocmem.ops.triangular import solve, solve_around_poison, wide
 
-CHUNK = 32  # with the size of its system grow the time that it takes and the errors of gradients
+CHUNK = 32  # the time for its system and the errors of gradients grow with it
 
 
 def recurrent(
@@ -66,7 +66,7 @@ def chunk(
         decay = decay_of(None if G is None else wide(G))
         # The system is built and solved in float64. Equal keys have equal scores, and with β near 2
         # nothing fades: the same rounding error in every score would add up over the sequence. What
-        # it gives is also read in float64, as the system makes errors of its gradient larger.
+        # it gives is also read in float64, as the system amplifies errors of its gradient.
         L = wide(β) * decay.scores(wide(K), wide(K))
         chunks = zip(*(x.unbind() for x in (K, decay.since_start(K), X, β, L)), strict=True)
         states, corrections = [], []
@@ -111,7 +111,7 @@ def delta_rule(
         v: values `[B, T, H, V]`.
         beta: step sizes β `[B, T, H]`: 0 writes nothing, 1 replaces what a key of length 1 recalls,
             2 mirrors it.
-        g: natural log of the decay, `[B, T, H]` (one a head), `[B, T, H, K]` (one a channel) or
+        g: natural log of the decay, `[B, T, H]` (one per head), `[B, T, H, K]` (one per channel) or
             None (no decay); at most 0 in practice; -inf clears the memory, of all but a NaN.
         scale: factor on the output, K ** -0.5 when None.
         initial_state: S before the first token, `[N, H, K, V]`, float32, or float64 for float64
@@ -119,10 +119,10 @@ def delta_rule(
         output_final_state: hand back S after the last token.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
             from 0 to T; sequences do not see each other. In a graph that `torch.compile` traces,
-            "triton" does not look whether they are.
+            "triton" does not check the borders.
         backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton", which
-            in float16 overflows where a state or a product of q and k passes 65,504. All three
-            are one operator in a graph that `torch.compile` or `torch.export` traces.
+            in float16 overflows where a state or a product of q and k passes 65,504. Each of the
+            three forms is one operator in a graph that `torch.compile` or `torch.export` traces.
 
     Returns:
         o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on, and the

@@ -81,8 +81,8 @@ def write_and_read(
     What `deltaformer` does with T = S, and a layer that keeps its keys and corrections with T < S:
     q, w, v and beta are of T tokens, the keys `[B, S, H, K]`, and past is u of the first S − T,
     `[B, S - T, H, V]`. u is float64 for float64 inputs, else float32. One token after others takes
-    no kernel with "triton" either: there is no system to solve. Before it keys and corrections may
-    have zeros in place of tokens, which are hidden `[B, S]`.
+    no kernel, even with "triton": there is no system to solve. The keys and corrections before it
+    may have zeros in place of tokens, which are hidden `[B, S]`.
     """
     form = choose(backend, q)
     with inputs.without_autocast(q):
@@ -178,7 +178,7 @@ def deltaformer(
     u_t = v_t − β_t Σ_{s<t} κ₁(w_t, k_s) u_s,  o_t = Σ_{s≤t} p_ts u_s,
     p_t = softmax_{s≤t}(scale · q_tᵀ k_s)  (arXiv:2505.19488).
 
-    How large u grows is up to β. With "softmax" and |β| ≤ b < 1, |u| ≤ max |v| / (1 − b); with
+    How large u grows depends on β. With "softmax" and |β| ≤ b < 1, |u| ≤ max |v| / (1 − b); with
     b = 1 it may grow like T. With "linear" and w = k, β_t ‖k_t‖² must lie in [0, 2], as in
     `delta_rule`.
 
@@ -196,7 +196,7 @@ def deltaformer(
             from 0 to T; sequences do not see each other. They are read one after the other, in a
             graph that `torch.compile` traces as one operator.
         backend: "auto", "recurrent" (the definition, differentiable twice), "chunk" (matrix
-            products) or "triton" (the corrections by kernels). The last two read by PyTorch's
+            products) or "triton" (the corrections by kernels). The last two read with PyTorch's
             attention, whose gradients on a GPU add up in no fixed order, and are differentiable
             once.
 

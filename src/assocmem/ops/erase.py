@@ -1,7 +1,7 @@
 """What a write erases: the weights of the earlier values, from an erase key and the earlier keys.
 
 P_ts = κ₁(w_t, k_s) for s < t, else 0. Three kernel functions κ₁: the softmax over s < t of w_tᵀ k_s
-(scaled before), with which the first token erases nothing; w_tᵀ k_s; and max(0, w_tᵀ k_s).
+(scaled beforehand), with which the first token erases nothing; w_tᵀ k_s; and max(0, w_tᵀ k_s).
 """
 
 from __future__ import annotations

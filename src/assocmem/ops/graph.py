@@ -1,4 +1,4 @@
-"""A loop as one operator, which a graph that `torch.compile` or `torch.export` traces holds whole.
+"""A loop as one operator, which stays whole in what `torch.compile` or `torch.export` traces.
 
 Traced chunk by chunk, or sequence by sequence, a loop would make a graph for every number of them,
 and take minutes. What the operator does is not traced: its backward pass runs the loop again, by
@@ -24,7 +24,7 @@ Scan = Callable[..., tuple[Tensor, Tensor]]
 def in_place_of(q: Tensor, cu_seqlens: Tensor | None) -> bool:
     """Whether the operator is to stand for a scan of these tokens: where a graph would hold loops.
 
-    Other derivatives than those of `backward`, which is all that an operator has, need the loops.
+    Derivatives other than those of `backward`, which are all that an operator has, need the loops.
     """
     loops = q.shape[1] > 1 or cu_seqlens is not None
     return loops and torch.compiler.is_compiling() and not (transformed() or in_forward_mode())

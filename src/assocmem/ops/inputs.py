@@ -58,7 +58,7 @@ def state_dtype(q: Tensor) -> torch.dtype:
 
 
 def sequences(x: Tensor, cu_seqlens: Tensor | None) -> int:
-    """N: how many sequences the tokens x `[B, T, ...]` are of."""
+    """N: how many sequences the tokens x `[B, T, ...]` belong to."""
     return x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
 
 
@@ -104,7 +104,7 @@ def check_gate(g: Tensor | None, q: Tensor) -> None:
 
 
 def check_head_gate(g: Tensor | None, q: Tensor) -> None:
-    """Check the log decay g of an operator that takes one a head: None or `[B, T, H]`."""
+    """Check the log decay g of an operator that takes one per head: None or `[B, T, H]`."""
     if g is not None:
         check_per_head("g", g, q)
 
@@ -220,7 +220,7 @@ def check_initial_state(
 
 
 def check_per_head(name: str, x: Tensor, q: Tensor) -> None:
-    """Check an argument with one number a head and token, `[B, T, H]`."""
+    """Check an argument with one number per head and token, `[B, T, H]`."""
     check_floating(name, x, q)
     if x.shape != q.shape[:3]:
         raise ValueError(

@@ -2,8 +2,8 @@
 
     S_t = Diag(exp g_t) S_{t-1} + k_t v_tᵀ,    o_t = scale · S_tᵀ q_t
 
-With g absent this is linear attention (Katharopoulos et al., arXiv:2006.16236), with one decay a
-head RetNet and Mamba-2 (arXiv:2307.08621, 2405.21060), with one a channel gated linear attention
+With g absent this is linear attention (Katharopoulos et al., arXiv:2006.16236), with one decay per
+head RetNet and Mamba-2 (arXiv:2307.08621, 2405.21060), with one per channel gated linear attention
 (Yang et al., arXiv:2312.06635). The book writes S as d_v × d_k (arXiv:2505.19488, Eq. 1); the
 code stores its transpose, [K, V].
 """
@@ -90,7 +90,7 @@ def linear_attention(
         q: queries `[B, T, H, K]`.
         k: keys `[B, T, H, K]`.
         v: values `[B, T, H, V]`.
-        g: natural log of the decay, `[B, T, H]` (one a head), `[B, T, H, K]` (one a channel) or
+        g: natural log of the decay, `[B, T, H]` (one per head), `[B, T, H, K]` (one per channel) or
             None (no decay); at most 0 in practice; -inf clears the memory, of all but a NaN.
         scale: factor on the output, K ** -0.5 when None.
         initial_state: S before the first token, `[N, H, K, V]` (with normalize `[N, H, K, V + 1]`),
@@ -98,13 +98,13 @@ def linear_attention(
         output_final_state: hand back S after the last token.
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
             from 0 to T; sequences do not see each other. In a graph that `torch.compile` traces,
-            "triton" does not look whether they are.
+            "triton" does not check the borders.
         normalize: divide o_t by scale · q_tᵀ z_t, with z_t the decayed sum of the keys so far. It
             is what the memory would return had every value been 1, and is kept as the last column
             of S. Meant for positive features: with others the divisor can be 0.
         backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton", which
-            in float16 overflows where a state or a product of q and k passes 65,504. All three
-            are one operator in a graph that `torch.compile` or `torch.export` traces.
+            in float16 overflows where a state or a product of q and k passes 65,504. Each of the
+            three forms is one operator in a graph that `torch.compile` or `torch.export` traces.
 
     Returns:
         o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on, and the

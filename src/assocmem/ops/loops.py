@@ -14,12 +14,12 @@ from torch import Tensor
 
 
 def each_token(*sequences: Tensor | None) -> Iterator[tuple[Any, ...]]:
-    """The tokens of sequences `[B, T, ...]`, one after the other; None of what is None."""
+    """The tokens of sequences `[B, T, ...]`, one after the other; None stays None."""
     return side_by_side(lambda x: x.unbind(1), sequences)
 
 
 def each_part(lengths: list[int], *sequences: Tensor | None) -> Iterator[tuple[Any, ...]]:
-    """Parts of so many tokens of sequences `[B, T, ...]`, in order; None of what is None."""
+    """Parts of given lengths of sequences `[B, T, ...]`, in order; None stays None."""
     return side_by_side(lambda x: x.split(lengths, 1), sequences)
 
 

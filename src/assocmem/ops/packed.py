@@ -1,4 +1,4 @@
-"""Packed sequences: N sequences of different lengths, one behind the other in one batch element."""
+"""Packed sequences: N sequences of different lengths, one after the other in one batch element."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def lengths_of(cu_seqlens: Tensor, T: int, name: str = "cu_seqlens") -> list[int
         borders = [0, *[T] * (cu_seqlens.shape[0] - 1)]
     else:
         borders = cu_seqlens.tolist()
-    check_borders(borders, T, name)  # where a graph was traced before, only here they are known
+    check_borders(borders, T, name)  # where a graph was traced before, they are known only here
     return [end - start for start, end in pairwise(borders)]
 
 

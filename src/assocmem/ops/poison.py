@@ -21,8 +21,9 @@ def known_to_be_finite(*tensors: Tensor) -> bool:
 def without_poison(X: Tensor) -> tuple[Tensor, Tensor]:
     """X with 0 for every NaN and infinity, and what brings them back: to add from their row on.
 
-    Times a masked 0 a NaN or infinity in X_s would reach the rows before s. It is taken out of the
-    product, and put back into every row that may see it. This costs as much as half of the product.
+    Multiplied by a masked 0, a NaN or infinity in X_s would reach the rows before s. It is taken
+    out of the product, and put back into every row that may see it. This costs as much as half of
+    the product.
     """
     lost = X.detach().masked_fill(X.isfinite(), 0.0)
     return X.nan_to_num(0.0, 0.0, 0.0), lost.cumsum(-2)

@@ -3,7 +3,7 @@
     o_t = Σ_{s≤t} p_ts v_s,    p_ts = softmax over s ≤ t of (scale · q_tᵀ k_s + D_ts)
 
 With g absent D is 0, and this is the Transformer's attention (Vaswani et al., arXiv:1706.03762);
-with one decay a head and token, D_ts = Σ_{s<r≤t} g_r, the Forgetting Transformer's (Lin et al.,
+with one decay per head and token, D_ts = Σ_{s<r≤t} g_r, the Forgetting Transformer's (Lin et al.,
 arXiv:2503.02130).
 """
 
@@ -115,7 +115,7 @@ def attend(
 
     Queries `[B, T, H, K]`, keys `[B, S, H, K]`, values `[B, S, H, V]` and log decays `[B, S, H]`:
     what `softmax_attention` does with T = S, and a layer that keeps its keys with T < S. Keys and
-    values may have fewer heads, each of them for as many heads of queries that follow each other.
+    values may have fewer heads, each of them for equally many consecutive heads of queries.
     Tokens that are hidden `[B, S]` from all are padding: zeros in place of earlier tokens.
     """
     check_known(backend)
@@ -136,7 +136,7 @@ def attend_each(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float, backend: str,
     new: Tensor, seen: Tensor,
 ) -> tuple[Tensor]:  # fmt: skip
-    """`attend` for every sequence of a row: of queries with borders new, and keys with seen."""
+    """`attend` for every sequence of a row: queries have the borders new, and keys seen."""
     queries = each_part(lengths_of(new, q.shape[1]), q)
     pairs = each_part(lengths_of(seen, k.shape[1], "state.cu_seqlens"), k, v, g)
     outputs = [

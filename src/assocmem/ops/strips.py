@@ -120,7 +120,7 @@ solve_strips_backward.register_autograd(refuse)
 
 
 def _over_a_batch(operator):
-    """The operator's rule for `vmap`: a batch dimension more is more heads."""
+    """The operator's rule for `vmap`: one more batch dimension is more heads."""
 
     def rule(info, in_dims, *arguments):
         n = info.batch_size

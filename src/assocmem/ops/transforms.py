@@ -1,4 +1,4 @@
-"""What `torch.func` and forward-mode differentiation do just now, which PyTorch says privately.
+"""What `torch.func` and forward-mode differentiation do just now, by PyTorch's private names.
 
 An operator of our own has a backward pass alone, and a function that looks at numbers no rule for
 `vmap`: both have to know.

@@ -100,7 +100,7 @@ RWKV6 = adding(
 
 
 def fill(S: Tensor, write: Write) -> Tensor:
-    """S_c ← γ_c S_c + (1 − γ_c) v, one row a channel: what fades makes room for the value."""
+    """S_c ← γ_c S_c + (1 − γ_c) v, one row per channel: what fades makes room for the value."""
     free = 1 - as_vector(write.decay, write).expand(S.shape[0])
     return channels(write.decay) * S + torch.outer(free, write.v)
 

@@ -19,7 +19,7 @@ from assocmem.rules.rule import Formulas, Rule, Write, as_vector, one
 class Reading(NamedTuple):
     """What a query reads, o `[V]`, and the sum of the weights of what it has read, Z e^top.
 
-    Both parts are floats where the sum is none.
+    Both parts are floats where the sum is not one.
     """
 
     o: Tensor

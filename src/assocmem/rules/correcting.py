@@ -34,7 +34,7 @@ def error(X: Tensor, _: Any, write: Write) -> Tensor:
 
 
 def beta_of(_: Any, write: Write) -> Number:
-    """η = β, a number or one a channel."""
+    """η = β, a number or one per channel."""
     return channels(write.beta)
 
 
@@ -160,7 +160,7 @@ COMBA = Rule(
 
 
 def rwkv7_step(S: Tensor, write: Write) -> Tensor:
-    """S ← Diag(γ) S + (β ⊙ k)(v − Sᵀk)ᵀ, with one β a channel."""
+    """S ← Diag(γ) S + (β ⊙ k)(v − Sᵀk)ᵀ, with one β per channel."""
     return fade(S, write) + torch.outer(write.beta * write.k, write.v - write.k @ S)
 
 

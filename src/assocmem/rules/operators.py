@@ -237,7 +237,7 @@ def mesa(
     scale: float | None = None,
     initial_state: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Read, at every token, the memory that fits all pairs so far the best.
+    """Read, at every token, the memory that best fits all pairs so far.
 
     G_t = exp(g_t) G_{t-1} + k_t v_tᵀ,  H_t = exp(g_t) H_{t-1} + k_t k_tᵀ,
     o_t = scale · G_tᵀ (H_t + Λ)⁻¹ q_t  (MesaNet, arXiv:2506.05233).
@@ -248,9 +248,8 @@ def mesa(
         q: queries `[B, T, H, K]`.
         k: keys `[B, T, H, K]`.
         v: values `[B, T, H, V]`.
-        ridge: Λ, one positive number a channel, `[H, K]`. Below 1e-7 of the largest eigenvalue of
-            H, the state's float32 does not see it (1e-16 in float64), and H + Λ may have no
-            inverse.
+        ridge: Λ, one positive number per channel, `[H, K]`. Below 1e-7 of the largest eigenvalue of
+            H, it is lost in the state's float32 (1e-16 in float64), and H + Λ may have no inverse.
         g: natural log of the decay `[B, T, H]`, or None (no decay).
         scale: factor on the output, 1 when None: the reading is a fit, not a sum.
         initial_state: (G, H) before the first token, `[B, H, K, V]` and `[B, H, K, K]`; zeros when

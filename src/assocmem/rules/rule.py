@@ -1,4 +1,4 @@
-"""What an update rule is: an objective, a step on it, and the recurrence that comes of both.
+"""What an update rule is: an objective, a step on it, and the recurrence that follows from both.
 
     S_t = A_t(S_{t-1}) − η_t ∇L_t(A_t(S_{t-1}))        (book, chapter 5, eq-update-rule)
 
@@ -32,11 +32,11 @@ class Write:
     Args:
         k: key `[K]`; for DeltaProduct `[n, K]` and for TTT-Linear `[b, K]`.
         v: value `[V]`; likewise `[n, V]` and `[b, V]`.
-        beta: step size, a number; for DeltaProduct `[n]`, for RWKV-7 one a channel, `[K]`.
-        decay: factor on what was stored before, a number; for rules with a matrix for a memory,
-            but for MesaNet, also one a channel, `[K]`.
+        beta: step size, a number; for DeltaProduct `[n]`, for RWKV-7 one per channel, `[K]`.
+        decay: factor on what was stored before, a number; for rules whose memory is a matrix,
+            except MesaNet, also one per channel, `[K]`.
         momentum: factor on the last step, a number (Titans).
-        ridge: weight of ½‖S‖² in the objective, a number or one a channel, `[K]` (MesaNet).
+        ridge: weight of ½‖S‖² in the objective, a number or one per channel, `[K]` (MesaNet).
         q: query `[K]`, for the rules that follow a single reading (softmax attention, FoX).
         write_key: key `[K]` that the value is written under, where it is not the one that is read
             (the released RWKV-7).
@@ -77,7 +77,7 @@ class Write:
         check_gate("ridge", self.ridge, [K])
 
     def only(self, *gates: str) -> Write:
-        """The pair with these gates, and without effect of all others.
+        """The pair with these gates, and no effect of all others.
 
         Raises:
             ValueError: when a gate is unknown.
@@ -112,7 +112,7 @@ def one(gate: str, write: Write) -> Number:
 
 @dataclass(frozen=True)
 class Formulas:
-    """A rule in TeX, with S as d_v × d_k as in the book, one formula a column of the table."""
+    """A rule in TeX, with S as d_v × d_k as in the book, one formula per column of the table."""
 
     objective: str
     step: str
@@ -149,7 +149,7 @@ class Rule:
             (DeltaFormer's has a row for the feature that the new key adds), else like the memory.
         step: the recurrence: state, write → next state.
         learning_rate: η(state, write) of the explicit step, or of the one that an implicit or exact
-            step amounts to: a number, one a channel `[K, 1]`, or a matrix `[K, K]` (MesaNet).
+            step amounts to: a number, one per channel `[K, 1]`, or a matrix `[K, K]` (MesaNet).
         eigenvalue: factors by which a write multiplies what is stored along its key, state, write →
             one or more numbers. Exact where the decay is the same in all channels, or β = 0.
         limit: the largest β at which no factor exceeds 1 in size, state, write → number.
@@ -236,12 +236,12 @@ class Rule:
 
 
 def channels(x: Number) -> Number:
-    """A number as it is, one a channel as a column `[K, 1]` that multiplies rows of `[K, V]`."""
+    """A number as it is; one per channel as a column `[K, 1]` that multiplies rows of `[K, V]`."""
     return x[:, None] if isinstance(x, Tensor) and x.ndim == 1 else x
 
 
 def energy(X: Tensor, weight: Number) -> Tensor:
-    """½ Σ_c weight_c ‖X_c‖² over the rows of X `[K, V]`, one a channel of the key."""
+    """½ Σ_c weight_c ‖X_c‖² over the rows of X `[K, V]`, one per channel of the key."""
     return 0.5 * (weight * X.square().sum(1)).sum()
 
 

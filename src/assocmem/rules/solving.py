@@ -139,7 +139,7 @@ class Moments(NamedTuple):
 
 
 def as_vector_of(ridge: float | Tensor, H: Tensor) -> Tensor:
-    """The ridge as one number a channel, `[K]`."""
+    """The ridge as one number per channel, `[K]`."""
     return torch.as_tensor(ridge, dtype=H.dtype, device=H.device).expand(len(H))
 
 

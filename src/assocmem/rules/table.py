@@ -47,7 +47,7 @@ class Table(str):
 
 
 def table(*columns: str) -> Table:
-    """All rules, one a row, as a Markdown table.
+    """All rules, one per row, as a Markdown table.
 
     Args:
         columns: which formulas to show, of "objective", "step", "recurrence", "eigenvalue" and

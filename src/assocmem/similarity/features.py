@@ -1,4 +1,4 @@
-"""Kernel functions that are made from a feature map of finite size, so that a matrix can be S."""
+"""Kernel functions that are made from a feature map of finite size, so that S can be a matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copying: what was read is written once more, in its order."""
+"""Copying: what was read is written once more, in the same order."""
 
 from __future__ import annotations
 

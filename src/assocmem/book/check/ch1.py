@@ -161,7 +161,7 @@ def ch1_ex5(bit_error: Callable[[int, int], float]) -> None:
 
 @exercise
 def ch1_ex6(chunk_with_decay: Callable[..., Tensor]) -> None:
-    """The chunk form with one decay a token, against the recurrence."""
+    """The chunk form with one decay per token, against the recurrence."""
     generator = torch.Generator().manual_seed(0)
     q, k = torch.randn(2, 50, 8, generator=generator, dtype=torch.float64)
     v = torch.randn(50, 6, generator=generator, dtype=torch.float64)

@@ -235,7 +235,7 @@ def judge(case: Case, o: Room, ST: Room) -> None:
 
 
 def run(kernel: Any, case: Case, *gates: Tensor, sizes: tuple[int, ...]) -> tuple[Room, Room]:
-    """Launch a kernel of the delta rule, one program a head."""
+    """Launch a kernel of the delta rule, one program per head."""
     (T, H), o, ST = case.q.shape[:2], Room(*case.q.shape), Room(*case.S.shape)
     tokens = (case.q, case.k, case.v, case.beta, *gates, case.inverses())
     inputs = [place(x) for x in tokens]
@@ -260,7 +260,7 @@ def ch6_ex5(delta_scan: Any) -> None:
 
 @exercise
 def ch6_ex6(gated_delta_scan: Any) -> None:
-    """The delta rule with a decay a head."""
+    """The delta rule with a decay per head."""
     still = Case.draw(3 * C - 3, 2, decays=False)
     o, ST = run(gated_delta_scan, still, still.g, sizes=(2, D, C))
     expected, state = still.chunk_form()
