@@ -28,8 +28,8 @@ def energy(x: Tensor, patterns: Tensor, beta: float) -> Tensor:
         Energies `[...]`.
 
     Raises:
-        TypeError: when x or patterns is no tensor of floats, their dtypes differ, or beta is no
-            number.
+        TypeError: when x or patterns is not a tensor of floats, their dtypes differ, or beta is not
+            a number.
         ValueError: when patterns is not `[N, d]` with N ≥ 1 and the d and device of x, or beta
             not finite and > 0.
 

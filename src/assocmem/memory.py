@@ -42,8 +42,8 @@ class AssociativeMemory:
         device: where the memory lives.
 
     Raises:
-        TypeError: a size is no integer, dtype no floating dtype, similarity neither a name nor a
-            `Similarity`, or normalize no bool.
+        TypeError: a size is not an integer, dtype not a floating dtype, similarity neither a name
+            nor a `Similarity`, or normalize not a bool.
         ValueError: a size is below 1, or the rule or the name of the kernel function is unknown.
 
     Example:
@@ -115,7 +115,7 @@ class AssociativeMemory:
             decay: factor on all that was stored before, a number or `[N]`.
 
         Raises:
-            TypeError: an argument is no tensor of floats (or, for beta and decay, not real).
+            TypeError: an argument is not a tensor of floats (or, for beta and decay, not real).
             ValueError: a shape or a device is wrong.
         """
         k, v = self._rows("k", k, self.d_k), self._rows("v", v, self.d_v)
@@ -142,7 +142,7 @@ class AssociativeMemory:
             write, or beyond the range of the dtype.
 
         Raises:
-            TypeError: q is no tensor of floats.
+            TypeError: q is not a tensor of floats.
             ValueError: q has the wrong shape or device.
         """
         o = self._recall(self._rows("q", q, self.d_k))
@@ -164,7 +164,7 @@ class AssociativeMemory:
             k: key `[d_k]`.
 
         Raises:
-            TypeError: k is no tensor of floats.
+            TypeError: k is not a tensor of floats.
             ValueError: k has the wrong shape or device, or κ(k, k) is 0 or not finite (not checked
                 under vmap, in a graph that is traced, or on meta).
         """

@@ -41,9 +41,9 @@ def train(
         The loss at each step, before it is taken.
 
     Raises:
-        TypeError, ValueError: when model is no module, loss no function, steps no integer >= 1,
-            seed none from 0 to 2 ** 64 − 1, lr not finite and > 0, or what loss returns no finite
-            scalar with a finite gradient. The model is then as after the last step.
+        TypeError, ValueError: when model is not a module, loss not a function, steps not an integer
+            >= 1, seed not one from 0 to 2 ** 64 − 1, lr not finite and > 0, or what loss returns is
+            not a finite scalar with a finite gradient. The model is then as after the last step.
 
     Example:
         >>> import torch

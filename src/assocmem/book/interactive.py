@@ -115,7 +115,7 @@ def interactive(
 
     Raises:
         ValueError: when a kind is unknown, a number of heights does not fit, a value lies off its
-            axis, or start is no frame.
+            axis, or start is not a frame.
     """
     if not 0 <= start < len(frames):
         raise ValueError(f"start must be one of {len(frames)} frames, got {start}")

@@ -53,7 +53,7 @@ def workbench(figure: str, pairs: Sequence[Pair], written: Sequence[int], start:
 
     Raises:
         ValueError: when pairs of one name have different keys, a position is none of a pair, or
-            start is no rule of the workbench.
+            start is not a rule of the workbench.
     """
     keys: dict[str, tuple[float, float]] = {}
     for pair in pairs:

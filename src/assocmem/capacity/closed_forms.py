@@ -43,7 +43,7 @@ def snr_linear(N: int, d: int, keys: str = "gaussian") -> float:
         keys: "gaussian", "gaussian-random" or "sphere".
 
     Raises:
-        TypeError, ValueError: when N or d is no integer >= 1, or keys is unknown.
+        TypeError, ValueError: when N or d is not an integer >= 1, or keys is unknown.
 
     Example:
         >>> from assocmem import capacity
@@ -70,7 +70,7 @@ def snr_polynomial(N: int, d: int, degree: int = 2, keys: str = "gaussian") -> f
         keys: "gaussian", "gaussian-random" or "sphere".
 
     Raises:
-        TypeError, ValueError: when N, d or degree is no integer >= 1, or keys is unknown.
+        TypeError, ValueError: when N, d or degree is not an integer >= 1, or keys is unknown.
 
     Example:
         >>> from assocmem import capacity
@@ -109,7 +109,7 @@ def snr_relu(N: int, d: int, power: int = 1, keys: str = "gaussian") -> float:
         keys: "gaussian", "gaussian-random" or "sphere".
 
     Raises:
-        TypeError, ValueError: when N, d or power is no integer >= 1, or keys is unknown.
+        TypeError, ValueError: when N, d or power is not an integer >= 1, or keys is unknown.
 
     Example:
         >>> from assocmem import capacity
@@ -141,8 +141,8 @@ def snr_taylor(
         keys: "gaussian" or "sphere".
 
     Raises:
-        TypeError, ValueError: when N, d or degree is no integer >= 1, tau is not finite and > 0,
-            or keys is unknown.
+        TypeError, ValueError: when N, d or degree is not an integer >= 1, tau is not finite and
+            > 0, or keys is unknown.
 
     Example:
         >>> from assocmem import capacity
@@ -184,7 +184,7 @@ def snr_round(N: int, d: int) -> float:
         d: size of a key, at least 2.
 
     Raises:
-        TypeError, ValueError: when N is no integer >= 1, or d none >= 2.
+        TypeError, ValueError: when N is not an integer >= 1, or d not one >= 2.
 
     Example:
         >>> from assocmem import capacity

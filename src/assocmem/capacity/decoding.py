@@ -39,7 +39,7 @@ def nearest_value_accuracy(
         A scalar in [0, 1], or NaN where an answer is not finite.
 
     Raises:
-        TypeError: when an argument is no floating-point tensor, or dtypes differ.
+        TypeError: when an argument is not a floating-point tensor, or dtypes differ.
         ValueError: when shapes or devices differ, N = 0, or a value is 0, which has no angle.
 
     Example:
@@ -88,7 +88,7 @@ def accuracy_linear(N: int, d: int, d_v: int) -> float:
         d_v: size of a value; values of one norm, uniform on the sphere.
 
     Raises:
-        TypeError, ValueError: when an argument is no integer >= 1.
+        TypeError, ValueError: when an argument is not an integer >= 1.
 
     Example:
         >>> from assocmem import capacity

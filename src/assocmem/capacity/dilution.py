@@ -28,7 +28,7 @@ def softmax_weight(N: int, d: int, tau: float) -> float:
         tau: temperature τ, in units of qᵀk.
 
     Raises:
-        TypeError, ValueError: when N or d is no integer >= 1, or tau is not finite and > 0.
+        TypeError, ValueError: when N or d is not an integer >= 1, or tau is not finite and > 0.
 
     Example:
         >>> from assocmem import capacity
@@ -53,7 +53,7 @@ def softmax_error(weight: float, snr: float) -> float:
         snr: the retrieval SNR of the same memory.
 
     Raises:
-        TypeError, ValueError: when an argument is no number or not > 0, or weight is above 1.
+        TypeError, ValueError: when an argument is not a number or not > 0, or weight is above 1.
 
     Example:
         >>> from assocmem import capacity
@@ -82,8 +82,8 @@ def softmax_temperature(N: int, d: int, weight: float = 0.5) -> float:
         weight: p, above 1/N and below 1.
 
     Raises:
-        TypeError, ValueError: when N or d is no integer or too small, weight is out of range, or N
-            so large that d/τ is beyond the range of a float (from 1e154 on, for d = 2).
+        TypeError, ValueError: when N or d is not an integer or too small, weight is out of range,
+            or N so large that d/τ is beyond the range of a float (from 1e154 on, for d = 2).
 
     Example:
         >>> from assocmem import capacity

@@ -35,8 +35,8 @@ def snr_exponential(N: int, d: int, tau: float | None = None, keys: str = "gauss
         keys: "gaussian", "gaussian-random" or "sphere".
 
     Raises:
-        TypeError, ValueError: when N or d is no integer >= 1, tau is not finite and > 0, or keys
-            is unknown.
+        TypeError, ValueError: when N or d is not an integer >= 1, tau is not finite and > 0, or
+            keys is unknown.
 
     Example:
         >>> from assocmem import capacity
@@ -102,7 +102,7 @@ def snr_rbf(N: int, d: int, sigma: float | None = None, keys: str = "gaussian") 
         keys: "gaussian", "gaussian-random" or "sphere".
 
     Raises:
-        TypeError, ValueError: when N or d is no integer >= 1, sigma is out of range, or keys is
+        TypeError, ValueError: when N or d is not an integer >= 1, sigma is out of range, or keys is
             unknown.
 
     Example:
@@ -138,7 +138,7 @@ def freezing_temperature(N: int, d: int, keys: str = "gaussian") -> float:
         keys: "gaussian" or "sphere".
 
     Raises:
-        TypeError, ValueError: when N or d is no integer or too small, or keys is unknown.
+        TypeError, ValueError: when N or d is not an integer or too small, or keys is unknown.
 
     Example:
         >>> from assocmem import capacity

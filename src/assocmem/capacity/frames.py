@@ -26,7 +26,7 @@ def welch_bound(N: int, m: int) -> float:
         max(0, N/m − 1).
 
     Raises:
-        TypeError, ValueError: when N or m is no integer >= 1.
+        TypeError, ValueError: when N or m is not an integer >= 1.
 
     Example:
         >>> from assocmem import capacity
@@ -54,7 +54,7 @@ def tight_frame(N: int, m: int, generator: torch.Generator) -> Tensor:
         `[N, m]`, float64.
 
     Raises:
-        TypeError, ValueError: when m is no integer >= 1, N none >= m, or generator is no
+        TypeError, ValueError: when m is not an integer >= 1, N not one >= m, or generator is not a
             `torch.Generator`.
 
     Example:

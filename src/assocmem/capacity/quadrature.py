@@ -43,8 +43,8 @@ def snr_by_quadrature(N: int, d: int, similarity: DotProduct, keys: str = "gauss
         The SNR; inf when N = 1.
 
     Raises:
-        TypeError, ValueError: when N or d is no integer or out of range, similarity is no function
-            of the dot product or out of range, or keys is unknown.
+        TypeError, ValueError: when N or d is not an integer or out of range, similarity is not a
+            function of the dot product or out of range, or keys is unknown.
 
     Example:
         >>> from assocmem import capacity, similarity

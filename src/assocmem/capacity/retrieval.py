@@ -46,7 +46,7 @@ def noise_to_signal(
         not finite.
 
     Raises:
-        TypeError: when an argument is no floating-point tensor, or dtypes differ.
+        TypeError: when an argument is not a floating-point tensor, or dtypes differ.
         ValueError: when shapes or devices differ, or N = 0.
 
     Example:
@@ -167,8 +167,8 @@ def monte_carlo(
             give equal numbers.
 
     Raises:
-        TypeError, ValueError: when a size is no integer or too small, a name is unknown, generator
-            is no `torch.Generator`, or a score is not finite.
+        TypeError, ValueError: when a size is not an integer or too small, a name is unknown,
+            generator is not a `torch.Generator`, or a score is not finite.
 
     Example:
         >>> from assocmem import capacity

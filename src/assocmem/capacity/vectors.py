@@ -23,8 +23,8 @@ def sphere(
         Unit vectors `[N, d]`.
 
     Raises:
-        TypeError, ValueError: when N < 0 or d < 1, they are no integers, generator is no
-            `torch.Generator`, or dtype is no floating dtype.
+        TypeError, ValueError: when N < 0 or d < 1, they are not integers, generator is not a
+            `torch.Generator`, or dtype is not a floating dtype.
 
     Example:
         >>> import torch
@@ -59,8 +59,8 @@ def cone(
         Unit vectors `[N, d]`.
 
     Raises:
-        TypeError, ValueError: when N, d or cosine is out of range, generator is no
-            `torch.Generator`, or dtype is no floating dtype.
+        TypeError, ValueError: when N, d or cosine is out of range, generator is not a
+            `torch.Generator`, or dtype is not a floating dtype.
 
     Example:
         >>> import torch

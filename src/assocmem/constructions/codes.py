@@ -27,7 +27,7 @@ def unbiased_bases(s: int) -> Tensor:
         keys `[d (√d + 1), d]`, float64.
 
     Raises:
-        TypeError, ValueError: s is no integer from 1 to 5.
+        TypeError, ValueError: s is not an integer from 1 to 5.
 
     Example:
         >>> from assocmem import constructions

@@ -34,7 +34,7 @@ def dihedral(tokens: Tensor, m: int, backend: str = "auto") -> tuple[Tensor, Ten
         a `[B, T]` in 0 … m − 1, and b `[B, T]`, int64.
 
     Raises:
-        TypeError: tokens is no int64 tensor, or m no integer.
+        TypeError: tokens is not an int64 tensor, or m not an integer.
         ValueError: tokens has the wrong shape or another entry, or m is below 2.
 
     Example:

@@ -27,7 +27,7 @@ def parity(bits: Tensor, backend: str = "auto") -> Tensor:
         parity `[B, T]`, int64.
 
     Raises:
-        TypeError: bits is no int64 tensor.
+        TypeError: bits is not an int64 tensor.
         ValueError: bits has the wrong shape, or an entry that is neither 0 nor 1.
 
     Example:

@@ -38,7 +38,7 @@ def reachability(adjacency: Tensor, beta: float = -1.0, erase: str = "linear") -
         u `[B, n]`, float64; inf beyond 1.8e308 paths.
 
     Raises:
-        TypeError: adjacency is neither a bool nor a float64 tensor, or beta no number.
+        TypeError: adjacency is neither a bool nor a float64 tensor, or beta not a number.
         ValueError: its shape is wrong, it is not strictly lower triangular, beta is not finite,
             erase is unknown, or u is NaN, where paths beyond the range of float64 cancel or do not
             count.

@@ -34,7 +34,7 @@ def swaps(pairs: Tensor, n: int, backend: str = "auto") -> Tensor:
         the element in each place `[B, T, n]`, int64.
 
     Raises:
-        TypeError: pairs is no int64 tensor, or n no integer.
+        TypeError: pairs is not an int64 tensor, or n not an integer.
         ValueError: pairs has the wrong shape, a place that is not among the n, or the same twice.
 
     Example:
@@ -99,7 +99,8 @@ def swaps_of_similar_keys(
         construction holds.
 
     Raises:
-        TypeError: pairs is no int64 tensor, keys no float64 tensor, or rewrite_every no integer.
+        TypeError: pairs is not an int64 tensor, keys not a float64 tensor, or rewrite_every not an
+            integer.
         ValueError: a shape or a device is wrong, a key is not finite or not of length 1, a place is
             not among the n, or rewrite_every is below 1.
 

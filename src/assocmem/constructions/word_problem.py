@@ -26,8 +26,8 @@ def word_problem(permutations: Tensor, backend: str = "auto") -> Tensor:
         the element in each place after each step `[B, T, n]`, int64, starting from 0 … n − 1.
 
     Raises:
-        TypeError: permutations is no int64 tensor.
-        ValueError: the shape is wrong, n is below 2, or a row is no permutation.
+        TypeError: permutations is not an int64 tensor.
+        ValueError: the shape is wrong, n is below 2, or a row is not a permutation.
 
     Example:
         >>> import torch

@@ -47,7 +47,7 @@ class Link:
         latency: seconds that a message takes however short it is.
 
     Raises:
-        TypeError: when one is no number.
+        TypeError: when one is not a number.
         ValueError: when the bandwidth is not finite and above 0, or the latency not finite and at
             least 0.
 
@@ -76,7 +76,7 @@ class Link:
             Seconds.
 
         Raises:
-            TypeError, ValueError: when size is not finite and >= 0, or ranks no integer >= 1.
+            TypeError, ValueError: when size is not finite and >= 0, or ranks not an integer >= 1.
         """
         check_not_negative("size", size)
         check_count("ranks", ranks)
@@ -96,7 +96,7 @@ def scan_traffic(
         itemsize: bytes of a number of the state, 4 but for float64 inputs.
 
     Raises:
-        TypeError, ValueError: when an argument is no integer >= 1.
+        TypeError, ValueError: when an argument is not an integer >= 1.
 
     Example:
         >>> from assocmem.distributed import scan_traffic
@@ -122,7 +122,7 @@ def convolution_traffic(
         itemsize: bytes of a number.
 
     Raises:
-        TypeError, ValueError: when an argument is no integer >= 1.
+        TypeError, ValueError: when an argument is not an integer >= 1.
 
     Example:
         >>> from assocmem.distributed import convolution_traffic
@@ -150,7 +150,7 @@ def attention_traffic(
         itemsize: bytes of a number.
 
     Raises:
-        TypeError, ValueError: when an argument is no integer >= 1.
+        TypeError, ValueError: when an argument is not an integer >= 1.
 
     Example:
         >>> from assocmem.distributed import attention_traffic
@@ -175,7 +175,7 @@ def scan_work(d_key: int, d_value: int) -> float:
         d_value: size V of a head's values.
 
     Raises:
-        TypeError, ValueError: when an argument is no integer >= 1.
+        TypeError, ValueError: when an argument is not an integer >= 1.
 
     Example:
         >>> from assocmem.distributed import scan_work
@@ -206,8 +206,8 @@ def split_seconds(
         work: w, from `scan_work`.
 
     Raises:
-        TypeError, ValueError: when tokens or ranks is no integer >= 1, token_seconds or work not
-            finite and > 0, exchange not finite and >= 0, or scan_share not in [0, 1].
+        TypeError, ValueError: when tokens or ranks is not an integer >= 1, token_seconds or work
+            not finite and > 0, exchange not finite and >= 0, or scan_share not in [0, 1].
 
     Example:
         >>> from assocmem.distributed import split_seconds
@@ -238,8 +238,8 @@ def break_even(
         work: w, from `scan_work`.
 
     Raises:
-        TypeError, ValueError: when ranks is no integer >= 2, token_seconds or work not finite and
-            > 0, exchange not finite and >= 0, or scan_share not in [0, 1].
+        TypeError, ValueError: when ranks is not an integer >= 2, token_seconds or work not finite
+            and > 0, exchange not finite and >= 0, or scan_share not in [0, 1].
 
     Example:
         >>> from assocmem.distributed import break_even

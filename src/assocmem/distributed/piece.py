@@ -26,7 +26,7 @@ class Piece:
         group: the ranks that share the sequence; None when this process has all of it.
 
     Raises:
-        TypeError, RuntimeError, ValueError: when the group is no process group, none is
+        TypeError, RuntimeError, ValueError: when the group is not a process group, none is
             initialised, this rank is not in it, or gradients are differentiated again.
 
     Example:

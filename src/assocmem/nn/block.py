@@ -28,7 +28,7 @@ class Block(Streaming):
     an `nn.RMSNorm` of size d_model with ε = 10⁻⁵, initially 1.
 
     Raises:
-        TypeError: when mixer is no layer with a d_model, or feed_forward no module.
+        TypeError: when mixer is not a layer with a d_model, or feed_forward not a module.
         ValueError: when both d_hidden and feed_forward are given.
 
     Example:

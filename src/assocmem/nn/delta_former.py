@@ -63,7 +63,7 @@ class DeltaFormer(Mixer):
 
     Raises:
         TypeError, ValueError: as `Mixer`, or when erase is unknown, K is odd with rotary, or an
-            option that is on or off no bool.
+            option that is on or off not a bool.
 
     Example:
         >>> import torch

@@ -83,8 +83,8 @@ class DeltaNet(Mixer):
     size V with ε = 10⁻⁵ that all heads share, initially 1.
 
     Raises:
-        TypeError, ValueError: as `Mixer`, or when conv_width is no integer >= 1, or
-            allow_negative_eigenvalues no bool.
+        TypeError, ValueError: as `Mixer`, or when conv_width is not an integer >= 1, or
+            allow_negative_eigenvalues not a bool.
 
     Example:
         >>> import torch

@@ -30,7 +30,7 @@ class DeltaProduct(DeltaNet):
     beta_proj `[n·H, d_model]`, and conv over the channels of q and all of k and v.
 
     Raises:
-        TypeError, ValueError: as `DeltaNet`, or when n_corrections is no integer >= 1.
+        TypeError, ValueError: as `DeltaNet`, or when n_corrections is not an integer >= 1.
 
     Example:
         >>> import torch

@@ -70,7 +70,7 @@ class FeedForwardMemory(nn.Module):
     "swiglu" gate_proj like up_proj; for "solu" norm, an `nn.LayerNorm` of size d_hidden.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, or the kernel is unknown.
+        TypeError, ValueError: when a size is not an integer >= 1, or the kernel is unknown.
 
     Example:
         >>> import torch
@@ -108,8 +108,8 @@ class FeedForwardMemory(nn.Module):
             `[..., d_hidden]`.
 
         Raises:
-            TypeError: when x is no tensor of floats, or (but under autocast) in another dtype than
-                the weights.
+            TypeError: when x is not a tensor of floats, or (but under autocast) in another dtype
+                than the weights.
             ValueError: when x is not `[..., d_model]`, or on another device.
         """
         check_tokens(x, self.d_model, self.up_proj)
@@ -142,7 +142,8 @@ class FeedForwardMemory(nn.Module):
             ridge: weight of the size of the change against that of the spared answers, > 0.
 
         Raises:
-            TypeError: when an argument is no tensor of floats, or not in the dtype of the weights.
+            TypeError: when an argument is not a tensor of floats, or not in the dtype of the
+                weights.
             ValueError: when a shape is wrong, a number is not finite, ridge is not > 0, or x
                 excites no unit.
         """

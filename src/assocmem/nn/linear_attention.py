@@ -32,8 +32,8 @@ class LinearAttention(Mixer):
     Weights: `Mixer`'s projections.
 
     Raises:
-        TypeError, ValueError: as `Mixer`, and when feature_map is no function of one tensor (as a
-            `Similarity`, of two), or normalize no bool.
+        TypeError, ValueError: as `Mixer`, and when feature_map is not a function of one tensor (as
+            a `Similarity`, of two), or normalize not a bool.
 
     Example:
         >>> import torch

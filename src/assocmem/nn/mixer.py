@@ -62,8 +62,8 @@ class Mixer(Streaming):
     `[H·K, d_model]`, v_proj `[H·V, d_model]`, o_proj `[d_model, H·V]`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, the backend is unknown, or d_model is
-            no multiple of n_heads and a head's size is not given.
+        TypeError, ValueError: when a size is not an integer >= 1, the backend is unknown, or
+            d_model is not a multiple of n_heads and a head's size is not given.
     """
 
     def __init__(
@@ -102,8 +102,8 @@ class Mixer(Streaming):
         """Queries and keys `[B, T, H·K]` and values `[B, T, H·V]` of tokens `[B, T, d_model]`.
 
         Raises:
-            TypeError, ValueError: when x is no tensor of floats, not `[B, T, d_model]`, not in the
-                weights' dtype (but under autocast) or on their device, or not one row of packed
+            TypeError, ValueError: when x is not a tensor of floats, not `[B, T, d_model]`, not in
+                the weights' dtype (but under autocast) or on their device, or not one row of packed
                 sequences where cu_seqlens are given.
         """
         check_tokens(x, self.d_model, self.q_proj, dims="B, T")

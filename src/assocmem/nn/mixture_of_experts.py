@@ -31,7 +31,7 @@ class MixtureOfExperts(nn.Module):
     experts, a list of `FeedForwardMemory`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, top_k is above n_experts, or the
+        TypeError, ValueError: when a size is not an integer >= 1, top_k is above n_experts, or the
             kernel is unknown.
 
     Example:
@@ -69,8 +69,8 @@ class MixtureOfExperts(nn.Module):
             G_e(x) and e, each `[..., top_k]`.
 
         Raises:
-            TypeError: when x is no tensor of floats, or (but under autocast) in another dtype than
-                the weights.
+            TypeError: when x is not a tensor of floats, or (but under autocast) in another dtype
+                than the weights.
             ValueError: when x is not `[..., d_model]`, or on another device.
         """
         check_tokens(x, self.router.in_features, self.router)

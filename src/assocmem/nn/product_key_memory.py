@@ -31,7 +31,7 @@ class ProductKeyMemory(nn.Module):
     length about 1.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, d_key is odd, or top_k is above
+        TypeError, ValueError: when a size is not an integer >= 1, d_key is odd, or top_k is above
             n_keys.
 
     Example:
@@ -78,8 +78,8 @@ class ProductKeyMemory(nn.Module):
             Weights, and rows i · n_keys + j of the values, each `[..., n_heads, top_k]`.
 
         Raises:
-            TypeError: when x is no tensor of floats, or (but under autocast) in another dtype than
-                the weights.
+            TypeError: when x is not a tensor of floats, or (but under autocast) in another dtype
+                than the weights.
             ValueError: when x is not `[..., d_model]`, or on another device.
         """
         check_tokens(x, self.query_proj.in_features, self.query_proj)

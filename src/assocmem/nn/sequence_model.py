@@ -43,9 +43,9 @@ class SequenceModel(Streaming):
     modules that have it, the model's own last, in the order of `Module.apply`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, mixers is no sequence, a mixer is a
-            layer already, or makes none of d_model, tied_head is no bool, or as the mixers and
-            `Block`.
+        TypeError, ValueError: when a size is not an integer >= 1, mixers is not a sequence, a mixer
+            is a layer already, or does not make one of d_model, tied_head is not a bool, or as the
+            mixers and `Block`.
 
     Example:
         >>> import torch
@@ -164,8 +164,8 @@ class SequenceModel(Streaming):
             What was written, `[N, steps]` (N = B without cu_seqlens).
 
         Raises:
-            TypeError, ValueError: when steps is no integer >= 1, temperature not finite and > 0,
-                generator no `torch.Generator`, a prompt has no token, or as `forward`.
+            TypeError, ValueError: when steps is not an integer >= 1, temperature not finite and
+                > 0, generator not a `torch.Generator`, a prompt has no token, or as `forward`.
         """
         check_counts(steps=steps)
         if temperature is not None:
@@ -203,7 +203,7 @@ class SequenceModel(Streaming):
             logits `[B, T, vocab_size]`, and the state after the last token.
 
         Raises:
-            TypeError: when tokens is no tensor of int32 or int64.
+            TypeError: when tokens is not a tensor of int32 or int64.
             ValueError: when tokens are not `[B, T]`, on another device or (on a CPU) beyond the
                 vocabulary, the state is of another number of blocks, or cu_seqlens do not fit.
         """

@@ -28,7 +28,7 @@ class ShortConvolution(Streaming):
     ± width ** -0.5 as in `nn.Conv1d` with one filter per channel.
 
     Raises:
-        TypeError, ValueError: when channels or width is no integer >= 1.
+        TypeError, ValueError: when channels or width is not an integer >= 1.
 
     Example:
         >>> import torch
@@ -78,7 +78,7 @@ class ShortConvolution(Streaming):
             y `[B, T, C]`, and the last width - 1 tokens, for the next piece.
 
         Raises:
-            TypeError: when x or the state is no tensor of floats.
+            TypeError: when x or the state is not a tensor of floats.
             ValueError: when x is not `[B, T, C]`, the state not `[N, width - 1, C]`, one of them on
                 another device, or cu_seqlens do not fit (their contents are not checked in a graph
                 of `torch.compile`).

@@ -65,8 +65,8 @@ class SoftmaxAttention(Mixer):
     forget_proj `[H, d_model]` with bias, `nn.Linear`'s initialisation.
 
     Raises:
-        TypeError, ValueError: as `Mixer`, or when n_kv_heads is no integer that divides n_heads, K
-            is odd with rotary, or forget_gate or rotary no bool.
+        TypeError, ValueError: as `Mixer`, or when n_kv_heads is not an integer that divides
+            n_heads, K is odd with rotary, or forget_gate or rotary not a bool.
 
     Example:
         >>> import torch

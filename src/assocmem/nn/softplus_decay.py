@@ -27,7 +27,7 @@ class SoftplusDecay(nn.Module):
     leaves both out. They have two dimensions, as a matrix has, so select them by name.
 
     Raises:
-        TypeError, ValueError: when n_heads or channels is no integer >= 1.
+        TypeError, ValueError: when n_heads or channels is not an integer >= 1.
 
     Example:
         >>> import torch
@@ -55,7 +55,7 @@ class SoftplusDecay(nn.Module):
         """The log decays of a `[B, T, H, C]`, in the same shape; weights may stay in float32.
 
         Raises:
-            TypeError: when a is no tensor of floats.
+            TypeError: when a is not a tensor of floats.
             ValueError: when a is not `[..., H, C]`, or on another device.
         """
         check_floats(a=a)

@@ -99,7 +99,7 @@ def select(state: Any, index: Tensor) -> Any:
         ones behind zeros.
 
     Raises:
-        TypeError: when the state is anything else, or index no tensor of these dtypes.
+        TypeError: when the state is anything else, or index not a tensor of these dtypes.
         ValueError: when index has another shape, or a number that no sequence has.
 
     Example:

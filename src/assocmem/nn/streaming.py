@@ -60,7 +60,7 @@ class Streaming(nn.Module):
             y for this token, without the dimension T, and the state after it.
 
         Raises:
-            TypeError, ValueError: when x is no tensor `[B, ...]`, and as `forward`.
+            TypeError, ValueError: when x is not a tensor `[B, ...]`, and as `forward`.
         """
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")

@@ -22,7 +22,7 @@ def backend_for(q: Tensor) -> str:
         q: queries `[B, T, H, K]`.
 
     Raises:
-        TypeError: when q is no tensor.
+        TypeError: when q is not a tensor.
 
     Example:
         >>> import torch

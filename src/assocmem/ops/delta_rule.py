@@ -129,7 +129,7 @@ def delta_rule(
         final state or None.
 
     Raises:
-        TypeError: an argument is no tensor, or has the wrong dtype.
+        TypeError: an argument is not a tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or the backend is unknown.
         RuntimeError: the backend that was asked for cannot run here, or it is "triton" under
             forward-mode or `torch.func` derivatives, or its gradients are differentiated again.

@@ -204,7 +204,7 @@ def deltaformer(
         o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on.
 
     Raises:
-        TypeError: an argument is no tensor, or has the wrong dtype.
+        TypeError: an argument is not a tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or the backend or κ₁ is
             unknown.
         RuntimeError: the backend that was asked for cannot run here, or it is not "recurrent"

@@ -50,7 +50,7 @@ def delta_product(
         o `[B, T, H, V]`, and the final state `[N, H, K, V]` (N = B without cu_seqlens).
 
     Raises:
-        TypeError: an argument is no tensor, or has the wrong dtype.
+        TypeError: an argument is not a tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content, or n = 0.
         RuntimeError: as in `ops.delta_rule`.
 
@@ -135,7 +135,7 @@ def longhorn(
         o `[B, T, H, V]`, and the final state `[N, H, K, V]` (N = B without cu_seqlens).
 
     Raises:
-        TypeError: an argument is no tensor, or has the wrong dtype.
+        TypeError: an argument is not a tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content.
         RuntimeError: as in `ops.delta_rule`.
 
@@ -197,7 +197,7 @@ def titans(
         o `[B, T, H, V]` in v's dtype, and the final (S, M).
 
     Raises:
-        TypeError: an argument is no tensor, or has the wrong dtype.
+        TypeError: an argument is not a tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape or device.
 
     Example:
@@ -259,7 +259,7 @@ def mesa(
         o `[B, T, H, V]` in v's dtype, and the final (G, H).
 
     Raises:
-        TypeError: an argument is no tensor, or has the wrong dtype.
+        TypeError: an argument is not a tensor, or has the wrong dtype.
         ValueError: an argument has the wrong shape, device or content.
 
     Example:

@@ -42,7 +42,8 @@ class Write:
             (the released RWKV-7).
 
     Raises:
-        TypeError: when an argument is no tensor of floats in the dtype of k, or a gate no number.
+        TypeError: when an argument is not a tensor of floats in the dtype of k, or a gate not a
+            number.
         ValueError: when a shape or a device is wrong.
     """
 

@@ -22,7 +22,7 @@ class ReLU(DotProduct):
         power: 1 for ReLU, 2 for the squared ReLU of Primer (arXiv:2109.08668).
 
     Raises:
-        TypeError, ValueError: when power is no integer >= 1.
+        TypeError, ValueError: when power is not an integer >= 1.
 
     Example:
         >>> import torch
@@ -51,7 +51,7 @@ class GELU(Tempered):
         tau: temperature τ, √d when None.
 
     Raises:
-        TypeError, ValueError: when tau is no number, or not finite and > 0.
+        TypeError, ValueError: when tau is not a number, or not finite and > 0.
 
     Example:
         >>> import torch
@@ -75,7 +75,7 @@ class SiLU(Tempered):
         tau: temperature τ, √d when None.
 
     Raises:
-        TypeError, ValueError: when tau is no number, or not finite and > 0.
+        TypeError, ValueError: when tau is not a number, or not finite and > 0.
 
     Example:
         >>> import torch
@@ -102,7 +102,7 @@ class Round(DotProduct):
         tau: the product qᵀk that counts as 1.
 
     Raises:
-        TypeError, ValueError: when tau is no number, or not finite and > 0.
+        TypeError, ValueError: when tau is not a number, or not finite and > 0.
 
     Example:
         >>> import torch

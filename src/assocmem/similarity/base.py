@@ -36,7 +36,7 @@ class Similarity:
             Scores `[..., T, N]`, or `[..., N]` of one query.
 
         Raises:
-            TypeError: when q or k is no tensor of floats, or their dtypes differ.
+            TypeError: when q or k is not a tensor of floats, or their dtypes differ.
             ValueError: when the shapes of q and k do not go together, d = 0, their devices differ,
                 or `scores` are of another shape.
         """

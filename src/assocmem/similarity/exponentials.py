@@ -21,7 +21,7 @@ class Exponential(Tempered):
         tau: temperature τ, √d when None.
 
     Raises:
-        TypeError, ValueError: when tau is no number, or not finite and > 0.
+        TypeError, ValueError: when tau is not a number, or not finite and > 0.
 
     Example:
         >>> import torch
@@ -48,7 +48,7 @@ class SoLU(Tempered):
         tau: temperature τ, √d when None.
 
     Raises:
-        TypeError, ValueError: when tau is no number, or not finite and > 0.
+        TypeError, ValueError: when tau is not a number, or not finite and > 0.
 
     Example:
         >>> import torch
@@ -75,7 +75,7 @@ class RBF(Similarity):
         sigma: width σ, the fourth root of d when None.
 
     Raises:
-        TypeError, ValueError: when sigma is no number between 1e-150 and 1e150.
+        TypeError, ValueError: when sigma is not a number between 1e-150 and 1e150.
 
     Example:
         >>> import torch

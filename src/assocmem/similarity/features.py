@@ -27,7 +27,7 @@ def elu_plus_one(x: Tensor) -> Tensor:
         x: queries or keys, a tensor of floats of any shape.
 
     Raises:
-        TypeError: when x is no tensor of floats.
+        TypeError: when x is not a tensor of floats.
 
     Example:
         >>> import torch
@@ -70,7 +70,7 @@ class DPFP(Featured):
         nu: the largest distance ν.
 
     Raises:
-        TypeError, ValueError: when nu is no integer >= 1.
+        TypeError, ValueError: when nu is not an integer >= 1.
 
     Example:
         >>> import torch
@@ -107,8 +107,8 @@ class PositiveRandomFeatures(Featured):
         seed: of the directions w_l; equal seeds give equal features.
 
     Raises:
-        TypeError, ValueError: when m is no integer >= 1, tau not finite and > 0, or seed no integer
-            from 0 to 2 ** 63 − 1.
+        TypeError, ValueError: when m is not an integer >= 1, tau not finite and > 0, or seed not an
+            integer from 0 to 2 ** 63 − 1.
 
     Example:
         >>> import torch

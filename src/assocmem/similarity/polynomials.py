@@ -46,7 +46,7 @@ class Polynomial(DotProduct, Featured):
         degree: of the polynomial.
 
     Raises:
-        TypeError, ValueError: when degree is no integer >= 1.
+        TypeError, ValueError: when degree is not an integer >= 1.
 
     Example:
         >>> import torch
@@ -83,7 +83,7 @@ class Taylor(DotProduct, Featured):
         tau: temperature τ, √d when None.
 
     Raises:
-        TypeError, ValueError: when degree is no integer >= 1, or tau not finite and > 0.
+        TypeError, ValueError: when degree is not an integer >= 1, or tau not finite and > 0.
 
     Example:
         >>> import torch

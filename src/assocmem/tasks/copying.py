@@ -37,7 +37,8 @@ def copying(batch: int, length: int, n_symbols: int, generator: torch.Generator)
         `Copy`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, or generator is no `torch.Generator`.
+        TypeError, ValueError: when a size is not an integer >= 1, or generator is not a
+            `torch.Generator`.
 
     Example:
         >>> import torch

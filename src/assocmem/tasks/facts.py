@@ -30,7 +30,7 @@ class Facts(NamedTuple):
         """Share of the outputs `[N, d_model]` whose largest dot product is with their answer.
 
         Raises:
-            TypeError: when outputs is no tensor in the dtype of the answers.
+            TypeError: when outputs is not a tensor in the dtype of the answers.
             ValueError: when it is not `[N, d_model]`, on another device, or not finite.
         """
         check_floats(answers=self.answers, outputs=outputs)
@@ -66,8 +66,8 @@ def fact_storage(
         `Facts`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, generator is no `torch.Generator`, or
-            dtype is no floating dtype.
+        TypeError, ValueError: when a size is not an integer >= 1, generator is not a
+            `torch.Generator`, or dtype is not a floating dtype.
 
     Example:
         >>> import torch

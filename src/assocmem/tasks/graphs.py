@@ -49,8 +49,8 @@ def reachability(
         `Reachability`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, n is below 2, the probability lies
-            outside [0, 1], or generator is no `torch.Generator`.
+        TypeError, ValueError: when a size is not an integer >= 1, n is below 2, the probability
+            lies outside [0, 1], or generator is not a `torch.Generator`.
 
     Example:
         >>> import torch
@@ -82,8 +82,8 @@ def two_trees(batch: int, n: int, generator: torch.Generator) -> Reachability:
         `Reachability`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, n is below 4 or odd, or generator is
-            no `torch.Generator`.
+        TypeError, ValueError: when a size is not an integer >= 1, n is below 4 or odd, or generator
+            is not a `torch.Generator`.
 
     Example:
         >>> import torch

@@ -63,8 +63,8 @@ def associative_recall(
         `Recall` of int64 tokens.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, n_pairs is above n_keys, or generator
-            is no `torch.Generator`.
+        TypeError, ValueError: when a size is not an integer >= 1, n_pairs is above n_keys, or
+            generator is not a `torch.Generator`.
 
     Example:
         >>> import torch
@@ -109,7 +109,8 @@ def overwrite(
         `Recall` of int64 tokens.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, or generator is no `torch.Generator`.
+        TypeError, ValueError: when a size is not an integer >= 1, or generator is not a
+            `torch.Generator`.
 
     Example:
         >>> import torch
@@ -161,8 +162,8 @@ def noisy_recall(
         `Recall` of int64 tokens.
 
     Raises:
-        TypeError, ValueError: when another size than n_noise is no integer >= 1, n_noise none
-            >= 0, n_pairs is above n_keys, or generator is no `torch.Generator`.
+        TypeError, ValueError: when another size than n_noise is not an integer >= 1, n_noise not
+            one >= 0, n_pairs is above n_keys, or generator is not a `torch.Generator`.
 
     Example:
         >>> import torch

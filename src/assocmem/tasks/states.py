@@ -36,7 +36,8 @@ def parity(batch: int, length: int, generator: torch.Generator) -> States:
         `States`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, or generator is no `torch.Generator`.
+        TypeError, ValueError: when a size is not an integer >= 1, or generator is not a
+            `torch.Generator`.
 
     Example:
         >>> import torch
@@ -67,8 +68,8 @@ def modular_arithmetic(batch: int, length: int, modulus: int, generator: torch.G
         `States`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, the modulus is below 2, or generator
-            is no `torch.Generator`.
+        TypeError, ValueError: when a size is not an integer >= 1, the modulus is below 2, or
+            generator is not a `torch.Generator`.
 
     Example:
         >>> import torch
@@ -119,8 +120,8 @@ def word_problem(batch: int, length: int, group: str, generator: torch.Generator
         `States`.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, the group is unknown, or generator is
-            no `torch.Generator`.
+        TypeError, ValueError: when a size is not an integer >= 1, the group is unknown, or
+            generator is not a `torch.Generator`.
 
     Example:
         >>> import torch
@@ -192,8 +193,8 @@ def swaps(batch: int, length: int, n: int, generator: torch.Generator) -> Swaps:
         `Swaps`, all of it int64.
 
     Raises:
-        TypeError, ValueError: when a size is no integer >= 1, n is below 2, or generator is no
-            `torch.Generator`.
+        TypeError, ValueError: when a size is not an integer >= 1, n is below 2, or generator is not
+            a `torch.Generator`.
 
     Example:
         >>> import torch
