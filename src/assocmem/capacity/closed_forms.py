@@ -184,7 +184,7 @@ def snr_round(N: int, d: int) -> float:
         d: size of a key, at least 2.
 
     Raises:
-        TypeError, ValueError: when N is not an integer >= 1, or d not one >= 2.
+        TypeError, ValueError: when N is not an integer >= 1, or d not an integer >= 2.
 
     Example:
         >>> from assocmem import capacity

@@ -54,7 +54,7 @@ def tight_frame(N: int, m: int, generator: torch.Generator) -> Tensor:
         `[N, m]`, float64.
 
     Raises:
-        TypeError, ValueError: when m is not an integer >= 1, N not one >= m, or generator is not a
+        TypeError, ValueError: when m is not an integer >= 1, N no integer >= m, or generator is not a
             `torch.Generator`.
 
     Example:

@@ -162,8 +162,8 @@ def noisy_recall(
         `Recall` of int64 tokens.
 
     Raises:
-        TypeError, ValueError: when another size than n_noise is not an integer >= 1, n_noise not
-            one >= 0, n_pairs is above n_keys, or generator is not a `torch.Generator`.
+        TypeError, ValueError: when another size than n_noise is not an integer >= 1, n_noise not an
+            integer >= 0, n_pairs is above n_keys, or generator is not a `torch.Generator`.
 
     Example:
         >>> import torch
