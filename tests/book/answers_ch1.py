@@ -60,6 +60,9 @@ RIGHT = [
 ]
 
 WRONG = [
+    (ch1.ch1_ex1, lambda: ([[math.nan] * 2] * 3, READING), "row 1, column 1"),
+    (ch1.ch1_ex3, lambda *x: math.ceil(crossing(*x)), "need not be a whole number"),
+    (ch1.ch1_ex4, summaries(lambda a, S, b, R: math.nan * S), "reading both halves"),
     (ch1.ch1_ex1, lambda: STATE, "return two things"),
     (ch1.ch1_ex1, lambda: ("S", READING), "the state is no array"),
     (ch1.ch1_ex1, lambda: ([[1, 6, 4], [-1, 3, -1]], READING), "a row for each entry of a value"),
@@ -87,7 +90,7 @@ WRONG = [
     (ch1.ch1_ex5, lambda N, d: normal_tail(math.sqrt(d / N)), "the error without the diagonal"),
     (ch1.ch1_ex5, lambda N, d: 1 - bit_error(N, d), "that the bit is right"),
     (ch1.ch1_ex5, lambda N, d: bit_error(N, d) / 2, "not for N = 300"),
-    (ch1.ch1_ex6, lambda q, k, v, g, C: v[0], "must have the shape of v, [50, 6], got [6]"),
+    (ch1.ch1_ex6, lambda q, k, v, g, C: v[0], "must have the shape [50, 6], got [6]"),
     (ch1.ch1_ex6, lambda q, k, v, g, C: scan(q, k, v, g, own=2.0), "it is not the parallel form"),
     (ch1.ch1_ex6, each_chunk_alone, "does the state arrive?"),
     (ch1.ch1_ex6, lambda q, k, v, g, C: scan(q, k, v, 0 * g), "inside a chunk"),

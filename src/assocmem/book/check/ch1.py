@@ -10,20 +10,12 @@ import torch
 from torch import Tensor
 
 from assocmem import ops
-from assocmem.book.check.exercise import Wrong, exercise
+from assocmem.book.check.exercise import Wrong, as_array, exercise, of_shape, pair
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """‖got − expected‖ / ‖expected‖."""
     return ((got - expected).norm() / expected.norm()).item()
-
-
-def as_array(name: str, x: Any) -> Tensor:
-    """Nested lists or a tensor as float64."""
-    try:
-        return torch.as_tensor(x, dtype=torch.float64)
-    except (TypeError, ValueError):
-        raise Wrong(f"{name} is no array of numbers") from None
 
 
 def number(name: str, x: Any) -> float:
@@ -35,13 +27,6 @@ def number(name: str, x: Any) -> float:
     if not math.isfinite(x):
         raise Wrong(f"{name} is {x}")
     return x
-
-
-def pair(x: Any, names: str) -> tuple[Any, Any]:
-    """A tuple or list of two."""
-    if not isinstance(x, tuple | list) or len(x) != 2:
-        raise Wrong(f"return two things, {names}")
-    return x[0], x[1]
 
 
 @exercise
@@ -60,7 +45,7 @@ def ch1_ex1(state_and_reading: Callable[[], tuple[Any, Any]]) -> None:
         if torch.equal(S, torch.outer(v[i], k[i])):
             raise Wrong(f"this is the outer product of the {name} pair alone; the state is a sum")
     if not torch.allclose(S, expected):
-        row, column = (S - expected).abs().gt(1e-6).nonzero()[0].tolist()
+        row, column = ((S - expected).abs() <= 1e-6).logical_not().nonzero()[0].tolist()
         raise Wrong(
             f"look at row {row + 1}, column {column + 1} of the state again: entry {row + 1} of "
             f"each value times entry {column + 1} of its key, added up"
@@ -76,13 +61,13 @@ def ch1_ex2(half_life: Callable[[int], tuple[float, float]]) -> None:
     for n in (1, 10, 700):
         gamma, window = pair(half_life(n), "the decay and the window")
         gamma, window = number("the decay", gamma), number("the window", window)
-        if math.isclose(gamma, 1 - 1 / n, rel_tol=1e-9, abs_tol=1e-12):
+        if math.isclose(gamma, 1 - 1 / n, rel_tol=1e-6, abs_tol=1e-12):
             raise Wrong(f"for n = {n} this decay gives a window of n, not a half-life of n")
         if not 0 < gamma < 1:
             raise Wrong(f"for n = {n} the decay is {gamma:.4g}: must it not lie between 0 and 1?")
-        if not math.isclose(gamma**n, 0.5, rel_tol=1e-9):
+        if not math.isclose(gamma**n, 0.5, rel_tol=1e-4):
             raise Wrong(f"after n = {n} tokens a pair weighs {gamma**n:.4g}")
-        if not math.isclose(window, 1 / (1 - gamma), rel_tol=1e-9):
+        if not math.isclose(window, 1 / (1 - gamma), rel_tol=1e-4):
             raise Wrong(
                 f"the decay is right; for n = {n} its weights do not add up to {window:.4g}"
             )
@@ -96,13 +81,15 @@ def ch1_ex3(crossing: Callable[[int, int, int, int], float]) -> None:
         if T <= 0:
             raise Wrong(f"{T:.4g} tokens")
         ratio = (T * H_kv * (K + V) * 2) / (H * K * V * 4)
-        if math.isclose(ratio, 1, rel_tol=1e-9):
+        if math.isclose(ratio, 1, rel_tol=1e-6):
             continue
         case = f"H = {H}, H_kv = {H_kv}, K = {K}, V = {V}: at your T the cache takes"
         hint = f"{case} {ratio:.4g} times the bytes of the states"
-        if math.isclose(ratio, 0.5, rel_tol=1e-9):
+        if abs(T - T / ratio) <= 1:
+            hint += "; T need not be a whole number"
+        elif math.isclose(ratio, 0.5, rel_tol=1e-6):
             hint += "; how many bytes has a number of each?"
-        elif H_kv != H and math.isclose(ratio, H_kv / H, rel_tol=1e-9):
+        elif H_kv != H and math.isclose(ratio, H_kv / H, rel_tol=1e-6):
             hint += "; how many heads does each of them keep?"
         raise Wrong(hint)
 
@@ -123,15 +110,15 @@ def ch1_ex4(combine: Callable[[Any, Any], tuple[Any, Tensor]]) -> None:
     first, second, whole = summary(0, 5), summary(5, 12), summary(0, 12)
     a, S = pair(combine(first, second), "the decay and the state of the whole")
     a, S = number("the decay of the whole", a), as_array("the state of the whole", S)
-    if not math.isclose(a, whole[0].item(), rel_tol=1e-9):
+    if not math.isclose(a, whole[0].item(), rel_tol=1e-6):
         raise Wrong("the decay of the whole is not the product of all its decays")
     if S.shape != whole[1].shape:
         raise Wrong(f"the state of the whole has the wrong shape, {list(S.shape)}")
-    if relative_error(S, first[1] + second[1]) < 1e-9:
+    if relative_error(S, first[1] + second[1]) < 1e-6:
         raise Wrong("the first half has aged while the second was read")
-    if relative_error(S, first[1] + first[0] * second[1]) < 1e-9:
+    if relative_error(S, first[1] + first[0] * second[1]) < 1e-6:
         raise Wrong("which of the two halves ages while the other is read?")
-    if relative_error(S, whole[1]) > 1e-9:
+    if not relative_error(S, whole[1]) <= 1e-6:  # also for NaN
         raise Wrong("the state is not the one that reading both halves in turn would leave")
 
 
@@ -170,14 +157,11 @@ def ch1_ex6(chunk_with_decay: Callable[..., Tensor]) -> None:
     def error(g: Tensor, C: int) -> float:
         x = (x[None, :, None] for x in (q, k, v, g))
         expected, _ = ops.linear_attention(*x, scale=1.0, backend="recurrent")
-        o = chunk_with_decay(q, k, v, g, C)
-        if not isinstance(o, Tensor) or o.shape != v.shape:
-            got = list(o.shape) if isinstance(o, Tensor) else type(o).__name__
-            raise Wrong(f"the output must have the shape of v, {list(v.shape)}, got {got}")
+        o = of_shape("the output", chunk_with_decay(q, k, v, g, C), v.shape)
         return relative_error(o, expected[0, :, 0])
 
     def right(g: Tensor, C: int) -> bool:
-        return error(g, C) <= 1e-10  # false for NaN
+        return error(g, C) <= 1e-6  # false for NaN
 
     if not right(torch.zeros_like(g), 50):
         raise Wrong("without decay and with one chunk it is not the parallel form")
