@@ -36,9 +36,11 @@ RIGHT = [
     (ch2.ch2_ex1, lambda c: 1 / c**2),
     (ch2.ch2_ex2, lambda N, d, c: (N - 1) / (d * c**2)),
     (ch2.ch2_ex3, key_size),
+    (ch2.ch2_ex3, lambda *x: (d := key_size(*x)) and float(d)),
     (ch2.ch2_ex4, lambda S, k: (k - k.mean(0)) @ S.T),
     (ch2.ch2_ex4, lambda S, k: 3 * (k - k.mean(0)) @ S.T),
     (ch2.ch2_ex5, lambda d: math.sqrt(1 - math.e / (d + 1))),
+    (ch2.ch2_ex5, lambda d: math.sqrt(1 - math.e / d)),  # d is large
     (ch2.ch2_ex6, quadratic_without_mean),
     (ch2.ch2_ex6, lambda x: 7 * quadratic_without_mean(x)),
 ]
@@ -55,7 +57,7 @@ WRONG = [
     (ch2.ch2_ex2, lambda N, d, c: 1 / c, "change how it meets"),
     (ch2.ch2_ex3, lambda N, rho, snr: N, "no key size"),
     (ch2.ch2_ex3, lambda N, rho, snr: None, "can be reached"),
-    (ch2.ch2_ex3, lambda N, rho, snr: None if N == 1000 else 65.0, "an integer, got float"),
+    (ch2.ch2_ex3, lambda N, rho, snr: None if N == 1000 else 65.5, "an integer, got 65.5"),
     (ch2.ch2_ex3, lambda N, rho, snr: None if N == 1000 else 64, "does not reach"),
     (ch2.ch2_ex3, lambda N, rho, snr: None if N == 1000 else 4000, "and so does less"),
     (ch2.ch2_ex4, in_place, "must stay as it is"),

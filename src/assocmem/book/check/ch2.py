@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from assocmem import capacity
-from assocmem.book.check.exercise import Wrong, exercise
+from assocmem.book.check.exercise import Wrong, as_array, exercise, integer
 
 
-def close(got: float, expected: float, tolerance: float = 1e-9) -> bool:
+def close(got: float, expected: float, tolerance: float = 1e-6) -> bool:
     """Equal up to a relative tolerance; false for NaN."""
     return math.isclose(float(got), expected, rel_tol=tolerance)
 
@@ -60,8 +60,7 @@ def ch2_ex3(key_size: Callable[[int, float, float], int | None]) -> None:
         got = key_size(N, rho, snr)
         if got is None:
             raise Wrong(f"N = {N}, ρ = {rho}, SNR {snr} can be reached")
-        if not isinstance(got, int):
-            raise Wrong(f"a key size is an integer, got {type(got).__name__}")
+        got = integer("a key size", got)
         if got < 2 or capacity.snr_cone(N, got, rho) < snr * (1 - 1e-12):
             raise Wrong(f"d = {got} does not reach SNR {snr} with N = {N}, ρ = {rho}")
         if got > 2 and capacity.snr_cone(N, got - 1, rho) >= snr * (1 + 1e-12):
@@ -79,7 +78,8 @@ def ch2_ex4(read: Callable[[Tensor, Tensor], Tensor]) -> None:
     answers = read(S, keys)
     if not torch.equal(S, before):
         raise Wrong("the memory itself must stay as it is; change how it is asked")
-    if not isinstance(answers, Tensor) or answers.shape != (N, d_v):
+    answers = as_array("what you return", answers)
+    if answers.shape != (N, d_v):
         raise Wrong(f"return one answer a key, shape [N, d_v] = [{N}, {d_v}]")
     if torch.allclose(answers, keys @ S.T):
         raise Wrong("this is the plain reading: what do all keys share, and who picks it up?")
@@ -107,7 +107,7 @@ def ch2_ex5(best_decay: Callable[[int], float]) -> None:
         if close(1 / (1 - gamma), best, 0.02):
             raise Wrong("the window 1/(1 − γ) is of amplitudes; noise adds up in power")
         horizon = math.log((d + 1) / effective) / -2 / math.log(gamma) if effective < d + 1 else 0
-        if not horizon > 0.995 * longest_horizon(d):
+        if not horizon > 0.985 * longest_horizon(d):
             raise Wrong(f"for d = {d} items older than {horizon:.1f} steps are below SNR 1; "
                         "another decay keeps more")  # fmt: skip
 
@@ -124,14 +124,14 @@ def ch2_ex6(phi: Callable[[Tensor], Tensor]) -> None:
     g = torch.Generator().manual_seed(0)
     for d in (3, 8):
         x, m = capacity.sphere(40, d, g), (d - 1) * (d + 2) // 2
-        features = phi(x)
-        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(x):
+        features = as_array("what phi returns", phi(x))
+        if features.ndim != 2 or len(features) != len(x):
             raise Wrong("phi maps keys [N, d] to features [N, m]")
         G, cosines = features @ features.T, x @ x.T
         G = G / G.diagonal().mean()
-        if torch.allclose(G, cosines**2, atol=1e-9):
+        if torch.allclose(G, cosines**2, atol=1e-6):
             raise Wrong("this is (xᵀy)², whose features still have a mean: E x xᵀ is not zero")
-        if not torch.allclose(G, (cosines**2 - 1 / d) / (1 - 1 / d), atol=1e-9):
+        if not torch.allclose(G, (cosines**2 - 1 / d) / (1 - 1 / d), atol=1e-6):
             raise Wrong("φ(x)ᵀφ(y) must be a multiple of (xᵀy)² − 1/d for unit vectors")
         if features.shape[1] != m:
             raise Wrong(f"right, but with {features.shape[1]} features for d = {d}; {m} are enough")
