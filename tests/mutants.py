@@ -2064,7 +2064,7 @@ MUTANTS = (
     Mutant(
         "any sharpness is right",
         "src/assocmem/book/check/ch3.py",
-        "if not math.isclose(weight, p, rel_tol=1e-9):",
+        "if not math.isclose(weight, p, rel_tol=1e-6):",
         "if weight < 0:",
         ("tests/book/test_checks.py -k ch3_ex1",),
     ),

@@ -69,6 +69,8 @@ RIGHT = [
 ]
 
 WRONG = [
+    (ch3.ch3_ex5, lambda scores, values: scores.softmax(0) @ values, "sees all scores at once"),
+    (ch3.ch3_ex5, lambda scores, values: torch.softmax(scores, 0) @ values, "softmax sees all"),
     (ch3.ch3_ex1, lambda N, p: math.log(N * p / (1 - p)), "how many others are there"),
     (ch3.ch3_ex1, lambda N, p: math.log(N - 1), "right for p = 1/2"),
     (ch3.ch3_ex1, lambda N, p: 3.0, "what do orthogonal keys score"),
