@@ -37,6 +37,14 @@ def loss_of(rate, target, weight):
     return answer
 
 
+def solved_anew(k, v, ridge):
+    H, G = ridge * torch.eye(k.shape[1], dtype=k.dtype), 0
+    return torch.stack([
+        torch.linalg.solve(H := H + torch.outer(a, a), G := G + torch.outer(a, b))
+        for a, b in zip(k, v, strict=True)
+    ])  # fmt: skip
+
+
 def recursive(start, learns=True, until=99):
     def fit(k, v, ridge):
         P, S, found = start(ridge) * torch.eye(k.shape[1], dtype=k.dtype), 0 * k.T @ v, []
@@ -62,8 +70,14 @@ RIGHT = [
 ]
 
 WRONG = [
-    (ch5.ch5_ex1, lambda: [1.0], "two readings"),
-    (ch5.ch5_ex1, lambda: ("a", "b"), "a list of two numbers"),
+    (ch5.ch5_ex6, solved_anew, "no system is to be solved"),
+    (
+        ch5.ch5_ex6,
+        lambda k, v, ridge: recursive(lambda x: 1 / x)(k, v, ridge)[-1:].repeat(9, 1, 1),
+        "changed in place",
+    ),
+    (ch5.ch5_ex1, lambda: [1.0], "two things, the readings"),
+    (ch5.ch5_ex1, lambda: ("a", "b"), "a reading is no array"),
     (ch5.ch5_ex1, lambda: (1.0, 2.0), "a list of two numbers"),
     (ch5.ch5_ex1, lambda: ([2.6, 2.0], [2.8, 1.6]), "what adding gives"),
     (ch5.ch5_ex1, lambda: ([1.0, 2.0], [1.0, 0.0]), "what does the last key read"),
@@ -74,7 +88,7 @@ WRONG = [
     (ch5.ch5_ex2, lambda length, g: (1 + g) / length**2, "the whole factor"),
     (ch5.ch5_ex2, lambda length, g: 1 / length**2, "the eigenvalue is 0"),
     (ch5.ch5_ex2, lambda length, g: 7.0, "solve"),
-    (ch5.ch5_ex3, lambda S, k, v, b: S[0], "a tensor of shape [5, 4]"),
+    (ch5.ch5_ex3, lambda S, k, v, b: S[0], "the shape [5, 4]"),
     (ch5.ch5_ex3, lambda S, k, v, b: S + b * torch.outer(k, v - k @ S), "explicit step"),
     (ch5.ch5_ex3, lambda S, k, v, b: S + b / (1 + b) * torch.outer(k, v - k @ S), "length 1"),
     (ch5.ch5_ex3, lambda S, k, v, b: S, "still has a slope"),
@@ -104,7 +118,7 @@ WRONG = [
         loss_of(lambda g, b: g * b, lambda g, b: 1, lambda g, b: (1 - g) / (2 * g * b)),
         "compare the terms",
     ),
-    (ch5.ch5_ex6, lambda k, v, r: v, "the memories must be a tensor"),
+    (ch5.ch5_ex6, lambda k, v, r: v, "the memories must have the shape"),
     (ch5.ch5_ex6, recursive(lambda ridge: ridge), "inverse of the ridge"),
     (ch5.ch5_ex6, recursive(lambda ridge: 1.0), "wrong after the first pair"),
     (ch5.ch5_ex6, recursive(lambda ridge: 1 / ridge, learns=False), "has P learnt"),
