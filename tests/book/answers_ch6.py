@@ -180,6 +180,8 @@ WRONG = [
         Kernel(GATED, "G[:, None] - G[None, :]", "0 * G[:, None] - 0 * G[None, :]"),
         "on its way from s to t",
     ),
+    (ch6.ch6_ex6, Kernel(GATED.replace("tl.exp(G)[:, None]", "1.0")), "K recalls and what Q reads"),
+    (ch6.ch6_ex6, Kernel(GATED, "x = tl.load", "x = 0.0 * tl.load"), "as without a gate"),
     (ch6.ch6_ex6, Kernel(GATED, AGED, "dot(tl.trans(K), U)"), "until the end of its chunk"),
     (ch6.ch6_ex6, Kernel(GATED, "S * tl.exp(total)", "S"), "over the whole chunk"),
     (ch6.ch6_ex6, Kernel(GATED, "S * tl.exp(total)", "S * tl.exp(2 * total)"), "last state is not"),

@@ -147,9 +147,9 @@ class Case(NamedTuple):
         for start in range(0, len(self.q), C):
             q, k, v, beta, g = (x[start : start + C].transpose(0, 1) for x in self[:5])
             Γ, γ, ρ = decays(g)
-            kept = γ[:, -1:]
+            kept, left_out = γ[:, -1:], TOGETHER.get(without, (without,))
             Γ, γ_k, γ_q, ρ, kept, β = (
-                torch.ones_like(x) if name == without else x
+                torch.ones_like(x) if name in left_out else x
                 for name, x in (
                     ("Γ", Γ), ("γ of K", γ), ("γ of Q", γ), ("ρ", ρ), ("aging", kept),
                     ("β", beta[..., None]),
@@ -187,6 +187,10 @@ def unit_inverse(k: Tensor, beta: Tensor, g: Tensor) -> Tensor:
     return torch.linalg.inv(torch.eye(L.shape[-1]).to(L) + L)
 
 
+TOGETHER = {  # steps that are forgotten together
+    "γ": ("γ of K", "γ of Q"),
+    "gate": ("γ of K", "γ of Q", "Γ", "ρ", "aging"),
+}
 HINTS = {
     "mask": "a token reads later corrections as well: keep s ≤ t in Q Kᵀ",
     "β": "the corrections are not multiplied by β",
@@ -199,6 +203,8 @@ HINTS = {
     "Γ": "inside the chunk, too, a correction ages on its way from s to t",
     "ρ": "a correction ages until the end of its chunk before it is part of the state",
     "aging": "the old state ages over the whole chunk",
+    "γ": "what K recalls and what Q reads from the state has aged since the chunk's start",
+    "gate": "as without a gate: apart from the inverse, where else has something aged?",
 }
 
 
@@ -222,7 +228,8 @@ def judge(case: Case, o: Room, ST: Room) -> None:
         if same(got, wrong) and same(state, wrong_state):
             raise Wrong(hint)
     if state.isnan().any():
-        raise Wrong("the state after the last token was not stored in ST")
+        raise Wrong("the state after the last token was not stored in ST, or has NaN of rows from "
+                    "T on, which do not exist")  # fmt: skip
     if got.isnan().any():
         raise Wrong(f"not all outputs were written: {first_wrong(got, expected)}")
     if same(got, expected):
