@@ -87,14 +87,19 @@ RIGHT = [
 ]
 
 WRONG = [
-    (ch7.ch7_ex1, lambda n, i, j: unit_key(n, i, j), "two things: the key and β"),
+    (
+        ch7.ch7_ex6,
+        lambda A, multiply: doubling(A, multiply, math.ceil(math.log2(len(A))) - 1)[:, 0],
+        "every product double",
+    ),
+    (ch7.ch7_ex1, lambda n, i, j: unit_key(n, i, j), "two things, the key and β"),
     (ch7.ch7_ex1, lambda n, i, j: ("a", 2.0), "the key must be 3 numbers"),
     (ch7.ch7_ex1, lambda n, i, j: ([1.0], 2.0), "got shape [1]"),
     (ch7.ch7_ex1, lambda n, i, j: (2**0.5 * unit_key(n, i, j), 1.0), "has length 1.41"),
     (ch7.ch7_ex1, lambda n, i, j: (unit_key(n, i, j), 1.0), "which β"),
     (ch7.ch7_ex1, lambda n, i, j: (unit_key(n, i, j, 1.0), 2.0), "a swap keeps it"),
     (ch7.ch7_ex1, lambda n, i, j: (torch.eye(n)[i], 2.0), "does not swap places 0 and 1"),
-    (ch7.ch7_ex1, lambda n, i, j: None, "two things: the key and β"),
+    (ch7.ch7_ex1, lambda n, i, j: None, "two things, the key and β"),
     (ch7.ch7_ex1, lambda n, i, j: (None, 2.0), "the key must be 3 numbers"),
     (ch7.ch7_ex1, lambda n, i, j: (unit_key(n, i, j), None), "β must be a number, got NoneType"),
     (ch7.ch7_ex1, lambda n, i, j: (1.00001 * unit_key(n, i, j), 2.0), "has length 1.00001, not 1"),

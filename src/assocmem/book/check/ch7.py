@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assocmem.book.check.exercise import Wrong, exercise
+from assocmem.book.check.exercise import Wrong, exercise, pair
 from assocmem.tasks.graphs import reachability
 
 
@@ -25,10 +25,11 @@ def vector(name: str, x: Any, n: int) -> Tensor:
 
 
 def number(name: str, x: Any) -> float:
-    """A single number, or a tensor that holds one."""
-    if not isinstance(x, int | float | Tensor) or (isinstance(x, Tensor) and x.numel() != 1):
-        raise Wrong(f"{name} must be a number, got {type(x).__name__}")
-    return float(x)
+    """A single number, also NumPy's, or a tensor that holds one."""
+    try:
+        return float(x)
+    except (TypeError, ValueError, RuntimeError):
+        raise Wrong(f"{name} must be a number, got {type(x).__name__}") from None
 
 
 def unit(name: str, k: Tensor) -> None:
@@ -46,13 +47,6 @@ def correction(k: Tensor, beta: float) -> Tensor:
 def same(a: Tensor, b: Tensor) -> bool:
     """Equal up to rounding in float32; false where there is NaN."""
     return torch.allclose(a, b, rtol=1e-6, atol=1e-6)
-
-
-def pair(x: Any, what: str) -> tuple[Any, Any]:
-    """Two things."""
-    if not isinstance(x, tuple | list) or len(x) != 2:
-        raise Wrong(f"return two things: {what}")
-    return x[0], x[1]
 
 
 @exercise
@@ -136,7 +130,7 @@ def ch7_ex5(weights_of_exponentials: Callable[[Tensor], Any]) -> None:
         b = torch.tensor(rates, dtype=torch.float64)
         a = vector("the weights", weights_of_exponentials(b), 4)
         made = torch.exp(x[:, None] * b) @ a
-        if torch.allclose(made, x, rtol=0, atol=1e-7):
+        if torch.allclose(made, x, rtol=0, atol=1e-5):
             continue
         if same(torch.exp(x[:, None] * b).mT @ a, x):
             raise Wrong("the equations are transposed: one for each point, one weight a rate")
@@ -147,10 +141,11 @@ def ch7_ex5(weights_of_exponentials: Callable[[Tensor], Any]) -> None:
 @exercise
 def ch7_ex6(reached_from_0: Callable[[Tensor, Callable[..., Tensor]], Any]) -> None:
     """What node 0 reaches, by ⌈log₂ n⌉ Boolean products."""
-    chain = torch.zeros(33, 33, dtype=torch.bool)
-    chain[range(1, 33), range(32)] = True
+    # 39 steps take six doublings, and not, like 32 steps of 33 nodes, one less.
+    chain = torch.zeros(40, 40, dtype=torch.bool)
+    chain[range(1, 40), range(39)] = True
     drawn = reachability(1, 24, 0.08, torch.Generator().manual_seed(7))
-    expected = torch.ones(33, dtype=torch.bool)
+    expected = torch.ones(40, dtype=torch.bool)
     for A, right in ((drawn.adjacency[0], drawn.reachable[0]), (chain, expected)):
         calls = 0
 
