@@ -104,7 +104,7 @@ WRONG = [
     (ch8.ch8_ex4, lambda drift, noise: 1 - math.sqrt(drift / noise), "right for slow drift"),
     (ch8.ch8_ex4, lambda drift, noise: 1 - step(drift**2, noise**2), "given as variances"),
     (ch8.ch8_ex4, lambda drift, noise: 0.9, "a delta rule with d = 1"),
-    (ch8.ch8_ex5, lambda S, k, v, old: S[0], "a tensor of shape [12, 4]"),
+    (ch8.ch8_ex5, lambda S, k, v, old: S[0], "the shape [12, 4]"),
     (ch8.ch8_ex5, lambda S, k, v, old: S, "do not read their values"),
     (ch8.ch8_ex5, lambda S, k, v, old: S + torch.linalg.pinv(k) @ v, "plus the values"),
     (
@@ -124,7 +124,7 @@ WRONG = [
         in_place(lambda S, k, v, old: S + torch.linalg.pinv(k) @ (v - k @ S)),
         "the readings at the old keys have moved",
     ),
-    (ch8.ch8_ex6, lambda q, k, v, b: v, "a tensor of shape [3]"),
+    (ch8.ch8_ex6, lambda q, k, v, b: v, "the shape [3]"),
     (ch8.ch8_ex6, lambda q, k, v, b: (b * k @ q).softmax(0) @ v, "it fits a constant"),
     (ch8.ch8_ex6, affine(lambda p: p, where=False), "this is b"),
     (ch8.ch8_ex6, affine(lambda p: p, constant=False), "without b"),

@@ -9,25 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assocmem.book.check.exercise import Wrong, exercise
+from assocmem.book.check.exercise import Wrong, exercise, of_shape
 
 
-def close(got: Any, expected: float) -> bool:
+def close(got: Any, expected: float, tolerance: float = 1e-6) -> bool:
     """Equal up to rounding; false for NaN."""
-    return math.isclose(float(got), expected, rel_tol=1e-9)
+    return math.isclose(float(got), expected, rel_tol=tolerance)
 
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Equal up to rounding; false where there is NaN."""
-    return torch.allclose(a, b.to(a), rtol=1e-8, atol=1e-8)
-
-
-def tensor_of(name: str, x: Any, shape: tuple[int, ...]) -> Tensor:
-    """A tensor of the shape that is expected."""
-    if not isinstance(x, Tensor) or x.shape != shape:
-        got = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise Wrong(f"{name} must be a tensor of shape {list(shape)}, got {got}")
-    return x
+    return torch.allclose(a, b.to(a), rtol=1e-6, atol=1e-6)
 
 
 def normal(seed: int, *shape: int) -> Tensor:
@@ -102,7 +94,7 @@ def ch8_ex4(best_decay: Callable[[float, float], float]) -> None:
             raise Wrong("right for slow drift; a fast one needs all of the formula")
         if close(got, 1 - (math.sqrt(x**4 + 4 * x**2) - x**2) / 2):
             raise Wrong("drift and noise are given as variances")
-        if not close(got, 1 - step):
+        if not close(got, 1 - step, tolerance=1e-3):  # a search on a grid will do
             raise Wrong(f"not for δ² = {drift}, σ² = {noise}: with one key of length 1, this "
                         "average is a delta rule with d = 1")  # fmt: skip
 
@@ -111,7 +103,7 @@ def ch8_ex4(best_decay: Callable[[float, float], float]) -> None:
 def ch8_ex5(write_beside: Callable[..., Tensor]) -> None:
     """The smallest change that writes new pairs and leaves old readings alone."""
     S, k, v, old = normal(5, 12, 4), normal(6, 3, 12), normal(7, 3, 4), normal(8, 5, 12)
-    X = tensor_of("the new memory", write_beside(S.clone(), k, v, old), (12, 4))
+    X = of_shape("the new memory", write_beside(S.clone(), k, v, old), (12, 4))
     if not same(k @ X, v):
         if same(k @ X, k @ S + v):
             raise Wrong("the new keys read what they read before, plus the values")
@@ -133,7 +125,7 @@ def ch8_ex6(local_linear: Callable[..., Tensor]) -> None:
     """Weighted affine regression around a query."""
     k, q, W = normal(9, 60, 5), 0.5 * normal(10, 5), normal(11, 5, 3)
     for v, beta in ((k @ W + 1, 0.0), (k @ W + 1, 2.0), (k.square() @ W, 2.0)):
-        o = tensor_of("the prediction", local_linear(q, k.clone(), v.clone(), beta), (3,))
+        o = of_shape("the prediction", local_linear(q, k.clone(), v.clone(), beta), (3,))
         p = (beta * k @ q).softmax(0)[:, None]
         ones = torch.ones(60, 1, dtype=torch.float64)
         X = torch.cat([ones, k], 1)
