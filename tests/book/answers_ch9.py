@@ -67,6 +67,8 @@ RIGHT = [
 ]
 
 WRONG = [
+    (ch9.ch9_ex4, lambda *x: hybrid(*x[:5], x[5] + 1, x[6]), "exactly this budget"),
+    (ch9.ch9_ex4, lambda budget, *x: hybrid(budget - 1, *x), "exactly this budget"),
     (ch9.ch9_ex1, lambda W, h, K, V, n, b: W / (n * b * h * (K + V)), "writes its own pair"),
     (ch9.ch9_ex1, lambda W, h, K, V, n, b: W / (b * h * (K + V)) - 1, "each cache for its own"),
     (ch9.ch9_ex1, lambda W, h, K, V, n, b: n * W / (b * h * (K + V)) - 1, "the sooner"),
