@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
+import numpy as np
 import pytest
+import torch
 
 from assocmem.book import check
 from assocmem.book.check import ch4
@@ -26,6 +28,40 @@ def given(answer):
 def test_right_answers_pass(check, answer, capsys):
     assert check(given(answer)) is True
     assert f"{check.__name__}: correct" in capsys.readouterr().out
+
+
+def single(x):
+    """Numbers and tensors in float32."""
+    return torch.as_tensor(x).float()
+
+
+def of_numpy(x):
+    """Arrays, and scalars of a type of NumPy's."""
+    return x.detach().numpy() if isinstance(x, torch.Tensor) else np.array(x)[()]
+
+
+def with_gradient(x):
+    """Tensors of which a gradient is wanted."""
+    return torch.as_tensor(x).double().requires_grad_()
+
+
+def written_as(form, x):
+    """An answer in another form: truth values, functions, text and None stay what they are."""
+    if isinstance(x, tuple | list):
+        return type(x)(written_as(form, y) for y in x)
+    if isinstance(x, torch.Tensor) and x.dtype != torch.bool:
+        return form(x)
+    return form(x) if isinstance(x, int | float) and not isinstance(x, bool) else x
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+@pytest.mark.filterwarnings("ignore:Creating a tensor from a list")
+@pytest.mark.parametrize("form", [single, of_numpy, with_gradient])
+@pytest.mark.parametrize(("check", "answer"), RIGHT)
+def test_right_answers_pass_in_other_forms(check, answer, form):
+    if isinstance(answer, answers_ch6.Kernel) or check.__name__ == "ch9_ex6":
+        pytest.skip("a kernel and a design have one form")
+    assert check(lambda *x: written_as(form, answer(*x))) is True
 
 
 @pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
