@@ -55,13 +55,14 @@ def scores_one_by_one(
 ):  # fmt: skip
     """The scores, summed in `wide`, from D_tsc = Σ_{s<r≤t} g_rc, which grows as s goes back."""
     C: tl.constexpr = row.shape[0]
+    # No mask is of a number and a tile: the interpreter of Triton 3.9 refuses it.
     r, Q = tl.arange(0, C), load(q, row, ok, col, K).to(wide)
     D, scores = tl.zeros(Q.shape, tl.float32), tl.zeros((C, C), wide)
     for j in range(0, C):
         s = C - 1 - j
         p = ((start + s) * H + h) * K + col
-        k_s = tl.load(k + p, mask=(col < K) & (start + s < stop), other=0.0).to(wide)
-        inside = (col < K) & (start + s + 1 < stop) & (s < C - 1)
+        k_s = tl.load(k + p, mask=col < tl.where(start + s < stop, K, 0), other=0.0).to(wide)
+        inside = col < tl.where((start + s + 1 < stop) & (s < C - 1), K, 0)
         g_next = tl.load(g + p + H * K, mask=inside, other=0.0).to(tl.float32)
         D = tl.where((r > s)[:, None], D + g_next[None, :], 0.0)
         a = tl.sum(Q * tl.exp(D.to(wide)) * k_s[None, :], 1)
@@ -81,8 +82,8 @@ def gradients_one_by_one(
     for j in range(0, C):
         s = C - 1 - j
         p = ((start + s) * H + h) * K + col
-        k_s = tl.load(k + p, mask=(col < K) & (start + s < stop), other=0.0).to(tl.float32)
-        inside = (col < K) & (start + s + 1 < stop) & (s < C - 1)
+        k_s = tl.load(k + p, mask=col < tl.where(start + s < stop, K, 0), other=0.0).to(tl.float32)
+        inside = col < tl.where((start + s + 1 < stop) & (s < C - 1), K, 0)
         g_next = tl.load(g + p + H * K, mask=inside, other=0.0).to(tl.float32)
         D = tl.where((r > s)[:, None], D + g_next[None, :], 0.0)
         da = tl.load(dA + row * C + s, mask=ok & (r >= s), other=0.0).to(tl.float32)

@@ -32,7 +32,7 @@ def plain_scores(q, k, row, ok, col, K: tl.constexpr, C: tl.constexpr):
         Q = load(q, row, ok, col, K).to(tl.float64)
         for s in range(0, C):
             row_s, ok_s = tl.sum(tl.where(r == s, row, 0)), tl.sum(tl.where((r == s) & ok, 1, 0))
-            k_s = tl.load(k + row_s * K + col, mask=(ok_s > 0) & (col < K), other=0.0)
+            k_s = tl.load(k + row_s * K + col, mask=col < ok_s * K, other=0.0)
             a = tl.sum(Q * k_s.to(tl.float64)[None, :], 1)
             scores = tl.where((r == s)[None, :], a[:, None], scores)
     return scores
