@@ -1,6 +1,6 @@
 """The page of the book on what `make gpu` has measured: targets, tables, figure, what is missing.
 
-python benchmarks/gpu_report.py FILE --store     # writes it
+python -m benchmarks.gpu_report FILE --store     # writes it
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from itertools import chain
 from pathlib import Path
 from statistics import geometric_mean
 
+from benchmarks.gpu_cases import PUBLISHED
 from benchmarks.gpu_report import (
-    PUBLISHED,
     Row,
     figure,
     identity,

@@ -1,8 +1,8 @@
 """Tables and a figure from what `make gpu` has measured.
 
-    python benchmarks/gpu_report.py benchmarks/results/gpu_*.json     # tables, in Markdown
-    python benchmarks/gpu_report.py FILE --figure gpu.svg             # time over length, drawn
-    python benchmarks/gpu_report.py FILE --store      # and kept for the book and the README
+    python -m benchmarks.gpu_report benchmarks/results/gpu_*.json     # tables, in Markdown
+    python -m benchmarks.gpu_report FILE --figure gpu.svg             # time over length, drawn
+    python -m benchmarks.gpu_report FILE --store      # and kept for the book and the README
 
 Files of one device are read together; of a row that stands in several, the one that was measured
 last counts. What was not measured stays empty, and what is wrong is never compared.
@@ -18,13 +18,13 @@ from statistics import geometric_mean
 from typing import Any
 
 from assocmem.book import recorded
+from benchmarks.gpu_cases import PUBLISHED
 
 README = Path(__file__).parents[1] / "README.md"
 DECAYS = {"none": "none", "head": "a head", "channel": "a channel"}
 WRONG = 0.05  # relative error of an output or gradient that no rounding to bfloat16 explains
 PASSES = ("forward", "forward+backward")
 SHAPE = ("B", "T", "H", "D")
-PUBLISHED = (8, 4096, 32, 128)
 TOLD = ("ms, forward", "ms, both passes", "error", "peak MB", "first call, s")
 MARKERS = {"none": "o", "head": "^", "channel": "s"}  # of a decay, in the figure
 Row = dict[str, Any]

@@ -181,6 +181,13 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert readme.read_text() == gpu_report.readme_table([row(who="fla")]) + "\n\nafter\n"
 
 
+def test_commands_find_what_they_import():
+    """A script that is run by its path does not see the package in which it lies."""
+    for file in (gpu_report.README.parent / "benchmarks").glob("*.py"):
+        code = file.read_text()
+        assert "from benchmarks" not in code or f"python benchmarks/{file.name}" not in code
+
+
 def test_files_of_different_devices_are_not_mixed(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).write_text(json.dumps({**WHERE, "gpu": name, "rows": []}))
