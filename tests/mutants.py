@@ -1273,7 +1273,7 @@ MUTANTS = (
     Mutant(
         "Mesa does not remember which keys it has seen",
         SOLVING,
-        "γ * state.H + torch.outer(write.k, write.k)",
+        "γ * state.H + torch.outer(k, k)",
         "γ * state.H",
         (RULES_TEST, CHAPTER_5),
     ),
@@ -1881,6 +1881,13 @@ MUTANTS = (
         "a rule with one gate takes several",
         "src/assocmem/rules/rule.py",
         "if isinstance(x, Tensor) and x.ndim:",
+        "if False:",
+        (RULES_TEST,),
+    ),
+    Mutant(
+        "a rule of one pair takes the sum of several",
+        "src/assocmem/rules/rule.py",
+        "if write.k.ndim > 1:",
         "if False:",
         (RULES_TEST,),
     ),

@@ -34,11 +34,12 @@ def unit(*shape, seed):
 
 
 CHANNEL_DECAY = {"gla", "rwkv6", "hgrn2", "kda", "comba", "rwkv7", "titans"}
+SEVERAL = {"deltaproduct": (N,), "ttt_linear": (B,)}  # pairs in a token
 
 
 def writes(name):
     """T tokens with every gate drawn at random: a rule must leave out what it does not have."""
-    pairs = {"deltaproduct": (N,), "ttt_linear": (B,)}.get(name, ())
+    pairs = SEVERAL.get(name, ())
     shape = {"deltaproduct": (N,), "rwkv7": (K,)}.get(name, ())
     return [
         Write(
@@ -774,6 +775,18 @@ def test_a_rule_with_one_step_size_refuses_one_a_channel(name):
     write = replace(writes(name)[0], v=v, beta=torch.ones(K, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"beta must be a number for this rule, got shape \[6\]"):
         RULES[name].step(RULES[name].empty(write), write)
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name not in SEVERAL])
+def test_a_rule_of_one_pair_refuses_several(name):
+    rule, write = RULES[name], writes(name)[0]
+    several = replace(write, k=torch.stack([write.k] * 2), v=torch.stack([write.v] * 2))
+    asked = [rule.step, rule.released or rule.step]
+    asked += [] if name in ADDING else [rule.eigenvalue]
+    asked += [] if rule.limit(states(name)[3], write) == math.inf else [rule.limit]
+    for function in asked:
+        with pytest.raises(ValueError, match=r"k must have shape \[K\] for .* got \[2, 6\]"):
+            function(states(name)[3], several)
 
 
 def spectrum_of_titans(write):

@@ -17,12 +17,14 @@ from assocmem.rules.rule import (
     channels,
     energy,
     one,
+    one_pair,
 )
 
 
 def add(S: Tensor, write: Write) -> Tensor:
     """S ← Diag(γ) S + β k vᵀ."""
-    return channels(write.decay) * S + one("beta", write) * torch.outer(write.k, write.v)
+    k, v = one_pair(write)
+    return channels(write.decay) * S + one("beta", write) * torch.outer(k, v)
 
 
 def align(X: Tensor, _: Any, write: Write) -> Tensor:
@@ -101,8 +103,9 @@ RWKV6 = adding(
 
 def fill(S: Tensor, write: Write) -> Tensor:
     """S_c ← γ_c S_c + (1 − γ_c) v, one row per channel: what fades makes room for the value."""
+    _, v = one_pair(write)
     free = 1 - as_vector(write.decay, write).expand(S.shape[0])
-    return channels(write.decay) * S + torch.outer(free, write.v)
+    return channels(write.decay) * S + torch.outer(free, v)
 
 
 def near_the_value(X: Tensor, _: Any, write: Write) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assocmem.rules.correcting import beta_of
-from assocmem.rules.rule import Formulas, Rule, Write, as_vector, one
+from assocmem.rules.rule import Formulas, Rule, Write, as_vector, one, one_pair
 
 
 class Reading(NamedTuple):
@@ -31,11 +31,12 @@ def weight(state: Reading, write: Write) -> tuple[Tensor, Tensor, Tensor]:
     """κ(q, k) = exp(qᵀk) and the new Z = γ Z + κ(q, k), both over e^top, and the new top.
 
     Raises:
-        ValueError: when the write has no query.
+        ValueError: when the write has no query, or several pairs.
     """
     if write.q is None:
         raise ValueError("write must have a query q [K] for a rule of attention, got None")
-    score = write.q @ write.k
+    k, _ = one_pair(write)
+    score = write.q @ k
     top = torch.maximum(state.top, score.detach())  # nothing depends on which
     own = torch.exp(score - top)
     return own, one("decay", write) * state.Z * torch.exp(state.top - top) + own, top
@@ -125,7 +126,8 @@ def span(k: Tensor) -> Tensor:
 
 def recalled(state: Cache, write: Write) -> Tensor:
     """Σ_i κ(k, k_i) u_i."""
-    return torch.exp(state.k @ write.k) @ state.u
+    k, _ = one_pair(write)
+    return torch.exp(state.k @ k) @ state.u
 
 
 def stored(state: Cache, write: Write, u: Tensor) -> Cache:
@@ -147,13 +149,15 @@ def feature_error(X: Tensor, state: Cache, write: Write) -> Tensor:
 
 def own_score(write: Write) -> Tensor:
     """κ(k, k)."""
-    return torch.exp(write.k @ write.k)
+    k, _ = one_pair(write)
+    return torch.exp(k @ k)
 
 
 def released_write(state: Cache, write: Write) -> Cache:
     """u = v − β Σ_i softmax_i(kᵀk_i) u_i: a weighted average is taken off, and all of v stored."""
-    weights = torch.softmax(state.k @ write.k, 0)
-    return stored(state, write, write.v - one("beta", write) * weights @ state.u)
+    k, v = one_pair(write)
+    weights = torch.softmax(state.k @ k, 0)
+    return stored(state, write, v - one("beta", write) * weights @ state.u)
 
 
 def deltaformer_step(state: Cache, write: Write) -> Cache:

@@ -18,12 +18,19 @@ from assocmem.rules.rule import (
     energy,
     half_error,
     one,
+    one_pair,
     power,
 )
 
 
 def correct(S: Tensor, write: Write) -> Tensor:
-    """S ← S + β k (v − Sᵀk)ᵀ, the sum over the pairs of a write (eq-delta-step)."""
+    """S ← S + β k (v − Sᵀk)ᵀ (eq-delta-step)."""
+    one_pair(write)
+    return correct_together(S, write)
+
+
+def correct_together(S: Tensor, write: Write) -> Tensor:
+    """S ← S + β Σ_j k_j (v_j − Sᵀk_j)ᵀ, over the pairs of a write."""
     k, v = torch.atleast_2d(write.k), torch.atleast_2d(write.v)
     return S + one("beta", write) * k.mT @ (v - k @ S)
 
@@ -161,15 +168,16 @@ COMBA = Rule(
 
 def rwkv7_step(S: Tensor, write: Write) -> Tensor:
     """S ← Diag(γ) S + (β ⊙ k)(v − Sᵀk)ᵀ, with one β per channel."""
-    return fade(S, write) + torch.outer(write.beta * write.k, write.v - write.k @ S)
+    k, v = one_pair(write)
+    return fade(S, write) + torch.outer(write.beta * k, v - k @ S)
 
 
 def rwkv7_released(S: Tensor, write: Write) -> Tensor:
     """S ← (Diag(γ) − (β ⊙ k) kᵀ) S + k̃ vᵀ, with a key k̃ of its own for the value."""
     if write.write_key is None:
         raise ValueError("write must have a write_key [K] for the released RWKV-7, got None")
-    erased = torch.outer(write.beta * write.k, write.k @ S)
-    return fade(S, write) - erased + torch.outer(write.write_key, write.v)
+    k, v = one_pair(write)
+    return fade(S, write) - torch.outer(write.beta * k, k @ S) + torch.outer(write.write_key, v)
 
 
 RWKV7 = Rule(
@@ -208,6 +216,11 @@ def correct_in_turn(S: Tensor, write: Write) -> Tensor:
     return S
 
 
+def powers(write: Write) -> Tensor:
+    """‖k_j‖², of each pair."""
+    return write.k.square().sum(-1)
+
+
 DELTAPRODUCT = Rule(
     "DeltaProduct",
     "2502.10297",
@@ -215,7 +228,7 @@ DELTAPRODUCT = Rule(
     error,
     correct_in_turn,
     beta_of,
-    lambda _, write: 1 - as_vector(write.beta, write) * power(write),
+    lambda _, write: 1 - as_vector(write.beta, write) * powers(write),
     Formulas(
         r"$\tfrac12\lVert S k_j - v_j\rVert^2$, $j = 1, \dots, n$",
         r"$n$ explicit steps, $\eta = \beta_j$",
@@ -223,7 +236,7 @@ DELTAPRODUCT = Rule(
         r"$1 - \beta_j\lVert k_j\rVert^2$ for orthogonal $k_j$",
         r"$2/\lVert k_j\rVert^2$",
     ),
-    lambda _, write: (2 / power(write).max()).item(),
+    lambda _, write: (2 / powers(write).max()).item(),
     parts=in_turn,
 )
 
@@ -238,7 +251,7 @@ TTT_LINEAR = Rule(
     "2407.04620",
     "explicit",
     error,
-    correct,
+    correct_together,
     beta_of,
     lambda _, write: as_vector(1 - write.beta * batch_power(write), write),
     Formulas(

@@ -111,6 +111,17 @@ def one(gate: str, write: Write) -> Number:
     return x
 
 
+def one_pair(write: Write) -> tuple[Tensor, Tensor]:
+    """Key `[K]` and value `[V]` for a rule that writes one pair per token.
+
+    Raises:
+        ValueError: when there are several.
+    """
+    if write.k.ndim > 1:
+        raise ValueError(f"k must have shape [K] for this rule, got {list(write.k.shape)}")
+    return write.k, write.v
+
+
 @dataclass(frozen=True)
 class Formulas:
     """A rule in TeX, with S as d_v × d_k as in the book, one formula per column of the table."""
@@ -258,7 +269,8 @@ def half_error(X: Tensor, write: Write) -> Tensor:
 
 def power(write: Write) -> Tensor:
     """‖k‖²."""
-    return write.k.square().sum(-1)
+    k, _ = one_pair(write)
+    return k.square().sum(-1)
 
 
 def as_vector(x: Number, write: Write) -> Tensor:

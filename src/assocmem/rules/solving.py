@@ -17,6 +17,7 @@ from assocmem.rules.rule import (
     energy,
     half_error,
     one,
+    one_pair,
     power,
 )
 
@@ -37,14 +38,15 @@ def proximal_rate(beta: float | Tensor, k: Tensor) -> Tensor:
 
 def longhorn_step(S: Tensor, write: Write) -> Tensor:
     """S ← (I − δ k kᵀ) S + δ k vᵀ."""
-    delta = proximal_rate(one("beta", write), write.k)
-    return S + delta * torch.outer(write.k, write.v - write.k @ S)
+    k, v = one_pair(write)
+    return S + proximal_rate(one("beta", write), k) * torch.outer(k, v - k @ S)
 
 
 def longhorn_released(S: Tensor, write: Write) -> Tensor:
     """S ← (I − δ Diag(k ⊙ k)) S + δ k vᵀ: the diagonal of k kᵀ alone, so that a scan is cheap."""
-    delta = proximal_rate(write.beta, write.k)
-    return (1 - delta * write.k.square())[:, None] * S + delta * torch.outer(write.k, write.v)
+    k, v = one_pair(write)
+    delta = proximal_rate(write.beta, k)
+    return (1 - delta * k.square())[:, None] * S + delta * torch.outer(k, v)
 
 
 LONGHORN = Rule(
@@ -145,12 +147,8 @@ def as_vector_of(ridge: float | Tensor, H: Tensor) -> Tensor:
 
 def mesa_step(state: Moments, write: Write) -> Moments:
     """G ← γ G + k vᵀ,  H ← γ H + k kᵀ; the memory is (H + Λ)⁻¹ G."""
-    γ = one("decay", write)  # H stays symmetric
-    return Moments(
-        γ * state.G + torch.outer(write.k, write.v),
-        γ * state.H + torch.outer(write.k, write.k),
-        state.ridge,
-    )
+    (k, v), γ = one_pair(write), one("decay", write)  # H stays symmetric
+    return Moments(γ * state.G + torch.outer(k, v), γ * state.H + torch.outer(k, k), state.ridge)
 
 
 def mesa_objective(X: Tensor, state: Moments, write: Write) -> Tensor:
@@ -162,8 +160,8 @@ def mesa_objective(X: Tensor, state: Moments, write: Write) -> Tensor:
 
 def mesa_factor(state: Moments, write: Write) -> Tensor:
     """1/(1 + kᵀ P k) with P = (H + Λ)⁻¹ before the write: exact without decay."""
-    P_k = torch.linalg.solve(state.regularised(), write.k)
-    return as_vector(1 / (1 + write.k @ P_k), write)
+    k, _ = one_pair(write)
+    return as_vector(1 / (1 + k @ torch.linalg.solve(state.regularised(), k)), write)
 
 
 MESANET = Rule(
