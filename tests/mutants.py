@@ -1920,6 +1920,13 @@ MUTANTS = (
         ("tests/test_similarity.py",),
     ),
     Mutant(
+        "features of any shape are features",
+        "src/assocmem/similarity/base.py",
+        "phi.ndim != x.ndim or phi.shape[:-1] != x.shape[:-1]:",
+        "False:",
+        ("tests/test_similarity.py",),
+    ),
+    Mutant(
         "random features forget their seed",
         FEATURES,
         "return drawn(m, d, seed).clone()",

@@ -406,6 +406,29 @@ def test_scores_of_another_shape_are_refused():
 
 
 @pytest.mark.parametrize(
+    ("phi", "came"),
+    [
+        (lambda x: x.norm(dim=-1), r"\[2\]"),
+        (lambda x: x.norm(), r"\[\]"),
+        (lambda x: x.shape, "Size"),
+    ],
+)
+def test_features_of_another_shape_are_refused(phi, came):
+    class Own(similarity.Featured):
+        def features(self, x):
+            return phi(x)
+
+    refused = pytest.raises(
+        ValueError,
+        match=rf"features of .*Own\(\) must have shape \[\.\.\., m\] = \[2, m\], got {came}$",
+    )
+    with refused:
+        Own()(torch.ones(2, 5), torch.ones(3, 5))
+    with refused:
+        Own().feature_map(torch.ones(2, 5))
+
+
+@pytest.mark.parametrize(
     "kappa", [Similarity(), similarity.DotProduct(), similarity.Featured()], ids=str
 )
 def test_a_kernel_function_without_its_formula_is_incomplete(kappa):

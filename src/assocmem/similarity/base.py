@@ -119,12 +119,22 @@ class Featured(Similarity):
 
     @property
     def feature_map(self) -> Callable[[Tensor], Tensor]:
-        """φ, which is `features`."""
-        return self.features
+        """φ, which is `features`; a ValueError where these are of another shape."""
+        return self._checked_features
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """φ(q)ᵀφ(k)."""
-        return self.features(q) @ self.features(k).transpose(-1, -2)
+        return self.feature_map(q) @ self.feature_map(k).transpose(-1, -2)
+
+    def _checked_features(self, x: Tensor) -> Tensor:
+        phi = self.features(x)
+        came = list(phi.shape) if isinstance(phi, Tensor) else type(phi).__name__
+        if not isinstance(phi, Tensor) or phi.ndim != x.ndim or phi.shape[:-1] != x.shape[:-1]:
+            expected = ", ".join(map(str, [*x.shape[:-1], "m"]))
+            raise ValueError(
+                f"features of {self} must have shape [..., m] = [{expected}], got {came}"
+            )
+        return phi
 
 
 def broadcast(q: Tensor, k: Tensor) -> torch.Size:
