@@ -353,7 +353,7 @@ OK = torch.zeros(5)
         (
             lambda: memory().read(torch.zeros(5, device="meta")),
             ValueError,
-            "q must be on cpu, got meta",
+            "q must be on cpu like the memory, got meta",
         ),
         (lambda: memory(normalize=2), TypeError, "normalize must be a bool, got int"),
         (lambda: AssociativeMemory(True, 3), TypeError, "d_k must be an integer, got bool"),

@@ -77,6 +77,12 @@ def check_floats(**tensors: Tensor) -> None:
             raise TypeError(f"{name} must be {reference.dtype} like {first}, got {x.dtype}")
 
 
+def check_device(name: str, x: Tensor, other: Tensor, like: str) -> None:
+    """Raise unless a tensor is where another one is, which the message calls `like`."""
+    if x.device != other.device:
+        raise ValueError(f"{name} must be on {other.device} like {like}, got {x.device}")
+
+
 def check_floating_dtype(dtype: torch.dtype) -> None:
     """Raise unless `dtype` is one of DTYPES: floats of 8 bits can be stored, and little else."""
     if dtype not in DTYPES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_floats, check_positive
+from assocmem.arguments import check_device, check_floats, check_positive
 
 __all__ = ["energy", "update"]
 
@@ -86,6 +86,5 @@ def check(x: Tensor, patterns: Tensor, beta: float) -> None:
             f"patterns must have shape [N, d] with N >= 1 and d = {x.shape[-1]} like x, "
             f"got {list(patterns.shape)}"
         )
-    if patterns.device != x.device:
-        raise ValueError(f"patterns must be on {x.device} like x, got {patterns.device}")
+    check_device("patterns", patterns, x, "x")
     check_positive("beta", beta)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from assocmem import similarity as kernel_functions
-from assocmem.arguments import check_bool, check_counts, check_floating_dtype
+from assocmem.arguments import check_bool, check_counts, check_device, check_floating_dtype
 from assocmem.ops.inputs import known, without_autocast
 from assocmem.similarity import Similarity
 
@@ -207,8 +207,7 @@ class AssociativeMemory:
             raise TypeError(f"{name} must be a tensor of floats, got {kind}")
         if x.ndim not in (1, 2) or x.shape[-1] != size:
             raise ValueError(f"{name} must have shape [{size}] or [N, {size}], got {list(x.shape)}")
-        if x.device != self._empty.device:
-            raise ValueError(f"{name} must be on {self._empty.device}, got {x.device}")
+        check_device(name, x, self._empty, "the memory")
         return x.to(self._empty.dtype).reshape(-1, size)
 
     def _each(self, name: str, x: float | Tensor, n: int) -> Tensor:
@@ -217,8 +216,8 @@ class AssociativeMemory:
             raise TypeError(f"{name} must be a number or a tensor, got {type(x).__name__}")
         if isinstance(x, Tensor) and (x.is_complex() or x.dtype == torch.bool):
             raise TypeError(f"{name} must be a tensor of real numbers, got {x.dtype}")
-        if isinstance(x, Tensor) and x.device != self._empty.device:
-            raise ValueError(f"{name} must be on {self._empty.device}, got {x.device}")
+        if isinstance(x, Tensor):
+            check_device(name, x, self._empty, "the memory")
         x = torch.as_tensor(x, dtype=self._empty.dtype, device=self._empty.device)
         if x.shape not in ((), (n,)):
             raise ValueError(f"{name} must be a number or have shape [{n}], got {list(x.shape)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from assocmem.arguments import check_device, check_floats
+
 KEYS = ("gaussian", "gaussian-random", "sphere")
 
 
@@ -20,13 +22,9 @@ def check_pairs(keys: Tensor, values: Tensor, queries: Tensor | None) -> Tensor:
         The queries; the keys themselves when `queries` is None.
     """
     queries = keys if queries is None else queries
-    for name, x in (("keys", keys), ("values", values), ("queries", queries)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
-        if not x.is_floating_point() or x.dtype != keys.dtype:
-            raise TypeError(f"{name} must be floating point and of keys' dtype, got {x.dtype}")
-        if x.device != keys.device:
-            raise ValueError(f"{name} must be on {keys.device} like keys, got {x.device}")
+    check_floats(keys=keys, values=values, queries=queries)
+    check_device("values", values, keys, "keys")
+    check_device("queries", queries, keys, "keys")
     if keys.ndim != 2 or keys.shape[1] == 0:
         raise ValueError(f"keys must have shape [N, d] with d >= 1, got {list(keys.shape)}")
     if values.ndim != 2 or values.shape[0] != keys.shape[0]:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from assocmem import similarity
-from assocmem.arguments import check_count, check_finite
+from assocmem.arguments import check_count, check_device, check_finite
 from assocmem.constructions.arguments import check_pairs
-from assocmem.ops.inputs import check_device
 from assocmem.rules import delta_product
 from assocmem.similarity import Similarity
 

@@ -10,11 +10,17 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem.arguments import check_bool, check_counts, check_generator, check_positive
+from assocmem.arguments import (
+    check_bool,
+    check_counts,
+    check_device,
+    check_generator,
+    check_positive,
+)
 from assocmem.nn.block import Block
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.streaming import Streaming
-from assocmem.ops.inputs import check_device, check_packed
+from assocmem.ops.inputs import check_packed
 
 
 class SequenceModel(Streaming):

@@ -7,10 +7,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem.arguments import check_counts, check_floats
+from assocmem.arguments import check_counts, check_device, check_floats
 from assocmem.distributed import Piece
 from assocmem.nn.streaming import Streaming
-from assocmem.ops.inputs import check_cu_seqlens, check_device, sequences
+from assocmem.ops.inputs import check_cu_seqlens, sequences
 from assocmem.ops.packed import rows_behind
 
 

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assocmem.arguments import check_counts, check_floats
-from assocmem.ops.inputs import check_device
+from assocmem.arguments import check_counts, check_device, check_floats
 
 
 class SoftplusDecay(nn.Module):

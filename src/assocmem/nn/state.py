@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import _register_namedtuple
 
+from assocmem.arguments import check_device
 from assocmem.nn.cache import check_cache, described, in_a_batch, in_one_row, trimmed
-from assocmem.ops.inputs import check_device, check_tensor, known
+from assocmem.ops.inputs import check_tensor, known
 
 Kind = TypeVar("Kind")
 

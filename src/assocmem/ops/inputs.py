@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from assocmem.arguments import DTYPES
+from assocmem.arguments import DTYPES, check_device
 from assocmem.ops.transforms import batched
 
 # The version and the T with which borders that are still in use were right.
@@ -210,7 +210,7 @@ def check_initial_state(
         raise TypeError(
             f"{name} must be {state_dtype(q)} for {q.dtype} inputs, got {initial_state.dtype}"
         )
-    check_device(name, initial_state, q)
+    check_device(name, initial_state, q, "q")
     expected = [sequences(q, cu_seqlens), q.shape[2], q.shape[3], columns]
     if list(initial_state.shape) != expected:
         raise ValueError(
@@ -236,7 +236,7 @@ def _check_vectors(name: str, x: Tensor, q: Tensor, size: str) -> None:
         raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
     if x.dtype != q.dtype:
         raise TypeError(f"{name} must be {q.dtype}, the same as q is, got {x.dtype}")
-    check_device(name, x, q)
+    check_device(name, x, q, "q")
 
 
 def check_floating(name: str, x: Tensor, q: Tensor) -> None:
@@ -244,7 +244,7 @@ def check_floating(name: str, x: Tensor, q: Tensor) -> None:
     check_tensor(name, x)
     if not x.dtype.is_floating_point:
         raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")
-    check_device(name, x, q)
+    check_device(name, x, q, "q")
 
 
 def check_tensor(name: str, x: Tensor) -> None:
@@ -256,9 +256,3 @@ def check_tensor(name: str, x: Tensor) -> None:
                         "got a nested one")  # fmt: skip
     if x.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got layout {x.layout}")
-
-
-def check_device(name: str, x: Tensor, q: Tensor, like: str = "q") -> None:
-    """Check that an argument is where another one is."""
-    if x.device != q.device:
-        raise ValueError(f"{name} must be on {q.device} like {like}, got {x.device}")

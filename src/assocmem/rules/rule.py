@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_floats, check_number
+from assocmem.arguments import check_device, check_floats, check_number
 
 Number = float | Tensor
 
@@ -70,8 +70,8 @@ class Write:
             if x is not None and x.shape != (K,):
                 raise ValueError(f"{name} must have shape [K] = [{K}] like k, got {list(x.shape)}")
         for name, x in (vectors | {gate: getattr(self, gate) for gate in GATES}).items():
-            if isinstance(x, Tensor) and x.device != self.k.device:
-                raise ValueError(f"{name} must be on {self.k.device} like k, got {x.device}")
+            if isinstance(x, Tensor):
+                check_device(name, x, self.k, "k")
         check_gate("beta", self.beta, [K], pairs)
         check_gate("decay", self.decay, [K])
         check_gate("momentum", self.momentum)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_floats, check_positive
+from assocmem.arguments import check_device, check_floats, check_positive
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Similarity:
             raise ValueError(
                 f"k must have last size {q.shape[-1]} like q, got shape {list(k.shape)}"
             )
-        if k.device != q.device:
-            raise ValueError(f"k must be on {q.device} like q, got {k.device}")
+        check_device("k", k, q, "q")
         leading = q.shape[:-2] if q.shape[:-2] == k.shape[:-2] else broadcast(q, k)
         scores, expected = self.scores(q, k), (*leading, q.shape[-2], k.shape[-2])
         came = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assocmem.arguments import check_counts, check_finite, check_floats
+from assocmem.arguments import check_counts, check_device, check_finite, check_floats
 from assocmem.capacity.vectors import sphere
-from assocmem.ops.inputs import check_device
 from assocmem.tasks.uniform import integers
 
 
