@@ -225,6 +225,13 @@ MUTANTS = (
         ("tests/test_capacity.py", CHAPTER_3),
     ),
     Mutant(
+        "N disturb instead of N − 1, in logarithms",
+        "src/assocmem/capacity/logarithms.py",
+        "return exponential(-log_noise - math.log(N - 1))",
+        "return exponential(-log_noise - math.log(N))",
+        ("tests/test_capacity.py", CHAPTER_3),
+    ),
+    Mutant(
         "the typical memory hears the loudest key alone",
         QUADRATURE,
         "torch.logaddexp(loudest, rest)",

@@ -24,8 +24,8 @@ from collections import deque
 import numpy as np
 
 from assocmem.arguments import check_count, check_fraction, check_positive
-from assocmem.capacity.exponential_forms import checked, log_sum_exp, snr
-from assocmem.capacity.inputs import check_keys
+from assocmem.capacity.inputs import check_keys, checked
+from assocmem.capacity.logarithms import log_sum_exp, snr
 
 
 def snr_linear(N: int, d: int, keys: str = "gaussian") -> float:

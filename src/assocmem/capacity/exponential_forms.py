@@ -12,7 +12,8 @@ import math
 import torch
 
 from assocmem.arguments import check_count, check_positive
-from assocmem.capacity.inputs import check_keys
+from assocmem.capacity.inputs import check_keys, checked
+from assocmem.capacity.logarithms import log_sum_exp, snr
 from assocmem.similarity.exponentials import check_width
 
 
@@ -153,16 +154,6 @@ def freezing_temperature(N: int, d: int, keys: str = "gaussian") -> float:
     return 2 * math.exp(exponent) / math.sqrt(-math.expm1(exponent))
 
 
-def checked(N: int, d: int, tau: float | None, keys: str) -> tuple[int, int, float]:
-    """N, d and τ, √d when None, as numbers of Python, after all arguments have been checked."""
-    N, d = check_count("N", N), check_count("d", d)
-    check_keys(keys)
-    if tau is None:
-        tau = math.sqrt(d)
-    check_positive("tau", tau)
-    return N, d, float(tau)
-
-
 def inverse_temperature(d: int, tau: float) -> float:
     """β = d/τ.
 
@@ -184,24 +175,6 @@ def log_noise(d: int, tau: float, keys: str) -> float:
         return damped_log_0f1(d / 2, inverse_temperature(d, tau))
     inside = 1 - 4 * (1 - tau) / tau / tau
     return -d / 2 * math.log(inside) if inside > 0 else math.inf
-
-
-def snr(N: int, log_noise: float) -> float:
-    """e^{−log_noise} / (N − 1): inf beyond the range of a float, and for a single pair."""
-    if N == 1:
-        return math.inf
-    return exponential(-log_noise - math.log(N - 1))
-
-
-def exponential(x: float) -> float:
-    """e^x, inf beyond the range of a float."""
-    return math.exp(x) if x < 709 else math.inf
-
-
-def log_sum_exp(x: list[float]) -> float:
-    """ln Σ_i e^{x_i}."""
-    top = max(x)
-    return top + math.log(math.fsum(math.exp(y - top) for y in x))
 
 
 def log_0f1(b: float, beta: float) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
-from assocmem.arguments import check_device, check_floats
+from assocmem.arguments import check_count, check_device, check_floats, check_positive
 
 KEYS = ("gaussian", "gaussian-random", "sphere")
 
@@ -13,6 +15,16 @@ def check_keys(keys: str, known: tuple[str, ...] = KEYS) -> None:
     """Raise unless `keys` names one of the known distributions of keys."""
     if keys not in known:
         raise ValueError(f"keys must be one of {list(known)}, got {keys!r}")
+
+
+def checked(N: int, d: int, tau: float | None, keys: str) -> tuple[int, int, float]:
+    """N, d and τ, √d when None, as numbers of Python, after all arguments have been checked."""
+    N, d = check_count("N", N), check_count("d", d)
+    check_keys(keys)
+    if tau is None:
+        tau = math.sqrt(d)
+    check_positive("tau", tau)
+    return N, d, float(tau)
 
 
 def check_pairs(keys: Tensor, values: Tensor, queries: Tensor | None) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from assocmem.arguments import check_count
-from assocmem.capacity.exponential_forms import exponential, snr
 from assocmem.capacity.inputs import check_keys
+from assocmem.capacity.logarithms import exponential, snr
 from assocmem.similarity import DotProduct
 
 NODES = 40_000
