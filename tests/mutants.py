@@ -1597,7 +1597,7 @@ MUTANTS = (
     ),
     Mutant(
         "fake tensors are asked for their numbers",
-        "src/assocmem/ops/inputs.py",
+        "src/assocmem/ops/readable.py",
         "return x.is_meta or isinstance(x, FakeTensor)",
         "return x.is_meta",
         ("tests/ops/test_scans.py -k fake",),
@@ -1605,7 +1605,7 @@ MUTANTS = (
     Mutant(
         "mesa looks at a ridge that must not be looked at",
         "src/assocmem/rules/operators.py",
-        "if inputs.known(lambda: not (ridge.to(dtype) > 0).all(), ridge):",
+        "if known(lambda: not (ridge.to(dtype) > 0).all(), ridge):",
         "if not (ridge.to(dtype) > 0).all():",
         ("tests/test_rules.py -k mesa_refuses",),
     ),
@@ -1709,10 +1709,10 @@ MUTANTS = (
     ),
     Mutant(
         "an error on the device passes for a number that must not be looked at",
-        "src/assocmem/ops/inputs.py",
+        "src/assocmem/ops/readable.py",
         "    return readable(*tensors) and answer()",
         "    try:\n        return answer()\n    except RuntimeError:\n        return False",
-        ("tests/ops/test_inputs.py",),
+        ("tests/ops/test_readable.py",),
     ),
     Mutant(
         "without tokens the caller's state is handed back",
@@ -1911,6 +1911,13 @@ MUTANTS = (
         "else n * cu_seqlens",
         "else cu_seqlens",
         (RULES_TEST,),
+    ),
+    Mutant(
+        "autocast casts float64",
+        "src/assocmem/ops/autocast.py",
+        "isinstance(x, Tensor) and x.dtype in DTYPES[:3]",
+        "isinstance(x, Tensor) and x.dtype in DTYPES",
+        ("tests/ops/test_scans.py -k autocast",),
     ),
     Mutant(
         "autocast reaches a memory in the hand",

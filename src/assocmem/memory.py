@@ -16,7 +16,8 @@ from torch import Tensor
 
 from assocmem import similarity as kernel_functions
 from assocmem.arguments import check_bool, check_counts, check_device, check_floating_dtype
-from assocmem.ops.inputs import known, without_autocast
+from assocmem.ops.autocast import without_autocast
+from assocmem.ops.readable import known
 from assocmem.similarity import Similarity
 
 RULES = ("hebbian", "delta")

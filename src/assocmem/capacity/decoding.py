@@ -13,7 +13,7 @@ from assocmem.arguments import check_count
 from assocmem.capacity.inputs import check_pairs
 from assocmem.capacity.retrieval import BLOCK
 from assocmem.capacity.vectors import unit
-from assocmem.ops.inputs import known
+from assocmem.ops.readable import known
 from assocmem.similarity import Similarity
 
 

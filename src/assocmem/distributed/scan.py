@@ -24,6 +24,7 @@ from assocmem import ops
 from assocmem.arguments import check_bool
 from assocmem.distributed.piece import check_group, gather, lengths
 from assocmem.ops import inputs
+from assocmem.ops.autocast import cast, without_autocast
 
 
 def linear_attention(
@@ -76,7 +77,7 @@ def linear_attention(
         True
         >>> torch.distributed.destroy_process_group()
     """
-    q, k, v = inputs.cast(q, k, v)
+    q, k, v = cast(q, k, v)
     inputs.check_qkv(q, k, v)
     check_bool("normalize", normalize)
     check_bool("output_final_state", output_final_state)
@@ -143,7 +144,7 @@ def delta_rule(
         True
         >>> torch.distributed.destroy_process_group()
     """
-    q, k, v = inputs.cast(q, k, v)
+    q, k, v = cast(q, k, v)
     inputs.check_qkv(q, k, v)
     check_bool("output_final_state", output_final_state)
     check_group(group)
@@ -170,7 +171,7 @@ def states(
     empty = inputs.empty_state(q, v.shape[-1], borders)
     start = empty if initial_state is None else initial_state
     P, S = transfer(scan, v, empty)
-    with inputs.without_autocast(q):  # states stay in float32
+    with without_autocast(q):  # states stay in float32
         return StateBefore.apply(P, S, start, group)
 
 

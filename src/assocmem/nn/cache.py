@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.nn.mixer import check_parts
-from assocmem.ops.inputs import check_border_tensor, readable, without_numbers
+from assocmem.ops.inputs import check_border_tensor
 from assocmem.ops.packed import lengths_of
+from assocmem.ops.readable import readable, without_numbers
 
 
 def checked_cache(state: Any, new: Any) -> Any:

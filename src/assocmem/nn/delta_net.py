@@ -13,7 +13,8 @@ from assocmem.arguments import check_bool
 from assocmem.nn.mixer import HeadNorm, Mixer, check_parts, scan_on
 from assocmem.nn.short_convolution import ShortConvolution
 from assocmem.nn.state import saveable
-from assocmem.ops.inputs import cast, check_initial_state, state_dtype
+from assocmem.ops.autocast import cast
+from assocmem.ops.inputs import check_initial_state, state_dtype
 
 
 @saveable

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from assocmem.arguments import check_counts, check_finite, check_floats, check_positive
 from assocmem.nn.tokens import check_tokens
-from assocmem.ops.inputs import state_dtype, without_autocast
+from assocmem.ops.autocast import without_autocast
+from assocmem.ops.inputs import state_dtype
 
 
 def relu2(z: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from torch.utils._pytree import _register_namedtuple
 
 from assocmem.arguments import check_device
 from assocmem.nn.cache import check_cache, described, in_a_batch, in_one_row, trimmed
-from assocmem.ops.inputs import check_tensor, known
+from assocmem.ops.inputs import check_tensor
+from assocmem.ops.readable import known
 
 Kind = TypeVar("Kind")
 

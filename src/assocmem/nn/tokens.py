@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from assocmem.arguments import DTYPES, check_device, check_floats
-from assocmem.ops.inputs import under_autocast
+from assocmem.ops.autocast import under_autocast
 
 
 def check_tokens(x: Tensor, d_model: int, first: nn.Module, dims: str = "...") -> None:

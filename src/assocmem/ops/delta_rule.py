@@ -18,6 +18,7 @@ from torch import Tensor
 
 from assocmem.arguments import check_bool
 from assocmem.ops import graph, inputs
+from assocmem.ops.autocast import cast, without_autocast
 from assocmem.ops.backend import choose
 from assocmem.ops.chunks import groups, in_sequence, plus_recalled
 from assocmem.ops.decay import decay_of, decayed
@@ -144,7 +145,7 @@ def delta_rule(
         >>> o.flatten()  # the second value replaces the first; linear attention reads 8
         tensor([3., 5.])
     """
-    q, k, v = inputs.cast(q, k, v)
+    q, k, v = cast(q, k, v)
     inputs.check_qkv(q, k, v)
     inputs.check_beta(beta, q)
     inputs.check_gate(g, q)
@@ -156,7 +157,7 @@ def delta_rule(
 
     factor = inputs.factor(scale, q)
     S = inputs.empty_state(q, v.shape[-1], cu_seqlens) if initial_state is None else initial_state
-    with inputs.without_autocast(q):  # the state stays in float32
+    with without_autocast(q):  # the state stays in float32
         if backend == "triton":
             check_derivatives("triton", "chunk", q, k, v, beta, g, initial_state)
             from assocmem_kernels.delta_rule import delta_rule as fused

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from assocmem.ops import graph, inputs
+from assocmem.ops.autocast import cast, without_autocast
 from assocmem.ops.backend import choose
 from assocmem.ops.chunks import heads_first
 from assocmem.ops.erase import check_erase, weights
@@ -85,7 +86,7 @@ def write_and_read(
     may have zeros in place of tokens, which are hidden `[B, S]`.
     """
     form = choose(backend, q)
-    with inputs.without_autocast(q):
+    with without_autocast(q):
         past = past.to(inputs.state_dtype(v))
         if v.shape[1] == 1 < k.shape[1] and form != "recurrent":
             w = scaled(w, past, erase, scale)
@@ -218,9 +219,9 @@ def deltaformer(
         >>> ops.deltaformer(k, k, v).flatten()  # the averages of 3, and of 3 and 5 - 3
         tensor([3.0000, 2.5000])
     """
-    q, k, v = inputs.cast(q, k, v)
+    q, k, v = cast(q, k, v)
     inputs.check_qkv(q, k, v)
-    w = k if w is None else inputs.cast(w)[0]
+    w = k if w is None else cast(w)[0]
     inputs.check_like_q("w", w, q)
     if beta is None:
         beta = q.new_ones(q.shape[:3], dtype=inputs.state_dtype(q))
@@ -236,6 +237,6 @@ def deltaformer(
         empty = torch.zeros_like(cu_seqlens)
         rest = (past, erase, factor, backend, empty, cu_seqlens)
         return write_and_read_packed(q, w, k, v, beta, *rest)[0]
-    with inputs.without_autocast(q):  # `write_and_read` would also give u in float32
+    with without_autocast(q):  # `write_and_read` would also give u in float32
         u = corrections(form, w, k, v, beta, past, erase, factor)
         return read(form, q, k, u.to(v.dtype), factor)

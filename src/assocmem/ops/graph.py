@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assocmem.ops import inputs
+from assocmem.ops.autocast import without_autocast
 from assocmem.ops.packed import scan_sequences
 from assocmem.ops.transforms import check_derivatives, in_forward_mode, refuse, transformed
 
@@ -66,7 +66,7 @@ def operator(
     @torch.library.impl(forward, "default")
     def _(*arguments):
         check_derivatives("chunk", "recurrent", *filter(torch.is_tensor, arguments))
-        with inputs.without_autocast(arguments[0]):
+        with without_autocast(arguments[0]):
             return alone(tuple(x.contiguous() for x in run(*arguments)))
 
     @torch.library.register_fake(forward)
@@ -79,7 +79,7 @@ def operator(
         arguments, sent = arguments[:-results], arguments[-results:]
         leaves = [x.detach() if torch.is_tensor(x) else x for x in arguments]
         targets = [x.requires_grad_() for x in chosen(leaves, wanted)]
-        with recording(), inputs.without_autocast(arguments[0]):
+        with recording(), without_autocast(arguments[0]):
             # Where one has no gradient, not even a 0 may reach what is NaN on the way.
             pairs = zip(run(*leaves), sent, strict=True)
             pairs = [(x, dx) for x, dx in pairs if dx is not None and x.requires_grad]

@@ -1,55 +1,19 @@
-"""What enters an operator: autocast, then every check, once, before any work is done."""
+"""What enters an operator: every check, once, before any work is done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from math import inf
 from numbers import Real
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from assocmem.arguments import DTYPES, check_device
-from assocmem.ops.transforms import batched
+from assocmem.ops.readable import readable
 
 # The version and the T with which borders that are still in use were right.
 looks = WeakTensorKeyDictionary()
-# Asked once, here: in torch 2.11 no compiled graph can ask.
-NO_AUTOCAST = frozenset(
-    device
-    for device in ("cpu", "cuda", "xpu", "mps", "meta")
-    if not torch.amp.is_autocast_available(device)
-)
-
-
-def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Cast float tensors as `torch.autocast` casts them for a matrix product, where it is on."""
-    first = tensors[0]
-    if not isinstance(first, Tensor):
-        return tensors
-    device = first.device.type
-    if not under_autocast(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-    return tuple(
-        x.to(dtype) if isinstance(x, Tensor) and x.dtype in DTYPES[:3] else x for x in tensors
-    )
-
-
-def under_autocast(device: str) -> bool:
-    """Whether `torch.autocast` is on for a type of device."""
-    return device not in NO_AUTOCAST and torch.is_autocast_enabled(device)
-
-
-def without_autocast(q: Tensor) -> AbstractContextManager:
-    """A context in which products keep the dtype of their operands."""
-    device = q.device.type
-    if device in NO_AUTOCAST:
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
 
 
 def state_dtype(q: Tensor) -> torch.dtype:
@@ -112,27 +76,6 @@ def check_head_gate(g: Tensor | None, q: Tensor) -> None:
 def check_beta(beta: Tensor, q: Tensor) -> None:
     """Check the step sizes beta `[B, T, H]`."""
     check_per_head("beta", beta, q)
-
-
-def known(answer: Callable[[], bool], *tensors: Tensor) -> bool:
-    """What a look at the numbers of tensors answers; False where they must not be looked at."""
-    return readable(*tensors) and answer()
-
-
-def readable(*tensors: Tensor) -> bool:
-    """Whether the numbers of tensors may be looked at: not in a graph that is traced or captured,
-    not of meta or fake tensors, and not under vmap, where nothing may branch on a value.
-    """
-    if torch.compiler.is_compiling() or any(map(without_numbers, tensors)):
-        return False
-    if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
-        return False
-    return not any(map(batched, tensors))
-
-
-def without_numbers(x: Tensor) -> bool:
-    """Whether a tensor is a shape alone, on the meta device or in `FakeTensorMode`."""
-    return x.is_meta or isinstance(x, FakeTensor)
 
 
 def check_scale(scale: float | None) -> None:

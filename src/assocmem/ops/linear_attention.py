@@ -15,6 +15,7 @@ from torch import Tensor
 
 from assocmem.arguments import check_bool
 from assocmem.ops import graph, inputs
+from assocmem.ops.autocast import cast, without_autocast
 from assocmem.ops.backend import choose
 from assocmem.ops.chunks import CHUNK, groups, in_sequence, plus_recalled
 from assocmem.ops.decay import decay_of, decayed
@@ -126,7 +127,7 @@ def linear_attention(
         >>> o.flatten(), S.shape
         (tensor([3., 3.]), torch.Size([1, 1, 2, 1]))
     """
-    q, k, v = inputs.cast(q, k, v)
+    q, k, v = cast(q, k, v)
     inputs.check_qkv(q, k, v)
     inputs.check_gate(g, q)
     inputs.check_scale(scale)
@@ -140,7 +141,7 @@ def linear_attention(
     factor = inputs.factor(scale, q)
     S = inputs.empty_state(q, columns, cu_seqlens) if initial_state is None else initial_state
     x = torch.cat((v, torch.ones_like(v[..., :1])), -1) if normalize else v
-    with inputs.without_autocast(q):  # the state stays in float32
+    with without_autocast(q):  # the state stays in float32
         if backend == "triton":
             check_derivatives("triton", "chunk", q, k, v, g, initial_state)
             from assocmem_kernels.linear_attention import linear_attention as fused

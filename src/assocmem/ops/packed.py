@@ -8,8 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from assocmem.ops.inputs import check_borders, without_numbers
+from assocmem.ops.inputs import check_borders
 from assocmem.ops.loops import each_part
+from assocmem.ops.readable import without_numbers
 
 
 def lengths_of(cu_seqlens: Tensor, T: int, name: str = "cu_seqlens") -> list[int]:

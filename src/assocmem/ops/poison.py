@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assocmem.ops.inputs import known
+from assocmem.ops.readable import known
 
 
 def known_to_be_finite(*tensors: Tensor) -> bool:

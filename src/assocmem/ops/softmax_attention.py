@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.ops import graph, inputs
+from assocmem.ops.autocast import cast, without_autocast
 from assocmem.ops.backend import check_known
 from assocmem.ops.decay import log_decay_matrix, sum_after
 from assocmem.ops.loops import each_part
@@ -128,7 +129,7 @@ def attend(
         return v.new_zeros(*q.shape[:3], v.shape[-1]) + nothing_of(q, k, v, g)
     form = recurrent if backend == "recurrent" else chunk
     factor = inputs.factor(scale, q)
-    with inputs.without_autocast(q):
+    with without_autocast(q):
         return form(q, k, v, g, factor, hidden).to(v.dtype)
 
 
@@ -212,7 +213,7 @@ def softmax_attention(
         >>> ops.softmax_attention(k, k, v).flatten()
         tensor([3., 4.])
     """
-    q, k, v = inputs.cast(q, k, v)
+    q, k, v = cast(q, k, v)
     inputs.check_qkv(q, k, v)
     inputs.check_head_gate(g, q)
     inputs.check_scale(scale)

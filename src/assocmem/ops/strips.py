@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assocmem.ops import inputs
+from assocmem.ops.autocast import without_autocast
 from assocmem.ops.chunks import CHUNK
 from assocmem.ops.erase import score_gradient, strip
 from assocmem.ops.poison import known_to_be_finite, without_poison
@@ -110,7 +110,7 @@ def _setup_context(ctx, inputs, output):
 
 
 def _backward(ctx, du, _dy):
-    with inputs.without_autocast(du):
+    with without_autocast(du):
         gradients = solve_strips_backward(*ctx.saved_tensors, du, ctx.erase)
     return *gradients, None
 

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from assocmem import ops
 from assocmem.ops import inputs
+from assocmem.ops.autocast import cast, without_autocast
 from assocmem.ops.decay import decayed
 from assocmem.ops.loops import each_token
 from assocmem.ops.packed import nothing_of
+from assocmem.ops.readable import known
 from assocmem.rules.solving import proximal_rate
 
 
@@ -147,10 +149,10 @@ def longhorn(
         >>> o.item()  # an implicit step of size 1 goes half of the way
         1.5
     """
-    q, k, v = inputs.cast(q, k, v)
+    q, k, v = cast(q, k, v)
     inputs.check_qkv(q, k, v)
     inputs.check_beta(beta, q)
-    if inputs.known(lambda: bool((beta < 0).any()), beta):
+    if known(lambda: bool((beta < 0).any()), beta):
         raise ValueError(f"beta must be at least 0, got a minimum of {beta.min().item()}")
     o, S = ops.delta_rule(
         q,
@@ -208,7 +210,7 @@ def titans(
         >>> o.flatten()  # the momentum of the first step carries the second beyond 3
         tensor([3.0000, 4.5000])
     """
-    q, k, v = inputs.cast(q, k, v)
+    q, k, v = cast(q, k, v)
     inputs.check_qkv(q, k, v)
     inputs.check_beta(beta, q)
     inputs.check_per_head("momentum", momentum, q)
@@ -217,7 +219,7 @@ def titans(
     S, M = states(initial_state, q, v.shape[-1], v.shape[-1])
     sequences = (x.to(S) for x in (q, k, v, beta, momentum))
     outputs = []
-    with inputs.without_autocast(q):  # the states stay in float32
+    with without_autocast(q):  # the states stay in float32
         for q_t, k_t, v_t, b, mu, g_t in each_token(*sequences, g):
             error = v_t - torch.einsum("bhk,bhkv->bhv", k_t, S)
             M = mu[..., None, None] * M
@@ -270,7 +272,7 @@ def mesa(
         >>> o.flatten()  # least squares: the mean of both
         tensor([3.0000, 4.0000])
     """
-    q, k, v = inputs.cast(q, k, v)
+    q, k, v = cast(q, k, v)
     inputs.check_qkv(q, k, v)
     inputs.check_head_gate(g, q)
     inputs.check_scale(scale)
@@ -280,14 +282,14 @@ def mesa(
             f"ridge must have shape [H, K] = {list(q.shape[2:])} like q, got {list(ridge.shape)}"
         )
     dtype = inputs.state_dtype(q)
-    if inputs.known(lambda: not (ridge.to(dtype) > 0).all(), ridge):
+    if known(lambda: not (ridge.to(dtype) > 0).all(), ridge):
         raise ValueError(
             f"ridge must be positive in {dtype}, got a minimum of {ridge.min().item()}"
         )
     G, H = states(initial_state, q, v.shape[-1], q.shape[-1])
     Lambda = torch.diag_embed(ridge.to(G))
     outputs = []
-    with inputs.without_autocast(q):  # the states stay in float32
+    with without_autocast(q):  # the states stay in float32
         for q_t, k_t, v_t, g_t in each_token(q.to(G), k.to(G), v.to(G), g):
             if g is not None:
                 G, H = decayed(G, g_t), decayed(H, g_t)
