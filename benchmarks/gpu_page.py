@@ -5,12 +5,12 @@ python -m benchmarks.gpu_report FILE --store     # writes it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from statistics import geometric_mean
 
+from assocmem.book.table import in_one_piece
 from benchmarks.gpu_cases import PUBLISHED
 from benchmarks.gpu_report import (
     Row,
@@ -30,7 +30,6 @@ DELTA_RULE = ("delta_rule", "head", *PUBLISHED)
 MILLISECONDS = {"forward": 1.0, "forward+backward": 5.0}  # at most
 DELTAFORMER, MEAN, LEAST = 3.0, 1.5, 1.0  # how many times our time fla should take, or more
 
-NUMBER = re.compile(r"\d\.\de-\d+")  # at whose minus no line should end
 TIMES, OTHERS = slice(0, 2), slice(2, None)  # of what a table tells
 
 FIGURE_OF = """```{{figure}} _static/gpu.svg
@@ -120,7 +119,7 @@ def tables(rows: list[Row]) -> Iterator[str]:
         yield table(measured, at, TIMES)
         if at == PUBLISHED:
             yield OF_OTHERS
-            yield NUMBER.sub(r"[\g<0>]{.number}", table(measured, at, OTHERS))
+            yield in_one_piece(table(measured, at, OTHERS))
 
 
 def missing(rows: list[Row]) -> str:

@@ -15,12 +15,12 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from assocmem.book.claims import PRINTED
+from assocmem.book.table import in_one_piece
 
 CLAIMS_PAGE = "book/claims"
 ROLE = re.compile(r"\{claim\}`([^`]+)`")
 FENCE = re.compile(r"^(:{3,}|`{3,})\{(prf:\w+)\}[ ]*(.*)$", re.MULTILINE)
 LABEL = re.compile(r"^:label:[ ]*(\S+)$", re.MULTILINE)
-EXPONENT = re.compile(r"\S+e-\d+")
 NUMBER = re.compile(r"\$\$ \((eq-[\w-]+)\)$")
 SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z$*(\[{])")
 
@@ -72,11 +72,6 @@ def table(notebook) -> str:
     head = "* - Claim\n  - Statement\n  - Measured\n  - Expected"
     options = ":class: claims\n:header-rows: 1\n:widths: 18 50 14 18"
     return "\n".join(["````{list-table}", options, "", head, *rows, "````"])
-
-
-def in_one_piece(text: str) -> str:
-    """Numbers like 1e-14 in a class of their own, so that no line ends at their minus."""
-    return EXPONENT.sub(r"[\g<0>]{.number}", text)
 
 
 def printed(notebook) -> dict[str, tuple[str, str]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
 from IPython.display import HTML
+
+EXPONENT = re.compile(r"\S+e-\d+")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> HTML:
@@ -47,3 +50,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> HTML:
             )
         )
     )
+
+
+def in_one_piece(markdown: str) -> str:
+    """Numbers like 1e-14 in a class of their own, so that no line ends at their minus."""
+    return EXPONENT.sub(r"[\g<0>]{.number}", markdown)
