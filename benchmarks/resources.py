@@ -182,7 +182,7 @@ def measure(case: Case) -> dict:
     compiled = triton.compile(
         source(case),
         target=target(case.arch),
-        options={name: row[name] for name in ("num_warps", "num_stages")},
+        options=launch.Config(*(row[field.name] for field in fields(launch.Config))).options,
     )
     needs = _nvidia(compiled.asm) if "cubin" in compiled.asm else _amd(compiled.asm["amdgcn"])
     return {

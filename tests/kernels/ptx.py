@@ -599,7 +599,7 @@ def convert(threads, rounded, to, of, d, *sources):
     threads.write(d, to, np.stack(values, 1) if len(values) > 1 else values[0])
 
 
-@operation(r"ld\.(global|shared)(?:\.v[24])?\.(\w+)")
+@operation(r"ld\.(global|shared)(?:::cta)?(?:\.v[24])?\.(\w+)")
 def load(threads, space, kind, into, place):
     into, active = into if isinstance(into, tuple) else (into,), threads.active()
     kind, address = f"b{kind[1:]}", threads.address(place)
@@ -612,7 +612,7 @@ def load(threads, space, kind, into, place):
             threads.write(name, kind, value)
 
 
-@operation(r"st\.(global|shared)(?:\.v[24])?\.(\w+)")
+@operation(r"st\.(global|shared)(?:::cta)?(?:\.v[24])?\.(\w+)")
 def store(threads, space, kind, place, source):
     source, active = source if isinstance(source, tuple) else (source,), threads.active()
     kind, address = f"b{kind[1:]}", threads.address(place)
@@ -669,6 +669,14 @@ def shuffle(threads, mode, d, a, b, clamp, _members):
     inside = source[mode] >= last if mode == "up" else source[mode] <= last
     source = np.where(inside, source[mode], lane) + np.arange(threads.count) // WARP * WARP
     threads.write(d, "b32", threads.read(a, "b32")[source])
+
+
+@operation(r"redux\.sync\.(min|max|add)\.([su]32)", together=True)
+def reduce_warps(threads, which, kind, d, a, _members):
+    """What every lane gets of its warp; Triton 3.9 reduces integers so."""
+    function = {"min": np.minimum, "max": np.maximum, "add": np.add}[which]
+    warps = threads.read(a, kind).reshape(-1, WARP)
+    threads.write(d, kind, np.repeat(function.reduce(warps, 1, warps.dtype), WARP))
 
 
 @operation(r"ldmatrix\.sync\.aligned\.m8n8\.x([124])(\.trans)?\.shared\.b16", together=True)
@@ -901,11 +909,13 @@ class Emulated:
     def __name__(self) -> str:
         return self.kernel.__name__
 
-    def launch(self, grid: tuple[int, ...], *args, num_warps: int, num_stages: int = 3, **kwargs):
+    def launch(self, grid: tuple[int, ...], *args, num_warps: int, **kwargs):
+        options = {"num_warps": num_warps}
+        options |= {x: kwargs.pop(x) for x in set(kwargs).difference(self.kernel.arg_names)}
         named = dict(zip(self.kernel.arg_names, args, strict=False)) | kwargs
-        key = *((x, self.specialized(x, y)) for x, y in named.items()), num_warps, num_stages
+        key = *((x, self.specialized(x, y)) for x, y in named.items()), *sorted(options.items())
         if key not in self.compiled:
-            self.compiled[key] = self.compile(named, num_warps, num_stages)
+            self.compiled[key] = self.compile(named, options)
         program, shared = self.compiled[key]
         passed = [y for x, y in named.items() if self.specialized(x, y)[0] != "constexpr"]
         tensors = [x for x in passed if isinstance(x, torch.Tensor)]
@@ -935,7 +945,7 @@ class Emulated:
             return "i32", free and x % 16 == 0, None
         return "fp32", False, None
 
-    def compile(self, named: dict, num_warps: int, num_stages: int) -> tuple[Program, int]:
+    def compile(self, named: dict, options: dict) -> tuple[Program, int]:
         """The program, and its bytes of shared memory."""
         kinds = {name: self.specialized(name, x) for name, x in named.items()}
         source = ASTSource(
@@ -948,7 +958,6 @@ class Emulated:
                 if divisible
             },
         )
-        options = {"num_warps": num_warps, "num_stages": num_stages}
         target = GPUTarget("cuda", self.architecture, WARP)
         compiled = triton.compile(source, target=target, options=options)
         return parse(compiled.asm["ptx"]), compiled.metadata.shared
