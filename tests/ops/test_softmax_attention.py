@@ -114,6 +114,18 @@ def test_a_nan_reaches_what_depends_on_it_and_nothing_else(form, gate, argument,
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("T", [1, 2, 7, 15, 16, 40])
+def test_a_query_without_a_number_reads_none_however_few_keys_there_are(form, value, T):
+    q, k, v = tensors(1, T, 2, 8, 8, "none")
+    q[0, T - 1, 1] = value
+    o = ops.softmax_attention(q, k, v, backend=form)
+    assert torch.isfinite(o[:, : T - 1]).all()
+    assert torch.isfinite(o[0, T - 1, 0]).all()
+    assert o[0, T - 1, 1].isnan().all()
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_packed_sequences_do_not_see_each_other(form, gate, dtype):

@@ -56,13 +56,16 @@ def chunk(
 ) -> Tensor:  # fmt: skip
     """The same for all queries at once, by PyTorch's own attention."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    if known_to_be_finite(k, v):
+    if known_to_be_finite(q, k, v):
         return attention(q, k, v, g, scale, hidden).transpose(1, 2)
+    # On a CPU PyTorch's kernel takes a row of NaN for one that is masked, and reads 0, where there
+    # are fewer keys than a vector register has numbers.
+    lost_q = (q - q).detach().sum(-1, keepdim=True)
     # Masking adds -inf to a score and multiplies a value by 0: neither removes a NaN.
     k, lost_k = without_poison(k)
     v, lost_v = without_poison(v)
     lost = (lost_k.sum(-1, keepdim=True) + lost_v)[:, :, k.shape[2] - q.shape[2] :]
-    lost = shared(lost, q.shape[1], 1)
+    lost = shared(lost, q.shape[1], 1) + lost_q
     return (attention(q, k, v, g, scale, hidden) + lost).transpose(1, 2)
 
 
