@@ -1859,7 +1859,7 @@ MUTANTS = (
     Mutant(
         "the longest value is the nearest",
         "src/assocmem/capacity/decoding.py",
-        "candidates = unit(values)",
+        "candidates = unit(relative(values))",
         "candidates = values",
         ("tests/test_capacity.py -k decoding",),
     ),

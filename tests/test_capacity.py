@@ -115,6 +115,22 @@ def test_scores_whose_squares_are_no_floats():
     assert (ratios == math.inf).all()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [
+        (torch.float32, 1e-25),
+        (torch.float32, 1e25),
+        (torch.float64, 1e-200),
+        (torch.float64, 1e200),
+    ],
+)
+def test_values_whose_squares_are_no_floats(dtype, scale):
+    keys, values = (x.to(dtype) for x in pairs(5, 8, 4))
+    for measure in (capacity.noise_to_signal, capacity.nearest_value_accuracy):
+        got = measure(keys, scale * values)
+        torch.testing.assert_close(got, measure(keys, values), rtol=1e-4, atol=0)
+
+
 def test_without_a_signal_the_ratio_is_infinite_and_the_gradient_is_not():
     keys, values = pairs(5, 4, 3)
     keys[1], values[3] = 0, 0

@@ -11,7 +11,7 @@ from torch import Tensor
 from assocmem import similarity as kernel_functions
 from assocmem.arguments import check_count
 from assocmem.capacity.inputs import check_pairs
-from assocmem.capacity.retrieval import BLOCK
+from assocmem.capacity.retrieval import BLOCK, relative
 from assocmem.capacity.vectors import unit
 from assocmem.ops.readable import known
 from assocmem.similarity import Similarity
@@ -54,7 +54,7 @@ def nearest_value_accuracy(
     kappa = kernel_functions.get(similarity)
     if known(lambda: not bool(values.any(-1).all()), values):
         raise ValueError("values must not be 0, which has no angle, got a row of zeros")
-    candidates = unit(values)
+    candidates = unit(relative(values))
     rows = max(1, BLOCK // len(keys))
     # Half precision does not count beyond 256.
     hits = torch.zeros((), dtype=torch.int64, device=keys.device)

@@ -58,6 +58,8 @@ def noise_to_signal(
     """
     queries = check_pairs(keys, values, queries)
     kappa = kernel_functions.get(similarity)
+    if values.numel():
+        values = relative(values.flatten()).view_as(values)
     rows = max(1, BLOCK // len(keys))
     ratios = []
     for start in range(0, len(keys), rows):
@@ -70,10 +72,11 @@ def noise_to_signal(
     return torch.cat(ratios)
 
 
-def relative(scores: Tensor) -> Tensor:
-    """Scores over the largest of their query in size: no ratio changes, and squares are floats."""
-    largest = scores.detach().abs().amax(-1, keepdim=True)
-    return scores / largest.clamp_min(torch.finfo(scores.dtype).tiny)
+def relative(x: Tensor) -> Tensor:
+    """Rows, such as the scores of a query, over their largest entry in size: no ratio within a row
+    changes, and squares are floats.
+    """
+    return x / x.detach().abs().amax(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def power_ratio(noise: Tensor, signal: Tensor) -> Tensor:
