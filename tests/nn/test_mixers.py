@@ -263,6 +263,22 @@ def test_what_brings_its_weights_itself_may_take_any_tokens(name):
     assert torch.equal(mixer(x)[0], expected)
 
 
+@pytest.mark.parametrize("name", MIXERS)
+def test_only_dense_tensors_are_tokens_or_states(name):
+    mixer, x = layer(name), tokens(2, 8)
+    _, state = mixer(x)
+    for other in (Tensor.to_sparse, lambda y: torch.nested.as_nested_tensor(list(y))):
+        with pytest.raises(TypeError, match="x must be a dense tensor"):
+            mixer(other(x))
+        with pytest.raises(TypeError, match="x must be a dense tensor"):
+            mixer.step(other(x[:, 0]), state)
+        for i in range(len(parts(state))):
+            changed = [other(y) if i == j else y for j, y in enumerate(parts(state))]
+            fields = dict(zip(getattr(state, "_fields", ()), changed, strict=False))
+            with pytest.raises(TypeError, match=r"state.* must be a dense tensor"):
+                mixer(x, state._replace(**fields) if fields else changed[0])
+
+
 @pytest.mark.parametrize("name", GROWING)
 def test_a_state_of_every_token_has_to_be_one_of_this_layer(name):
     mixer, x = layer(name), tokens(2, 8)

@@ -43,6 +43,15 @@ def some_tokens(B: int, T: int) -> Tensor:
     return torch.randint(11, (B, T), generator=torch.Generator().manual_seed(1))
 
 
+def test_only_dense_tensors_are_tokens():
+    tokens = some_tokens(2, 5)
+    for other in (tokens.to_sparse(), torch.nested.as_nested_tensor(list(tokens))):
+        with pytest.raises(TypeError, match="tokens must be a dense tensor"):
+            model()(other)
+        with pytest.raises(TypeError, match="x must be a dense tensor"):
+            model().step(other)
+
+
 @torch.no_grad()
 def test_a_block_is_two_residual_steps():
     torch.manual_seed(0)

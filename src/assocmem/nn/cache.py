@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assocmem.nn.mixer import check_parts
-from assocmem.ops.inputs import check_border_tensor
+from assocmem.ops.inputs import check_border_tensor, check_tensor
 from assocmem.ops.packed import lengths_of
 from assocmem.ops.readable import readable, without_numbers
 
@@ -57,6 +57,8 @@ def check_same_tokens(state: Any, fields: tuple[str, ...]) -> None:
     for name, x in zip(fields, state, strict=True):
         if name == "cu_seqlens" or (x is None and name != fields[0]):
             continue
+        if isinstance(x, Tensor):
+            check_tensor(f"state.{name}", x)
         if not isinstance(x, Tensor) or x.ndim < 3:
             what = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"state must have {name} = a tensor [B, S, ...], got {what}")

@@ -20,7 +20,7 @@ from assocmem.arguments import (
 from assocmem.nn.block import Block
 from assocmem.nn.mixer import Mixer
 from assocmem.nn.streaming import Streaming
-from assocmem.ops.inputs import check_packed
+from assocmem.ops.inputs import check_packed, check_tensor
 
 
 class SequenceModel(Streaming):
@@ -140,7 +140,8 @@ class SequenceModel(Streaming):
         Raises:
             TypeError, ValueError: when x is not `[B]`, and as `forward`.
         """
-        if isinstance(x, Tensor) and x.ndim != 1:
+        check_tensor("x", x)
+        if x.ndim != 1:
             raise ValueError(f"x must have shape [B], got {list(x.shape)}")
         return super().step(x, state)
 
@@ -216,6 +217,7 @@ class SequenceModel(Streaming):
         if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int32, torch.int64):
             what = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
             raise TypeError(f"tokens must be a tensor of int32 or int64, got {what}")
+        check_tensor("tokens", tokens)
         if tokens.ndim != 2:
             raise ValueError(f"tokens must have shape [B, T], got {list(tokens.shape)}")
         check_packed(cu_seqlens, tokens, "tokens")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from assocmem.arguments import check_counts, check_device, check_floats
 from assocmem.distributed import Piece
 from assocmem.nn.streaming import Streaming
-from assocmem.ops.inputs import check_cu_seqlens, sequences
+from assocmem.ops.inputs import check_cu_seqlens, check_tensor, sequences
 from assocmem.ops.packed import rows_behind
 
 
@@ -84,6 +84,7 @@ class ShortConvolution(Streaming):
                 of `torch.compile`).
             NotImplementedError: when sequences are packed, and a group is given.
         """
+        check_tensor("x", x)
         check_floats(x=x)
         width, C = self.weight.shape
         if x.ndim != 3 or x.shape[-1] != C:
@@ -93,6 +94,7 @@ class ShortConvolution(Streaming):
         past = width - 1
         expected = (sequences(x, cu_seqlens), past, C)
         state = x.new_zeros(expected) if state is None else state
+        check_tensor("state", state)
         check_floats(state=state)
         check_device("state", state, x, "x")
         if state.shape != expected:

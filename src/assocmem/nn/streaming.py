@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from assocmem.ops.inputs import check_tensor
+
 
 class Streaming(nn.Module):
     """A module `forward(x, state=None, *, group=None, cu_seqlens=None) -> (y, state)`.
@@ -62,8 +64,7 @@ class Streaming(nn.Module):
         Raises:
             TypeError, ValueError: when x is not a tensor `[B, ...]`, and as `forward`.
         """
-        if not isinstance(x, Tensor):
-            raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+        check_tensor("x", x)
         if x.ndim == 0:
             raise ValueError("x must have shape [B, ...], got []")
         y, state = self(x[:, None], state)

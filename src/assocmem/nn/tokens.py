@@ -6,12 +6,15 @@ from torch import Tensor, nn
 
 from assocmem.arguments import DTYPES, check_device, check_floats
 from assocmem.ops.autocast import under_autocast
+from assocmem.ops.inputs import check_tensor
 
 
 def check_tokens(x: Tensor, d_model: int, first: nn.Module, dims: str = "...") -> None:
     """Raise unless x is a tensor of floats `[..., d_model]`, or `[B, T, d_model]` where dims says
     so, that the module which gets it first can take.
     """
+    if dims != "...":
+        check_tensor("x", x)
     check_floats(x=x)
     if x.shape[-1:] != (d_model,) or (dims != "..." and x.ndim != 3):
         raise ValueError(
