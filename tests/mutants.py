@@ -1857,6 +1857,20 @@ MUTANTS = (
     ),
     # parts of capacity, rules and tasks
     Mutant(
+        "a NaN in a query is lost where there are few keys",
+        "src/assocmem/ops/softmax_attention.py",
+        "lost = shared(lost, q.shape[1], 1) + lost_q",
+        "lost = shared(lost, q.shape[1], 1)",
+        ("tests/ops/test_softmax_attention.py",),
+    ),
+    Mutant(
+        "the squares of values leave the range of floats",
+        "src/assocmem/capacity/retrieval.py",
+        "values = relative(values.flatten()).view_as(values)",
+        "pass",
+        ("tests/test_capacity.py -k squares",),
+    ),
+    Mutant(
         "the longest value is the nearest",
         "src/assocmem/capacity/decoding.py",
         "candidates = unit(relative(values))",
