@@ -50,6 +50,34 @@ def right_while(holds):
     return lambda q, k, v, g, C: scan(q, k, v, g) * (1.0 if holds(len(q), g, C) else 2.0)
 
 
+def phi(x):
+    return torch.nn.functional.elu(x) + 1
+
+
+def over_window(q, k, v, w, normaliser=None, features=phi):
+    """Exercise 7 by running sums; the window of the normaliser may be another one."""
+    keys, v = features(k), torch.cat((v, torch.ones(len(v), 1, dtype=v.dtype)), 1)
+    S = (keys[:, :, None] * v[:, None, :]).cumsum(0)
+    whole = S.clone()
+    S[w:] -= whole[:-w]
+    if normaliser is not None:
+        S[:, :, -1] = whole[:, :, -1]
+        S[normaliser:, :, -1] -= whole[:-normaliser, :, -1]
+    o = torch.einsum("tk,tkv->tv", features(q), S)
+    return o[:, :-1] / o[:, -1:]
+
+
+def all_scores(q, k, v, w):
+    weights = phi(q) @ phi(k).T
+    weights = weights.tril() - weights.tril(-w)
+    return weights @ v / weights.sum(1, keepdim=True)
+
+
+def cut_off(q, k, v, w):
+    """Wrong where the window is longer than the sequence."""
+    return over_window(q, k, v, w) * (1.0 if w <= len(q) else 2.0)
+
+
 RIGHT = [
     (ch1.ch1_ex1, lambda: (STATE, READING)),
     (ch1.ch1_ex2, half_life),
@@ -57,6 +85,7 @@ RIGHT = [
     (ch1.ch1_ex4, summaries(lambda a, S, b, R: b * S + R)),
     (ch1.ch1_ex5, bit_error),
     (ch1.ch1_ex6, lambda q, k, v, g, C: scan(q, k, v, g)),
+    (ch1.ch1_ex7, over_window),
 ]
 
 WRONG = [
@@ -98,4 +127,18 @@ WRONG = [
     (ch1.ch1_ex6, right_while(lambda T, g, C: not g.any() or T <= 2 * C), "wrong for more"),
     (ch1.ch1_ex6, right_while(lambda T, g, C: T % C == 0), "may be shorter than C"),
     (ch1.ch1_ex6, right_while(lambda T, g, C: g.min() > -2), "does an exponential overflow"),
+    (ch1.ch1_ex7, lambda q, k, v, w: v[0], "must have the shape [40, 3], got [3]"),
+    (ch1.ch1_ex7, lambda q, k, v, w: scan(phi(q), phi(k), v, 0 * v[:, 0]), "these are sums"),
+    (ch1.ch1_ex7, lambda *x: over_window(*x, features=torch.nn.functional.elu), "it is elu + 1"),
+    (ch1.ch1_ex7, lambda *x: over_window(*x, features=torch.exp), "nothing leaves the window"),
+    (ch1.ch1_ex7, lambda q, k, v, w: over_window(q, k, v, w + 1), "too long"),
+    (ch1.ch1_ex7, lambda q, k, v, w: over_window(q, k, v, max(w - 1, 1)), "too short"),
+    (ch1.ch1_ex7, lambda q, k, v, w: over_window(q, k, v, w, 40), "what about the normaliser?"),
+    (ch1.ch1_ex7, lambda q, k, v, w: over_window(q, k, v, 40), "or the later ones are wrong"),
+    (ch1.ch1_ex7, cut_off, "longer than the sequence"),
+    (
+        ch1.ch1_ex7,
+        lambda q, k, v, w: 2 * over_window(q, k, v, w) if w == 1 else over_window(q, k, v, w),
+        "its own value",
+    ),
 ]

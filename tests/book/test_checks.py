@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from assocmem.book import check
-from assocmem.book.check import ch4
-from tests.book import answers_ch4, answers_ch6
+from assocmem.book.check import ch1, ch4
+from tests.book import answers_ch1, answers_ch4, answers_ch6
 from tests.book.chapter import CHAPTERS
 
 ANSWERS = [import_module(f"tests.book.answers_ch{n}") for n, _ in enumerate(CHAPTERS, 1)]
@@ -70,6 +70,11 @@ def test_wrong_answers_get_their_hint(check, answer, hint, capsys):
     said = capsys.readouterr().out
     assert f"{check.__name__}: not yet" in said
     assert hint in said
+
+
+def test_all_scores_at_once_do_not_fit(capsys):
+    assert ch1.ch1_ex7(answers_ch1.all_scores) is False
+    assert "can't allocate memory" in capsys.readouterr().out
 
 
 def test_all_sums_at_once_do_not_fit(capsys):

@@ -1,6 +1,6 @@
 """Checks of the exercises: `check.ch2_ex1(my_function)` says what is wrong, not the answer."""
 
-from assocmem.book.check.ch1 import ch1_ex1, ch1_ex2, ch1_ex3, ch1_ex4, ch1_ex5, ch1_ex6
+from assocmem.book.check.ch1 import ch1_ex1, ch1_ex2, ch1_ex3, ch1_ex4, ch1_ex5, ch1_ex6, ch1_ex7
 from assocmem.book.check.ch2 import ch2_ex1, ch2_ex2, ch2_ex3, ch2_ex4, ch2_ex5, ch2_ex6
 from assocmem.book.check.ch3 import ch3_ex1, ch3_ex2, ch3_ex3, ch3_ex4, ch3_ex5, ch3_ex6
 from assocmem.book.check.ch4 import ch4_ex1, ch4_ex2, ch4_ex3, ch4_ex4, ch4_ex5, ch4_ex6
@@ -17,6 +17,7 @@ __all__ = [
     "ch1_ex4",
     "ch1_ex5",
     "ch1_ex6",
+    "ch1_ex7",
     "ch2_ex1",
     "ch2_ex2",
     "ch2_ex3",

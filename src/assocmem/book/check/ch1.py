@@ -181,3 +181,47 @@ def ch1_ex6(chunk_with_decay: Callable[..., Tensor]) -> None:
     if not right(torch.full_like(g, -50.0), 25):
         raise Wrong("with g = −50 at every token it is no longer right: does an exponential "
                     "overflow, or do you divide by one that has become zero?")  # fmt: skip
+
+
+@exercise
+def ch1_ex7(over_window: Callable[..., Tensor]) -> None:
+    """Normalised readings over the last w tokens, against the weights of all scores."""
+    generator = torch.Generator().manual_seed(1)
+    q, k = torch.randn(2, 40, 5, generator=generator, dtype=torch.float64)
+    v = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+
+    def phi(x: Tensor) -> Tensor:
+        return torch.nn.functional.elu(x) + 1
+
+    def summed(w: int, plus: float = 1.0) -> Tensor:
+        scores = (phi(q) + plus - 1) @ (phi(k) + plus - 1).T
+        return scores.tril() - scores.tril(-w)
+
+    def read(weights: Tensor) -> Tensor:
+        return weights @ v / weights.sum(1, keepdim=True)
+
+    def same(w: int, expected: Tensor) -> bool:
+        got = of_shape("the output", over_window(q.clone(), k.clone(), v.clone(), w), v.shape)
+        return relative_error(got, expected) <= 1e-6  # false for NaN
+
+    if not same(40, read(summed(40))):
+        if same(40, summed(40) @ v):
+            raise Wrong("these are sums; which memory gives what they are to be divided by?")
+        if same(40, read(summed(40, plus=0.0))):
+            raise Wrong("this takes elu, whose features are negative, too; it is elu + 1")
+        if same(40, read(summed(39))):
+            raise Wrong("the window is one token too short: the token itself is one of its w")
+        raise Wrong("with w = T nothing leaves the window, and it is not the normalised reading")
+    if not same(7, read(summed(7))):
+        if same(7, read(summed(8))):
+            raise Wrong("the window is one token too long: the token itself is one of its w")
+        if same(7, summed(7) @ v / summed(40).sum(1, keepdim=True)):
+            raise Wrong("the state has lost what left the window; what about the normaliser?")
+        raise Wrong("with w = 7 the first 7 tokens or the later ones are wrong: a token's average "
+                    "is over itself and the w − 1 before it")  # fmt: skip
+    if not same(50, read(summed(40))):
+        raise Wrong("a window may be longer than the sequence")
+    T = 300_000  # all scores would take 720 GB
+    x = torch.randn(T, 2, generator=generator, dtype=torch.float64)
+    if not torch.allclose(as_array("the output", over_window(x, x, x, 1)), x, rtol=1e-4, atol=1e-4):
+        raise Wrong("in a window of one token every token reads its own value")
