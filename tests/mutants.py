@@ -1866,8 +1866,8 @@ MUTANTS = (
     Mutant(
         "the squares of values leave the range of floats",
         "src/assocmem/capacity/retrieval.py",
-        "values = relative(values.flatten()).view_as(values)",
-        "pass",
+        "return (x / size).norm(dim=-1) * size.squeeze(-1)",
+        "return x.norm(dim=-1)",
         ("tests/test_capacity.py -k squares",),
     ),
     Mutant(

@@ -131,6 +131,15 @@ def test_values_whose_squares_are_no_floats(dtype, scale):
         torch.testing.assert_close(got, measure(keys, values), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_small_value_beside_a_large_one_has_a_signal(dtype):
+    keys, small = torch.eye(2, dtype=dtype), {torch.float32: 1e-30, torch.float64: 1e-250}[dtype]
+    keys[0, 1] = small
+    values = torch.tensor([[1.0, 1.0], [small, small]], dtype=dtype)
+    ratios = capacity.noise_to_signal(keys, values, queries=torch.eye(2, dtype=dtype))
+    torch.testing.assert_close(ratios, torch.tensor([0.0, 1.0], dtype=dtype))
+
+
 def test_without_a_signal_the_ratio_is_infinite_and_the_gradient_is_not():
     keys, values = pairs(5, 4, 3)
     keys[1], values[3] = 0, 0

@@ -58,8 +58,7 @@ def noise_to_signal(
     """
     queries = check_pairs(keys, values, queries)
     kappa = kernel_functions.get(similarity)
-    if values.numel():
-        values = relative(values.flatten()).view_as(values)
+    lengths = length(values)
     rows = max(1, BLOCK // len(keys))
     ratios = []
     for start in range(0, len(keys), rows):
@@ -68,8 +67,17 @@ def noise_to_signal(
         # The item's own score is taken out before the sum: o − c v would lose a small r to
         # rounding, and with it every SNR above 1e15.
         r = scores.diagonal_scatter(torch.zeros_like(c), offset=start) @ values
-        ratios.append(power_ratio(r, c * values[start : start + rows].norm(dim=-1)))
+        v = lengths[start : start + rows]
+        # One after the other: c ‖v‖ could be below the range of floats.
+        r = r / v.masked_fill(v == 0, 1.0).unsqueeze(-1)
+        ratios.append(power_ratio(r, c.masked_fill(v == 0, 0.0)))
     return torch.cat(ratios)
+
+
+def length(x: Tensor) -> Tensor:
+    """‖x‖ of rows `[..., d]`, also where their squares are no floats."""
+    size = x.detach().abs().sum(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    return (x / size).norm(dim=-1) * size.squeeze(-1)
 
 
 def relative(x: Tensor) -> Tensor:
