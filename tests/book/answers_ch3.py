@@ -38,6 +38,15 @@ def running_mean(scores, values):
     return values.mean(0)
 
 
+def one_pass_by_pairs(scores, values):
+    """The last logarithm and a score are stacked, and looked at together."""
+    o, log_sum = torch.zeros_like(values[0]), scores.new_tensor(-math.inf)
+    for s, v in zip(scores, values, strict=True):
+        log_sum = torch.stack((log_sum, s)).logsumexp(0)
+        o = o + torch.exp(s - log_sum) * (v - o)
+    return o
+
+
 def paired(x, w, count=2.0):
     damping = x.square().sum(1, keepdim=True) / 2
     return torch.exp(torch.cat([x @ w.T, -x @ w.T], 1) - damping) / (count * len(w)) ** 0.5
@@ -65,12 +74,18 @@ RIGHT = [
     (ch3.ch3_ex4, lambda x: pairs_of_coordinates(x, 2**0.5)),
     (ch3.ch3_ex4, lambda x: -pairs_of_coordinates(x, 2**0.5)),
     (ch3.ch3_ex5, one_pass),
+    (ch3.ch3_ex5, one_pass_by_pairs),
     (ch3.ch3_ex6, paired),
 ]
 
 WRONG = [
     (ch3.ch3_ex5, lambda scores, values: scores.softmax(0) @ values, "sees all scores at once"),
     (ch3.ch3_ex5, lambda scores, values: torch.softmax(scores, 0) @ values, "softmax sees all"),
+    (
+        ch3.ch3_ex5,
+        lambda scores, values: torch.softmax(input=scores, dim=0) @ values,
+        "softmax sees all",
+    ),
     (ch3.ch3_ex1, lambda N, p: math.log(N * p / (1 - p)), "how many others are there"),
     (ch3.ch3_ex1, lambda N, p: math.log(N - 1), "right for p = 1/2"),
     (ch3.ch3_ex1, lambda N, p: 3.0, "what do orthogonal keys score"),

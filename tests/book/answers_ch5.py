@@ -45,6 +45,14 @@ def solved_anew(k, v, ridge):
     ])  # fmt: skip
 
 
+def inverted_anew(k, v, ridge):
+    H, G = ridge * torch.eye(k.shape[1], dtype=k.dtype), 0
+    return torch.stack([
+        torch.inverse(H := H + torch.outer(a, a)) @ (G := G + torch.outer(a, b))
+        for a, b in zip(k, v, strict=True)
+    ])  # fmt: skip
+
+
 def recursive(start, learns=True, until=99):
     def fit(k, v, ridge):
         P, S, found = start(ridge) * torch.eye(k.shape[1], dtype=k.dtype), 0 * k.T @ v, []
@@ -67,10 +75,12 @@ RIGHT = [
     (ch5.ch5_ex5, one_loss),
     (ch5.ch5_ex5, lambda k, v, g, b: (1.0, lambda S: g * b * one_loss(k, v, g, b)[1](S))),
     (ch5.ch5_ex6, recursive(lambda ridge: 1 / ridge)),
+    (ch5.ch5_ex6, recursive(lambda ridge: torch.linalg.inv(ridge * torch.eye(5).double()))),
 ]
 
 WRONG = [
     (ch5.ch5_ex6, solved_anew, "no system is to be solved"),
+    (ch5.ch5_ex6, inverted_anew, "no system is to be solved"),
     (
         ch5.ch5_ex6,
         lambda k, v, ridge: recursive(lambda x: 1 / x)(k, v, ridge)[-1:].repeat(9, 1, 1),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 
 class Wrong(AssertionError):
@@ -50,6 +51,25 @@ def integer(name: str, x: Any) -> int:
     if isinstance(x, bool) or not value.is_integer():
         raise Wrong(f"{name} is an integer, got {x}")
     return int(value)
+
+
+class Refused(TorchFunctionMode):
+    """While this is entered, some functions of PyTorch raise `Wrong`.
+
+    Args:
+        names: of the functions, as PyTorch has them: `torch.linalg.inv` is "linalg_inv".
+        hint: what is said; {name} stands for the function's.
+        unless: whether a function may have this as its first argument.
+    """
+
+    def __init__(self, names: Collection[str], hint: str, unless: Callable[[Any], bool]) -> None:
+        self.names, self.hint, self.unless = names, hint, unless
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
+        name, kwargs = getattr(function, "__name__", ""), kwargs or {}
+        if name in self.names and not self.unless(next(iter((*args, *kwargs.values())))):
+            raise Wrong(self.hint.format(name=name))
+        return function(*args, **kwargs)
 
 
 def exercise(judge: Callable[..., None]) -> Callable[..., bool]:
