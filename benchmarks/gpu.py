@@ -59,8 +59,8 @@ from benchmarks.processes import answer, run_tests
 RESULTS = Path(__file__).parent / "results"
 SHORT = 1  # milliseconds below which the launches may take longer than the kernels
 PREPARED = 0.5  # of all the time is for tests and first calls: not enough for all of fla's
-PATIENCE = 120  # seconds after which a row is taken to hang,
-LATE = 40  # or this long after the end of all time
+PATIENCE = 120  # seconds after which a row is taken to hang;
+LATE = 40  # or this many seconds after the deadline
 CONTEXT: Any = multiprocessing.get_context("spawn")  # as CUDA does not survive a fork
 
 
@@ -144,7 +144,7 @@ def isolated(
         if lost and todo:
             (case, name), *todo = todo
             yield {**asdict(case), "implementation": name, "failed": f"its process {lost}"}
-    yield from benchmark(todo, first, gpu, deadline)  # none is measured: there is no time
+    yield from benchmark(todo, first, gpu, deadline)  # none is measured any more: all are skipped
 
 
 def replay(rows: list[dict[str, Any]], deadline: float) -> None:

@@ -39,7 +39,7 @@ constant number of tokens. Softmax attention and DeltaFormer rise with length, a
 nearly level up to 16,384 tokens, and those that were measured beyond rise a little there.
 
 Forward and backward on an {gpu}: milliseconds for 65,536 tokens in all, 32 heads of size 128. \
-none, head, channel: no decay, one a head, one a channel of the key. Open marks, dashed: \
+none, head, channel: no decay, one per head, one per channel of the key. Open marks, dashed: \
 flash-linear-attention, where its backward pass ran.
 ```"""
 OF_OTHERS = """The largest relative errors of these, their memory (of the forward pass, where no
@@ -95,7 +95,7 @@ def aims(rows: list[Row]) -> Iterator[tuple[str, float, bool]]:
         passes = what.replace("+", " and ")
         if what in own:
             came = own[what]["ms"]
-            yield f"delta rule, a decay a head, {passes}: at most {most} ms", came, came <= most
+            yield f"delta rule, a decay per head, {passes}: at most {most} ms", came, came <= most
         found = list(ratios(rows, what))
         times = [x for x, _ in found]
         former = [

@@ -21,7 +21,7 @@ from assocmem.book import recorded
 from benchmarks.gpu_cases import PUBLISHED
 
 README = Path(__file__).parents[1] / "README.md"
-DECAYS = {"none": "none", "head": "a head", "channel": "a channel"}
+DECAYS = {"none": "none", "head": "per head", "channel": "per channel"}
 WRONG = 0.05  # relative error of an output or gradient that no rounding to bfloat16 explains
 PASSES = ("forward", "forward+backward")
 SHAPE = ("B", "T", "H", "D")

@@ -105,8 +105,8 @@ def test_aims_that_are_reached_and_missed():
     rows = [*measured("delta_rule", "head", 1.0, 0.9), *measured("deltaformer", "none", 1.0, 4.0)]
     told = {aim: (came, reached) for aim, came, reached in gpu_page.aims(rows)}
     assert told == {
-        "delta rule, a decay a head, forward: at most 1.0 ms": (1.0, True),
-        "delta rule, a decay a head, forward and backward: at most 5.0 ms": (3.0, True),
+        "delta rule, a decay per head, forward: at most 1.0 ms": (1.0, True),
+        "delta rule, a decay per head, forward and backward: at most 5.0 ms": (3.0, True),
         **{
             f"{name}, {passes}: fla takes at least {least} times as long": (came, reached)
             for passes in ("forward", "forward and backward")
@@ -143,7 +143,7 @@ def test_a_table_for_the_readme():
     table = gpu_report.readme_table(rows)
     assert table.splitlines()[2:] == [
         "| `delta_rule` | none | 1.00 (2.50) | 3.00 (2.50) |",
-        "| `delta_rule` | a head | 1.00 (–) |  |",
+        "| `delta_rule` | per head | 1.00 (–) |  |",
         "| `deltaformer` | – | 2.00 (–) | 6.00 (–) |",
         "| PyTorch's softmax attention | – | 4.00 | 12.00 |",
     ]

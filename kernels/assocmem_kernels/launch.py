@@ -32,7 +32,8 @@ class Config:
     def options(self) -> dict[str, int]:
         """What a launch takes beside the kernel's arguments.
 
-        A product and a sum are one instruction: from Triton 3.10 on they are two unless asked for.
+        A product and the sum that it enters are to be one instruction, which from Triton 3.10 on
+        has to be asked for.
         """
         return {
             "num_warps": self.num_warps,

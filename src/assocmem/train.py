@@ -42,8 +42,9 @@ def train(
 
     Raises:
         TypeError, ValueError: when model is not a module, loss not a function, steps not an integer
-            >= 1, seed no integer from 0 to 2 ** 64 − 1, lr not finite and > 0, or what loss returns
-            is not a finite scalar with a finite gradient. The model is then as after the last step.
+            >= 1, seed not an integer from 0 to 2 ** 64 − 1, lr not finite and > 0, or what loss
+            returns is not a finite scalar with a finite gradient. The model is then as after the
+            last step.
 
     Example:
         >>> import torch

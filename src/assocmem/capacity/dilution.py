@@ -19,8 +19,8 @@ def softmax_weight(N: int, d: int, tau: float) -> float:
         p = 1 / (1 + (N − 1) e^{−β} ₀F₁(; d/2; β²/4)),    β = d/τ        (book, eq-weight)
 
     with the crosstalk of the normaliser at its mean, E e^{β cos θ} = ₀F₁(; d/2; β²/4) ≈ e^{β²/2d}.
-    By Jensen's inequality the mean of p is not below it, and it is close to it where many keys have
-    a say.
+    By Jensen's inequality the mean of p is at least this, and close to it where many keys have a
+    say.
 
     Args:
         N: stored pairs.

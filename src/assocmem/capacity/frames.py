@@ -54,8 +54,8 @@ def tight_frame(N: int, m: int, generator: torch.Generator) -> Tensor:
         `[N, m]`, float64.
 
     Raises:
-        TypeError, ValueError: when m is not an integer >= 1, N no integer >= m, or generator is not
-            a `torch.Generator`.
+        TypeError, ValueError: when m is not an integer >= 1, N not an integer >= m, or generator is
+            not a `torch.Generator`.
 
     Example:
         >>> import torch

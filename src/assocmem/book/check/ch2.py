@@ -80,7 +80,7 @@ def ch2_ex4(read: Callable[[Tensor, Tensor], Tensor]) -> None:
         raise Wrong("the memory itself must stay as it is; change how it is asked")
     answers = as_array("what you return", answers)
     if answers.shape != (N, d_v):
-        raise Wrong(f"return one answer a key, shape [N, d_v] = [{N}, {d_v}]")
+        raise Wrong(f"return one answer per key, shape [N, d_v] = [{N}, {d_v}]")
     if torch.allclose(answers, keys @ S.T):
         raise Wrong("this is the plain reading: what do all keys share, and who picks it up?")
     # The scale of an answer is free: compare each with the best multiple of its value.

@@ -133,7 +133,7 @@ def ch7_ex5(weights_of_exponentials: Callable[[Tensor], Any]) -> None:
         if torch.allclose(made, x, rtol=0, atol=1e-5):
             continue
         if same(torch.exp(x[:, None] * b).mT @ a, x):
-            raise Wrong("the equations are transposed: one for each point, one weight a rate")
+            raise Wrong("the equations are transposed: one for each point, one weight per rate")
         wrong = (made - x).abs().argmax()
         raise Wrong(f"at x = {x[wrong]:.0f} the sum is {made[wrong]:.8g}")
 
@@ -141,7 +141,7 @@ def ch7_ex5(weights_of_exponentials: Callable[[Tensor], Any]) -> None:
 @exercise
 def ch7_ex6(reached_from_0: Callable[[Tensor, Callable[..., Tensor]], Any]) -> None:
     """What node 0 reaches, by ⌈log₂ n⌉ Boolean products."""
-    # 39 steps take six doublings, and not, like 32 steps of 33 nodes, one less.
+    # 39 steps take six doublings; for 32 steps, of 33 nodes, one fewer than ⌈log₂ n⌉ would do.
     chain = torch.zeros(40, 40, dtype=torch.bool)
     chain[range(1, 40), range(39)] = True
     drawn = reachability(1, 24, 0.08, torch.Generator().manual_seed(7))

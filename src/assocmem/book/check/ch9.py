@@ -104,8 +104,8 @@ def ch9_ex4(layers_with_cache: Callable[..., int]) -> None:
         if close(got, expected):
             continue
         if budget == exactly_two and got == 1:
-            raise Wrong("two caches of T pairs take exactly this budget; it is moving that takes "
-                        "T + 1")  # fmt: skip
+            raise Wrong("22 states and two caches of T pairs take exactly this budget; it is "
+                        "moving that takes T + 1")  # fmt: skip
         if close(got, left // (cache - state)):
             raise Wrong("there are not that many layers")
         if close(got, min(layers, left // cache)):
