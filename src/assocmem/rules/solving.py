@@ -66,7 +66,7 @@ LONGHORN = Rule(
         "any",
     ),
     released=longhorn_released,
-    note="The released model keeps only the diagonal of k kᵀ, and one β per channel of v.",
+    note="The released model keeps only the diagonal of k kᵀ, with one β per channel of v.",
 )
 
 
