@@ -62,7 +62,7 @@ def processors(x: Tensor) -> int:
 
 
 # Registers set the sizes. At 64 tokens per chunk Hopper would multiply with wgmma whose first
-# operand lies in registers, which the assembler that Triton ships can miscompile; at 32 it would
+# operand lies in registers, which the assembler that Triton ships can miscompile; at 32 it does
 # not. float32 is not rounded to TF32, so its products run on ordinary cores and take more
 # registers. With a decay per channel, scores are summed 16 tokens at a time.
 KINDS = ("half", "half, channel", "float32", "float32, channel")

@@ -19,7 +19,7 @@ from assocmem.rules.rule import Formulas, Rule, Write, as_vector, one, one_pair
 class Reading(NamedTuple):
     """What a query reads, o `[V]`, and the sum of the weights of what it has read, Z e^top.
 
-    Both parts are floats where the sum is not one.
+    Both parts are floats where the sum itself is beyond their range.
     """
 
     o: Tensor

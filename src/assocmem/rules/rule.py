@@ -78,7 +78,7 @@ class Write:
         check_gate("ridge", self.ridge, [K])
 
     def only(self, *gates: str) -> Write:
-        """The pair with these gates, and no effect of all others.
+        """The pair with these gates; all others have no effect.
 
         Raises:
             ValueError: when a gate is unknown.
