@@ -32,6 +32,13 @@ def in_place(S, keys):
     return keys @ S.T
 
 
+def of_a_grid(d):
+    """The decay with the longest horizon among many."""
+    effective = torch.linspace(1.01, d, 20_000, dtype=torch.float64)
+    best = (torch.log((d + 1) / effective) / -torch.log1p(-1 / effective)).argmax()
+    return math.sqrt(1 - 1 / effective[best].item())
+
+
 RIGHT = [
     (ch2.ch2_ex1, lambda c: 1 / c**2),
     (ch2.ch2_ex2, lambda N, d, c: (N - 1) / (d * c**2)),
@@ -41,6 +48,8 @@ RIGHT = [
     (ch2.ch2_ex4, lambda S, k: 3 * (k - k.mean(0)) @ S.T),
     (ch2.ch2_ex5, lambda d: math.sqrt(1 - math.e / (d + 1))),
     (ch2.ch2_ex5, lambda d: math.sqrt(1 - math.e / d)),  # d is large
+    (ch2.ch2_ex5, lambda d: 1 - math.e / (2 * d)),
+    (ch2.ch2_ex5, of_a_grid),
     (ch2.ch2_ex6, quadratic_without_mean),
     (ch2.ch2_ex6, lambda x: 7 * quadratic_without_mean(x)),
 ]
@@ -68,6 +77,8 @@ WRONG = [
     (ch2.ch2_ex5, lambda d: math.sqrt(1 - 1 / (d + 1)), "newest item itself"),
     (ch2.ch2_ex5, lambda d: 1 - math.e / (d + 1), "adds up in power"),
     (ch2.ch2_ex5, lambda d: 0.9, "another decay keeps more"),
+    (ch2.ch2_ex5, lambda d: math.sqrt(1 - 2.5 / d), "for d = 64"),
+    (ch2.ch2_ex5, lambda d: math.sqrt(1 - 1 / (3 * d)), "older than 0.0 steps"),
     (ch2.ch2_ex6, lambda x: x[0], "[N, d] to features"),
     (ch2.ch2_ex6, lambda x: (x[:, :, None] * x[:, None, :]).flatten(1), "still have a mean"),
     (ch2.ch2_ex6, lambda x: x, "must be a multiple"),
