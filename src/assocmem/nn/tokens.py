@@ -13,7 +13,7 @@ def check_tokens(x: Tensor, d_model: int, first: nn.Module, dims: str = "...") -
     """Raise unless x is a tensor of floats `[..., d_model]`, or `[B, T, d_model]` where dims says
     so, that the module which gets it first can take.
     """
-    if dims != "...":
+    if dims != "...":  # a layer that takes each token by itself takes jagged tensors, too
         check_tensor("x", x)
     check_floats(x=x)
     if x.shape[-1:] != (d_model,) or (dims != "..." and x.ndim != 3):
