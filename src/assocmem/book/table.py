@@ -8,7 +8,7 @@ from html import escape
 
 from IPython.display import HTML
 
-EXPONENT = re.compile(r"\S+e-\d+")
+EXPONENT = re.compile(r"-?\d[\d.]*e-\d+")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> HTML:
