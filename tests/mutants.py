@@ -2090,6 +2090,13 @@ MUTANTS = (
         ("tests/book/test_checks.py -k ch2_ex1",),
     ),
     Mutant(
+        "an array of any shape is taken",
+        "src/assocmem/book/check/answer.py",
+        "if x.shape != shape:",
+        "if False:",
+        ("tests/book/test_checks.py -k ch1_ex7",),
+    ),
+    Mutant(
         "every chunk may have to be full",
         "src/assocmem/book/check/ch1.py",
         "if not right(g, 16):",

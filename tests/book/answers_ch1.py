@@ -105,7 +105,7 @@ WRONG = [
     (ch1.ch1_ex2, lambda n: (2.0, n), "between 0 and 1"),
     (ch1.ch1_ex2, lambda n: (0.9, 10), "a pair weighs 0.9"),
     (ch1.ch1_ex2, lambda n: (half_life(n)[0], n), "do not add up to"),
-    (ch1.ch1_ex3, lambda *sizes: "long", "the number of tokens is no number but str"),
+    (ch1.ch1_ex3, lambda *sizes: "long", "the number of tokens must be a number, got str"),
     (ch1.ch1_ex3, lambda *sizes: -1, "-1 tokens"),
     (ch1.ch1_ex3, lambda *sizes: crossing(*sizes) / 2, "how many bytes has a number"),
     (ch1.ch1_ex3, lambda H, H_kv, K, V: crossing(H, H, K, V), "how many heads does each"),

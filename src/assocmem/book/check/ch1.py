@@ -10,23 +10,13 @@ import torch
 from torch import Tensor
 
 from assocmem import ops
-from assocmem.book.check.exercise import Wrong, as_array, exercise, of_shape, pair
+from assocmem.book.check.answer import as_array, number, of_shape, pair
+from assocmem.book.check.exercise import Wrong, exercise
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """‖got − expected‖ / ‖expected‖."""
     return ((got - expected).norm() / expected.norm()).item()
-
-
-def number(name: str, x: Any) -> float:
-    """One finite number as a float."""
-    try:
-        x = float(x)
-    except (TypeError, ValueError):
-        raise Wrong(f"{name} is no number but {type(x).__name__}") from None
-    if not math.isfinite(x):
-        raise Wrong(f"{name} is {x}")
-    return x
 
 
 @exercise

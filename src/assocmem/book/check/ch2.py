@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 
 from assocmem import capacity
-from assocmem.book.check.exercise import Wrong, as_array, exercise, integer
-
-
-def close(got: float, expected: float, tolerance: float = 1e-6) -> bool:
-    """Equal up to a relative tolerance; false for NaN."""
-    return math.isclose(float(got), expected, rel_tol=tolerance)
+from assocmem.book.check.answer import as_array, close, integer
+from assocmem.book.check.exercise import Wrong, exercise
 
 
 @exercise

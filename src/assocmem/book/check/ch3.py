@@ -9,12 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from assocmem.book.check.exercise import Refused, Wrong, as_array, exercise
-
-
-def near(got: float, expected: float) -> bool:
-    """Equal up to rounding; false for NaN."""
-    return math.isclose(float(got), expected, rel_tol=1e-6, abs_tol=1e-12)
+from assocmem.book.check.answer import as_array, close
+from assocmem.book.check.exercise import Refused, Wrong, exercise
 
 
 @exercise
@@ -22,9 +18,9 @@ def ch3_ex1(sharpness: Callable[[int, float], float]) -> None:
     """The sharpness that gives one of N orthogonal keys the weight p."""
     for N, p in ((2, 0.9), (100, 0.5), (1000, 0.25)):
         beta = float(sharpness(N, p))
-        if near(beta, math.log(N * p / (1 - p))):
+        if close(beta, math.log(N * p / (1 - p))):
             raise Wrong("the right key is one of the N; how many others are there?")
-        if near(beta, math.log(N - 1)) and p != 0.5:
+        if close(beta, math.log(N - 1)) and p != 0.5:
             raise Wrong("that is right for p = 1/2; where does p come in?")
         weight = 1 / (1 + (N - 1) * math.exp(-beta))
         if not math.isclose(weight, p, rel_tol=1e-6):
@@ -37,13 +33,13 @@ def ch3_ex2(factor: Callable[[float, float], float]) -> None:
     """By how much a noisy query makes the exponential's noise over signal larger."""
     for beta, cosine in ((4.0, 0.8), (8.0, 0.95), (1.0, -0.5)):
         got = float(factor(beta, cosine))
-        if near(got, math.exp(beta * (1 - cosine))):
+        if close(got, math.exp(beta * (1 - cosine))):
             raise Wrong("the signal's amplitude shrinks by that; the ratio compares powers")
-        if near(got, math.exp(-2 * beta * (1 - cosine))):
+        if close(got, math.exp(-2 * beta * (1 - cosine))):
             raise Wrong("a worse query cannot make the answer cleaner")
-        if near(got, 1 / cosine**2):
+        if close(got, 1 / cosine**2):
             raise Wrong("that is the linear memory; what is the signal e^{qᵀk/τ} now?")
-        if not near(got, math.exp(2 * beta * (1 - cosine))):
+        if not close(got, math.exp(2 * beta * (1 - cosine))):
             raise Wrong(f"not for β = {beta}, cosine = {cosine}: compare the signal κ(q, k_i) with "
                         "κ(k_i, k_i); do the other keys notice?")  # fmt: skip
 
@@ -54,15 +50,15 @@ def ch3_ex3(noise: Callable[[int, int, float], float]) -> None:
     for N, d, tau in ((100, 16, 4.0), (2, 9, 5.0), (1000, 64, 8.0)):
         got, signal = float(noise(N, d, tau)), math.cosh(d / tau) ** 2
         right = (N - 1) * (1 + math.exp(2 * d / tau**2)) / 2 / signal
-        if near(got, right * N / (N - 1)):
+        if close(got, right * N / (N - 1)):
             raise Wrong("the item itself does not disturb its own reading")
-        if near(got, (N - 1) * math.exp(2 * d * (1 - tau) / tau**2)):
+        if close(got, (N - 1) * math.exp(2 * d * (1 - tau) / tau**2)):
             raise Wrong("that is the exponential")
-        if near(got, (N - 1) * math.exp(d / tau**2) / signal):
+        if close(got, (N - 1) * math.exp(d / tau**2) / signal):
             raise Wrong("(E κ)² is the power of the mean; the noise is E κ²")
-        if near(got, right * signal):
+        if close(got, right * signal):
             raise Wrong("noise over signal: what is κ(k_i, k_i)?")
-        if not near(got, right):
+        if not close(got, right):
             raise Wrong(f"not for N = {N}, d = {d}, τ = {tau}: write cosh² by cosh of twice the "
                         "argument, and use E e^{az} for a Gaussian z")  # fmt: skip
 

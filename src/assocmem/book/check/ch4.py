@@ -8,12 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from assocmem.book.check.exercise import Wrong, as_array, exercise, integer, of_shape
-
-
-def drawn(*shape: int, seed: int) -> Tensor:
-    """Normal numbers in float64."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from assocmem.book.check.answer import as_array, drawn, integer, of_shape
+from assocmem.book.check.exercise import Wrong, exercise
 
 
 def same(got: Tensor, expected: Tensor, tolerance: float = 1e-6) -> bool:

@@ -9,13 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assocmem.book.check.exercise import Refused, Wrong, as_array, exercise, of_shape, pair
+from assocmem.book.check.answer import as_array, close, of_shape, pair, same
+from assocmem.book.check.exercise import Refused, Wrong, exercise
 from assocmem.rules import RULES, Write
-
-
-def close(got: float, expected: float) -> bool:
-    """Equal up to rounding; false for NaN."""
-    return math.isclose(float(got), expected, rel_tol=1e-6)
 
 
 def pairs(n: int, d: int = 5, d_v: int = 4) -> tuple[Tensor, Tensor]:
@@ -23,11 +19,6 @@ def pairs(n: int, d: int = 5, d_v: int = 4) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(n)
     k = torch.randn(n, d, generator=g, dtype=torch.float64)
     return k, torch.randn(n, d_v, generator=g, dtype=torch.float64)
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Equal up to rounding; false where there is NaN."""
-    return torch.allclose(a, b.to(a), rtol=1e-6, atol=1e-6)
 
 
 @exercise

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from assocmem.book.check.answer import drawn
 from assocmem.book.check.exercise import Wrong, exercise
 
 C, D = 16, 16  # tokens in a chunk, size of keys and values
@@ -51,12 +52,6 @@ def same(got: Tensor, expected: Tensor) -> bool:
     return bool((got - expected).norm() <= 5e-3 * expected.norm())
 
 
-def normal(*shape: int, seed: int = 6) -> Tensor:
-    """Gaussian numbers in float64."""
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=g, dtype=torch.float64)
-
-
 @exercise
 def ch6_ex1(largest_chunk: Callable[[int, float, float], float]) -> None:
     """The chunk size at which arithmetic takes as long as memory traffic, delta rule, K = V = D."""
@@ -82,7 +77,7 @@ def ch6_ex1(largest_chunk: Callable[[int, float, float], float]) -> None:
 def ch6_ex2(scale_rows: Any) -> None:
     """y = scale · x by blocks of C rows, with sizes that fill no block."""
     T, width, BD, scale = 37, 20, 32, 2.5
-    x, y = normal(T, width), Room(T, width)
+    x, y = drawn(T, width, seed=6), Room(T, width)
     launch(scale_rows, -(-T // C), place(x), y.buffer, T, scale, width, C, BD)
     got, written = y.result(), ~y.result().isnan()
     if not written.any():
@@ -104,7 +99,7 @@ def ch6_ex2(scale_rows: Any) -> None:
 def ch6_ex3(causal_block: Any) -> None:
     """Linear attention of one block, all at once: O = tril(Q Kᵀ) V."""
     T = 13
-    q, k, v = normal(3, T, D)
+    q, k, v = drawn(3, T, D, seed=6)
     o = Room(T, D)
     launch(causal_block, 1, place(q), place(k), place(v), o.buffer, T, D, C)
     got, scores = o.result(), q @ k.T
@@ -137,9 +132,9 @@ class Case(NamedTuple):
     @classmethod
     def draw(cls, T: int, H: int, decays: bool) -> Case:
         """Keys of length 1, and decays between 0.8 and 1."""
-        q, k, v = normal(3, T, H, D)
-        beta, g = normal(2, T, H, seed=7).sigmoid()
-        return cls(q, F.normalize(k, dim=-1), v, beta, -0.2 * g * decays, normal(H, D, D))
+        q, k, v = drawn(3, T, H, D, seed=6)
+        beta, g = drawn(2, T, H, seed=7).sigmoid()
+        return cls(q, F.normalize(k, dim=-1), v, beta, -0.2 * g * decays, drawn(H, D, D, seed=6))
 
     def chunk_form(self, without: str = "") -> tuple[Tensor, Tensor]:
         """O and the last state; or what comes out when one step is left out."""

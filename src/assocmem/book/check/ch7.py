@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assocmem.book.check.exercise import Wrong, exercise, pair
+from assocmem.book.check.answer import number, pair, same
+from assocmem.book.check.exercise import Wrong, exercise
 from assocmem.tasks.graphs import reachability
 
 
@@ -24,14 +25,6 @@ def vector(name: str, x: Any, n: int) -> Tensor:
     return x
 
 
-def number(name: str, x: Any) -> float:
-    """A single number, also NumPy's, or a tensor that holds one."""
-    try:
-        return float(x)
-    except (TypeError, ValueError, RuntimeError):
-        raise Wrong(f"{name} must be a number, got {type(x).__name__}") from None
-
-
 def unit(name: str, k: Tensor) -> None:
     """Refuse a key whose length is not 1, up to rounding in float32."""
     length = k.norm().item()
@@ -42,11 +35,6 @@ def unit(name: str, k: Tensor) -> None:
 def correction(k: Tensor, beta: float) -> Tensor:
     """I − β k kᵀ: what writing the value 0 under k makes of a memory."""
     return torch.eye(len(k), dtype=k.dtype) - beta * torch.outer(k, k)
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Equal up to rounding in float32; false where there is NaN."""
-    return torch.allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
 @exercise

@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from assocmem.book.check.exercise import Wrong, exercise, of_shape
-
-
-def close(got: Any, expected: float) -> bool:
-    """Equal up to rounding; false for NaN."""
-    return math.isclose(float(got), expected, rel_tol=1e-6)
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Equal up to rounding; false where there is NaN."""
-    return torch.allclose(a, b.to(a), rtol=1e-6, atol=1e-6)
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    """Seeded normal numbers."""
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=g, dtype=torch.float64)
+from assocmem.book.check.answer import close, drawn, of_shape, same
+from assocmem.book.check.exercise import Wrong, exercise
 
 
 @exercise
@@ -65,7 +49,7 @@ def ch8_ex2(effective_window: Callable[[float, int], float]) -> None:
 @exercise
 def ch8_ex3(pairs_that_answer: Callable[[Tensor], Tensor]) -> None:
     """(Σκ)²/Σκ² from the scores ln κ, however large they are."""
-    scores = normal(3, 50)
+    scores = drawn(50, seed=3)
     for factor in (0.0, 1.0, 5000.0):
         p = (factor * scores).softmax(0)
         got, expected = float(pairs_that_answer(factor * scores)), 1 / p.square().sum().item()
@@ -102,7 +86,12 @@ def ch8_ex4(best_decay: Callable[[float, float], float]) -> None:
 @exercise
 def ch8_ex5(write_beside: Callable[..., Tensor]) -> None:
     """The smallest change that writes new pairs and leaves old readings alone."""
-    S, k, v, old = normal(5, 12, 4), normal(6, 3, 12), normal(7, 3, 4), normal(8, 5, 12)
+    S, k, v, old = (
+        drawn(12, 4, seed=5),
+        drawn(3, 12, seed=6),
+        drawn(3, 4, seed=7),
+        drawn(5, 12, seed=8),
+    )
     X = of_shape("the new memory", write_beside(S.clone(), k, v, old), (12, 4))
     if not same(k @ X, v):
         if same(k @ X, k @ S + v):
@@ -123,7 +112,7 @@ def ch8_ex5(write_beside: Callable[..., Tensor]) -> None:
 @exercise
 def ch8_ex6(local_linear: Callable[..., Tensor]) -> None:
     """Weighted affine regression around a query."""
-    k, q, W = normal(9, 60, 5), 0.5 * normal(10, 5), normal(11, 5, 3)
+    k, q, W = drawn(60, 5, seed=9), 0.5 * drawn(5, seed=10), drawn(5, 3, seed=11)
     for v, beta in ((k @ W + 1, 0.0), (k @ W + 1, 2.0), (k.square() @ W, 2.0)):
         o = of_shape("the prediction", local_linear(q, k.clone(), v.clone(), beta), (3,))
         p = (beta * k @ q).softmax(0)[:, None]

@@ -9,14 +9,10 @@ from typing import Any
 import torch
 
 from assocmem.book import choosing
-from assocmem.book.check.exercise import Wrong, exercise, pair
+from assocmem.book.check.answer import close, pair
+from assocmem.book.check.exercise import Wrong, exercise
 
 T_QUANTILE = 4.303  # of Student's t with two degrees of freedom, 97.5 %
-
-
-def close(got: Any, expected: float) -> bool:
-    """Equal up to rounding; false for NaN."""
-    return math.isclose(float(got), expected, rel_tol=1e-6, abs_tol=1e-9)
 
 
 @exercise

@@ -6,51 +6,11 @@ import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
 class Wrong(AssertionError):
     """Raised by a check with a hint about what is wrong."""
-
-
-def as_array(name: str, x: Any) -> Tensor:
-    """Numbers, nested lists or tensors, also lists of tensors, as float64."""
-    try:
-        if isinstance(x, tuple | list) and any(isinstance(row, Tensor) for row in x):
-            x = torch.stack([torch.as_tensor(row, dtype=torch.float64) for row in x])
-        return torch.as_tensor(x, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        raise Wrong(f"{name} is no array of numbers") from None
-
-
-def of_shape(name: str, x: Any, shape: tuple[int, ...]) -> Tensor:
-    """An array of the shape that is expected, in float64."""
-    x = as_array(name, x)
-    if x.shape != shape:
-        raise Wrong(f"{name} must have the shape {list(shape)}, got {list(x.shape)}")
-    return x
-
-
-def pair(x: Any, names: str) -> tuple[Any, Any]:
-    """Two things, in a tuple, a list or the rows of an array."""
-    try:
-        first, second = x
-    except (TypeError, ValueError):
-        raise Wrong(f"return two things, {names}") from None
-    return first, second
-
-
-def integer(name: str, x: Any) -> int:
-    """A whole number of any type, as NumPy and PyTorch have them too."""
-    try:
-        value = float(x)
-    except (TypeError, ValueError, RuntimeError):
-        raise Wrong(f"{name} is an integer, got {type(x).__name__}") from None
-    if isinstance(x, bool) or not value.is_integer():
-        raise Wrong(f"{name} is an integer, got {x}")
-    return int(value)
 
 
 class Refused(TorchFunctionMode):
