@@ -64,8 +64,8 @@ def snr_typical(N: int, d: int, similarity: DotProduct, keys: str = "gaussian") 
 
     This is the loudest of N − 1 keys at its median, plus the mean of all that are less loud. Where
     many keys have a say it is close to the mean; where one key has, to that key. The estimate is
-    within a factor of 2 of the sample median for the exponential with τ ≥ 1 at d = 64 (book,
-    eq-typical).
+    within a factor of 2 of the sample median for the exponential with τ ≥ 1 at d = 64
+    (book, eq-typical).
 
     Args:
         N: stored pairs.
