@@ -131,25 +131,29 @@ def fingerprint(kernel: triton.JITFunction) -> str:
     return recorded.fingerprint(*(code[name] for name in sorted(code)))
 
 
+def launched(case: Case) -> launch.Config:
+    """How the kernel of a case is launched."""
+    dtype = next(t for t, name in TYPES.items() if name == case.dtype)
+    return launch.config(case.kernel, case.arch, dtype, case.gate)
+
+
 def configuration(case: Case) -> dict:
     """What a row says of a case before it is compiled."""
-    dtype = next(t for t, name in TYPES.items() if name == case.dtype)
     code = fingerprint(getattr(KERNELS[case.kernel], case.kernel))
-    cfg = launch.config(case.kernel, case.arch, dtype, case.gate)
-    return {**asdict(case), "code": code, **asdict(cfg)}
+    return {**asdict(case), "code": code, **asdict(launched(case))}
 
 
 def source(case: Case) -> ASTSource:
     """A kernel with the types and sizes of a case, for the compiler."""
-    kernel, cfg = getattr(KERNELS[case.kernel], case.kernel), configuration(case)
+    kernel, cfg = getattr(KERNELS[case.kernel], case.kernel), launched(case)
     sizes = {
         "H": 16, "K": case.D, "V": case.D,
-        "C": cfg["C"], "BK": case.D, "BV": min(cfg["BV"], case.D), "GATE": case.gate,
+        "C": cfg.C, "BK": case.D, "BV": min(cfg.BV, case.D), "GATE": case.gate,
         "REVERSE": True, "DELTA": True, "ERASE": erase.CODES["softmax"],
     }  # fmt: skip
     float32 = set(FLOAT32)
     if KERNELS[case.kernel] is channel_decay:
-        sizes["BK"] = min(cfg["BV"], case.D)
+        sizes["BK"] = min(cfg.BV, case.D)
     elif case.gate == 2:  # `channel_decay.py` takes up the gradients of q and k, in float32
         float32 |= {"dq", "dk"}
     else:
@@ -178,15 +182,11 @@ def target(arch: str) -> GPUTarget:
 
 def measure(case: Case) -> dict:
     """Compile one case, and read off what it needs."""
-    row = configuration(case)
-    compiled = triton.compile(
-        source(case),
-        target=target(case.arch),
-        options=launch.Config(*(row[field.name] for field in fields(launch.Config))).options,
-    )
+    options = launched(case).options
+    compiled = triton.compile(source(case), target=target(case.arch), options=options)
     needs = _nvidia(compiled.asm) if "cubin" in compiled.asm else _amd(compiled.asm["amdgcn"])
     return {
-        **row,
+        **configuration(case),
         "shared": compiled.metadata.shared,
         "limit": LIMITS[case.arch],
         **needs,

@@ -180,11 +180,9 @@ def ch1_ex7(over_window: Callable[..., Tensor]) -> None:
     q, k = torch.randn(2, 40, 5, generator=generator, dtype=torch.float64)
     v = torch.randn(40, 3, generator=generator, dtype=torch.float64)
 
-    def phi(x: Tensor) -> Tensor:
-        return torch.nn.functional.elu(x) + 1
-
     def summed(w: int, plus: float = 1.0) -> Tensor:
-        scores = (phi(q) + plus - 1) @ (phi(k) + plus - 1).T
+        phi_q, phi_k = (torch.nn.functional.elu(x) + plus for x in (q, k))
+        scores = phi_q @ phi_k.T
         return scores.tril() - scores.tril(-w)
 
     def read(weights: Tensor) -> Tensor:
