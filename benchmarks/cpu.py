@@ -28,7 +28,7 @@ from assocmem import ops
 from assocmem.book.recorded import provenance
 from assocmem.ops.chunks import CHUNK
 from assocmem.ops.delta_rule import CHUNK as DELTA_CHUNK
-from benchmarks.gpu_report import README, with_table
+from benchmarks.gpu_tables import README, with_table
 from benchmarks.processes import answer
 
 STORED = Path(__file__).parent / "results" / "cpu.json"

@@ -12,16 +12,7 @@ from statistics import geometric_mean
 
 from assocmem.book.table import in_one_piece
 from benchmarks.gpu_cases import PUBLISHED
-from benchmarks.gpu_report import (
-    Row,
-    figure,
-    identity,
-    ratios,
-    shape,
-    sound,
-    summary,
-    table,
-)
+from benchmarks.gpu_tables import Row, identity, ratios, shape, sound, summary, table
 
 BOOK = Path(__file__).parents[1] / "book"
 PAGE, FIGURE = BOOK / "gpu.md", BOOK / "_static" / "gpu.svg"
@@ -154,9 +145,3 @@ def named(row: Row) -> str:
     """Operator, gate and implementation of a row."""
     operator = row["operator"].replace("_", " ")
     return f"{operator} ({row['gate']}, {row['implementation']})"
-
-
-def store(result: Row) -> None:
-    """Write the page and its figure."""
-    PAGE.write_text(page(result))
-    figure(result, FIGURE)

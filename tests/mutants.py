@@ -786,7 +786,7 @@ MUTANTS = (
     ),
     Mutant(
         "a fast wrong kernel wins",
-        "benchmarks/gpu_report.py",
+        "benchmarks/gpu_tables.py",
         'if "forward" in row and not wrong(row)',
         'if "forward" in row',
         ("tests/test_gpu_report.py",),

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from assocmem.book import recorded
-from benchmarks import gpu_page, gpu_report
+from benchmarks import gpu_page, gpu_report, gpu_tables
 
 H200 = "benchmarks/results/gpu_nvidia_h200.json"
 TIME = {"over_floor": 2.0, "floor_ms": 1.0, "peak_bytes": 7_000_000, "samples": [1.0]}
@@ -32,7 +32,7 @@ def row(operator="delta_rule", who="assocmem", ms=1.0, error=1e-3, T=4096, **mor
 
 
 def not_measured(why: str, **options) -> dict:
-    kept = {name: x for name, x in row(**options).items() if name in gpu_report.SHAPE}
+    kept = {name: x for name, x in row(**options).items() if name in gpu_tables.SHAPE}
     return {**kept, "operator": "delta_rule", "gate": "none", "implementation": "fla", why: "why"}
 
 
@@ -42,7 +42,7 @@ def test_a_table_has_every_operator_and_leaves_empty_what_is_not_known():
         row("softmax_attention", "torch", ms=4.0, errors=None, first_call_s=None),
         row("linear_attention", ms=1.5), row("linear_attention", "fla", error=math.nan),
     ]  # fmt: skip
-    lines = gpu_report.table(rows, (8, 4096, 32, 128)).splitlines()
+    lines = gpu_tables.table(rows, (8, 4096, 32, 128)).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0][:6] == [
         "operator", "gate", "ms, forward", "ms, forward (fla)", "ms, both passes",
@@ -64,7 +64,7 @@ def test_fla_is_compared_only_where_both_are_measured_and_right():
         row(T=1), row(who="fla", T=1, ms=0.1, error=0.5),  # a fast wrong kernel loses
         row(T=2), not_measured("failed", T=2), row(T=3), not_measured("skipped", T=3),
     ]  # fmt: skip
-    says = gpu_report.summary({**WHERE, "rows": rows})
+    says = gpu_tables.summary({**WHERE, "rows": rows})
     assert "fla takes 4.00× our time (geometric mean of 2 rows), at least 2.00×" in says
     assert (
         "8 rows measured, 1 failed, 1 skipped, 1 wrong, 0 without a backward pass, "
@@ -72,7 +72,7 @@ def test_fla_is_compared_only_where_both_are_measured_and_right():
         "0 not the same bits twice"
     ) in says
     assert "tests: not run" in says
-    says = gpu_report.summary({**WHERE, "rows": [row(other_bits=["dq"])]})
+    says = gpu_tables.summary({**WHERE, "rows": [row(other_bits=["dq"])]})
     assert "forward: not compared with fla" in says
     assert "1 not the same bits twice" in says
 
@@ -80,21 +80,21 @@ def test_fla_is_compared_only_where_both_are_measured_and_right():
 def test_a_forward_pass_alone_is_compared_with_another():
     alone = row(who="fla", ms=2.0, backward_failed="refused")
     del alone["forward+backward"]
-    says = gpu_report.summary({**WHERE, "rows": [row(), alone]})
+    says = gpu_tables.summary({**WHERE, "rows": [row(), alone]})
     assert "forward: fla takes 2.00× our time (geometric mean of 1 rows)" in says
     assert "forward+backward: not compared with fla" in says
     assert "1 without a backward pass" in says
-    cells = gpu_report.table([row(), alone], (8, 4096, 32, 128)).splitlines()[-1].split(" | ")
+    cells = gpu_tables.table([row(), alone], (8, 4096, 32, 128)).splitlines()[-1].split(" | ")
     assert cells[2:6] == ["1.00 (2.0×)", "2.00 (2.0×)", "3.00 (2.0×)", ""]
 
 
 def test_the_readme_has_the_stored_table():
-    stored = json.loads((gpu_report.README.parent / H200).read_text())
-    assert gpu_report.readme_table(stored["rows"]) in gpu_report.README.read_text()
+    stored = json.loads((gpu_tables.README.parent / H200).read_text())
+    assert gpu_tables.readme_table(stored["rows"]) in gpu_tables.README.read_text()
 
 
 def test_the_book_has_the_page():
-    stored = gpu_report.gathered([gpu_report.README.parent / H200])
+    stored = gpu_tables.gathered([gpu_tables.README.parent / H200])
     assert gpu_page.page(stored) == gpu_page.PAGE.read_text()
 
 
@@ -140,15 +140,15 @@ def test_a_table_for_the_readme():
         row("deltaformer", ms=2.0), row("softmax_attention", "torch", ms=4.0),
     ]  # fmt: skip
     del rows[2]["forward+backward"]
-    table = gpu_report.readme_table(rows)
+    table = gpu_tables.readme_table(rows)
     assert table.splitlines()[2:] == [
         "| `delta_rule` | none | 1.00 (2.50) | 3.00 (2.50) |",
         "| `delta_rule` | per head | 1.00 (–) |  |",
         "| `deltaformer` | – | 2.00 (–) | 6.00 (–) |",
         "| PyTorch's softmax attention | – | 4.00 | 12.00 |",
     ]
-    old = "before\n\n" + gpu_report.readme_table(rows[:1]) + "\n\nafter\n"
-    assert gpu_report.with_table(old, table) == f"before\n\n{table}\n\nafter\n"
+    old = "before\n\n" + gpu_tables.readme_table(rows[:1]) + "\n\nafter\n"
+    assert gpu_tables.with_table(old, table) == f"before\n\n{table}\n\nafter\n"
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
@@ -161,7 +161,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         path.write_text(json.dumps(result))
     monkeypatch.setattr(recorded, "RESULTS", tmp_path / "kept")
     readme = tmp_path / "README.md"
-    readme.write_text(gpu_report.readme_table([]) + "\n\nafter\n")
+    readme.write_text(gpu_tables.readme_table([]) + "\n\nafter\n")
     monkeypatch.setattr(gpu_report, "README", readme)
     monkeypatch.setattr(gpu_page, "PAGE", tmp_path / "gpu.md")
     monkeypatch.setattr(gpu_page, "FIGURE", tmp_path / "page.svg")
@@ -178,12 +178,12 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert picture.read_text() == (tmp_path / "page.svg").read_text()
     assert picture.read_text().startswith("<?xml")
     assert "### 8 sequences of 2,048 tokens" in (tmp_path / "gpu.md").read_text()
-    assert readme.read_text() == gpu_report.readme_table([row(who="fla")]) + "\n\nafter\n"
+    assert readme.read_text() == gpu_tables.readme_table([row(who="fla")]) + "\n\nafter\n"
 
 
 def test_commands_find_what_they_import():
     """A script that is run by its path does not see the package in which it lies."""
-    for file in (gpu_report.README.parent / "benchmarks").glob("*.py"):
+    for file in (gpu_tables.README.parent / "benchmarks").glob("*.py"):
         code = file.read_text()
         assert "from benchmarks" not in code or f"python benchmarks/{file.name}" not in code
 
@@ -192,4 +192,4 @@ def test_files_of_different_devices_are_not_mixed(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).write_text(json.dumps({**WHERE, "gpu": name, "rows": []}))
     with pytest.raises(ValueError, match=r"files must be of one GPU, got \['one', 'two'\]"):
-        gpu_report.gathered([tmp_path / "one", tmp_path / "two"])
+        gpu_tables.gathered([tmp_path / "one", tmp_path / "two"])
