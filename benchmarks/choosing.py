@@ -3,14 +3,15 @@
     python benchmarks/choosing.py            # run what is missing, and print the table
     python benchmarks/choosing.py --show     # print what is recorded
 
-`src/assocmem/book/choosing.json` says what is run. First a pilot chooses a learning rate for each
-design: the one with the smallest loss, averaged over short runs with a seed of their own. Then come
-the seeds, one after another; then, on some tasks, all of them with the other rates: how much hangs
-on the choice; and at last hybrids with their layers in either order, with every seed and rate. A
-run is stored as soon as it is done, with a fingerprint of what the configuration says of it, and
-with the losses of a training of three steps. It is run again when the configuration says otherwise,
-or when today's code gives other losses, by more than rounding: other processors and other orders of
-sums round otherwise. (Training adds that up, so a run may end elsewhere although nothing is new.)
+`src/assocmem/book/choosing/configuration.json` says what is run. First a pilot chooses a learning
+rate for each design: the one with the smallest loss, averaged over short runs with a seed of their
+own. Then come the seeds, one after another; then, on some tasks, all of them with the other rates:
+how much hangs on the choice; and at last hybrids with their layers in either order, with every seed
+and rate. A run is stored as soon as it is done, with a fingerprint of what the configuration says
+of it, and with the losses of a training of three steps. It is run again when the configuration says
+otherwise, or when today's code gives other losses, by more than rounding: other processors and
+other orders of sums round otherwise. (Training adds that up, so a run may end elsewhere although
+nothing is new.)
 Float32, one thread, times in seconds of the processor.
 """
 

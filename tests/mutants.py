@@ -76,7 +76,7 @@ ADDING = "src/assocmem/rules/adding.py"
 CORRECTING = "src/assocmem/rules/correcting.py"
 SOLVING = "src/assocmem/rules/solving.py"
 ATTENTION_RULES = "src/assocmem/rules/attention.py"
-RULE_OPERATORS = "src/assocmem/rules/operators.py"
+RULE_OPERATORS = "src/assocmem/rules/operators"
 # Guards may narrow down what they run, in pytest's own words.
 OPS_TEST = "tests/ops/test_scans.py -k linear"
 DELTA_TEST = "tests/ops/test_scans.py -k delta"
@@ -1131,17 +1131,45 @@ MUTANTS = (
     ),
     Mutant(
         "models are tested on what they have learned",
-        "src/assocmem/book/choosing.py",
+        "src/assocmem/book/choosing/batches.py",
         "window = self.held_out[ends + torch.arange(-length, 1)]",
         "window = self.learned[ends + torch.arange(-length, 1)]",
         ("tests/book/test_choosing.py",),
     ),
     Mutant(
+        "a design is made of the feed-forwards of the smallest model",
+        "src/assocmem/book/choosing/designs.py",
+        'model(1 + round((shape["parameters"] - small) / (larger - small)))',
+        "model(1)",
+        ("tests/book/test_choosing.py",),
+    ),
+    Mutant(
+        "a run is trained on the first size only",
+        "src/assocmem/book/choosing/runs.py",
+        '**task["train"][which]',
+        '**task["train"][0]',
+        ("tests/book/test_choosing.py",),
+    ),
+    Mutant(
         "a state that does not grow is read and not written",
-        "src/assocmem/book/choosing.py",
+        "src/assocmem/book/choosing/costs.py",
         "held + (growth or held)",
         "held + growth",
         ("tests/book/test_choosing.py", CHAPTER_9),
+    ),
+    Mutant(
+        "Longhorn takes a step of β",
+        f"{RULE_OPERATORS}/longhorn.py",
+        "        proximal_rate(beta, k),",
+        "        beta,",
+        (RULES_TEST,),
+    ),
+    Mutant(
+        "Titans steps along half of the gradient",
+        f"{RULE_OPERATORS}/titans.py",
+        "M = M + 2 * b[",
+        "M = M + b[",
+        (RULES_TEST,),
     ),
     Mutant(
         "the state of a word problem multiplies from the other side",
@@ -1293,14 +1321,14 @@ MUTANTS = (
     ),
     Mutant(
         "DeltaProduct reads after its first correction",
-        RULE_OPERATORS,
+        f"{RULE_OPERATORS}/delta_product.py",
         "return o[:, n - 1 :: n], S",
         "return o[:, ::n], S",
         (RULES_TEST,),
     ),
     Mutant(
         "the Mesa operator without its ridge",
-        RULE_OPERATORS,
+        f"{RULE_OPERATORS}/mesa.py",
         "torch.linalg.solve(H + Lambda, q_t[..., None])",
         "torch.linalg.solve(H + 1e-6 * Lambda, q_t[..., None])",
         (RULES_TEST,),
@@ -1604,14 +1632,14 @@ MUTANTS = (
     ),
     Mutant(
         "mesa looks at a ridge that must not be looked at",
-        "src/assocmem/rules/operators.py",
+        f"{RULE_OPERATORS}/mesa.py",
         "if known(lambda: not (ridge.to(dtype) > 0).all(), ridge):",
         "if not (ridge.to(dtype) > 0).all():",
         ("tests/test_rules.py -k mesa_refuses",),
     ),
     Mutant(
         "outputs of no tokens depend on nothing, in a rule",
-        "src/assocmem/rules/operators.py",
+        f"{RULE_OPERATORS}/recurrent.py",
         "return v + nothing_of(q, *others)",
         "return v",
         ("tests/test_rules.py -k no_tokens",),
@@ -1921,7 +1949,7 @@ MUTANTS = (
     ),
     Mutant(
         "borders of DeltaProduct are borders of pairs",
-        "src/assocmem/rules/operators.py",
+        f"{RULE_OPERATORS}/delta_product.py",
         "else n * cu_seqlens",
         "else cu_seqlens",
         (RULES_TEST,),
