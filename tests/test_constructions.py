@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
 
-from assocmem import constructions, ops, tasks
+from assocmem import constructions, ops, similarity, tasks
 
 FORMS = ("recurrent", "chunk")
 
@@ -86,6 +87,13 @@ def test_unbiased_bases(s):
     assert (products[~same] - d**-0.5).abs().max() <= 1e-15
 
 
+def test_the_largest_bases():
+    """A key of each: a polynomial that has factors would make some of them more alike."""
+    keys = constructions.unbiased_bases(5)[::1024]
+    products = (keys @ keys.mT).abs()
+    assert torch.equal(products, torch.full_like(products, 1 / 32).fill_diagonal_(1.0))
+
+
 def test_more_elements_than_dimensions():
     """4,352 elements under keys of size 256: not one wrong place in 2,000 swaps of any of them."""
     keys = constructions.unbiased_bases(4)
@@ -126,8 +134,16 @@ def test_no_swaps_of_similar_keys(shape):
 def test_a_cache_that_is_rewritten_stays_short():
     keys = constructions.unbiased_bases(4)[:16]
     drawn = tasks.swaps(2, 400, 16, generator())
-    read = constructions.swaps_of_similar_keys(drawn.pairs, keys, rewrite_every=16)
+    held = []
+
+    class Seen(similarity.Round):
+        def scores(self, q, k):
+            held.append(len(k))
+            return super().scores(q, k)
+
+    read = constructions.swaps_of_similar_keys(drawn.pairs, keys, Seen(), rewrite_every=16)
     assert torch.equal(read, drawn.states.double())
+    assert max(held) == 16 + 16
 
 
 @pytest.mark.parametrize("m", [2, 3, 5, 12])
@@ -143,6 +159,18 @@ def test_dihedral(m):
                 mirrored ^= 1
             right.append((rotation, mirrored))
         assert list(zip(a_row, b_row, strict=True)) == right
+
+
+def test_all_layers_of_dihedral_run_the_form_that_is_asked_for(monkeypatch):
+    asked, delta_rule = [], ops.delta_rule
+
+    def seen(*tokens, backend, **options):
+        asked.append(backend)
+        return delta_rule(*tokens, backend=backend, **options)
+
+    monkeypatch.setattr(ops, "delta_rule", seen)
+    constructions.dihedral(torch.tensor([[1]]), 3, "recurrent")
+    assert asked == ["recurrent"] * 3
 
 
 def random_graphs(count: int = 2000) -> tasks.Reachability:
@@ -164,6 +192,7 @@ def test_u_counts_paths():
         A[0, t, s] = True
     assert constructions.reachability(A)[0].tolist() == [1, 1, 1, 2, 2]
     assert constructions.reachability(A, erase="mean")[0].tolist() == [1, 1, 1, 1, 1]
+    assert constructions.reachability(A, beta=-0.5)[0].tolist() == [1, 0.5, 0.5, 0.5, 0.25]
 
 
 def test_more_paths_than_a_float_holds():
@@ -231,6 +260,11 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
             r"with n >= 1, got \[1, 0, 0\]",
         ),
         (
+            lambda: constructions.reachability(torch.zeros(1, 3, 4, dtype=torch.bool)),
+            ValueError,
+            r"\[B, n, n\] with n >= 1, got \[1, 3, 4\]",
+        ),
+        (
             lambda: constructions.swaps_of_similar_keys(
                 torch.tensor([[[0, 1]]]), torch.eye(3).double(), "nope"
             ),
@@ -266,6 +300,25 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
         ),
         (
             lambda: constructions.swaps_of_similar_keys(
+                torch.zeros(1, 0, 2).long(), torch.ones(1, 1).double()
+            ),
+            ValueError,
+            r"keys must have shape \[n, d\] with n >= 2, got \[1, 1\]",
+        ),
+        *(
+            (
+                partial(
+                    constructions.swaps_of_similar_keys,
+                    torch.tensor([[[0, 1]]]).to(pairs),
+                    torch.eye(2).double().to(keys),
+                ),
+                ValueError,
+                f"pairs must be on {keys} like keys, got {pairs}",
+            )
+            for pairs, keys in (("cpu", "meta"), ("meta", "cpu"))
+        ),
+        (
+            lambda: constructions.swaps_of_similar_keys(
                 torch.tensor([[[0, 1]]]), 3 * torch.eye(2).double()
             ),
             ValueError,
@@ -292,6 +345,14 @@ def test_the_other_sign_cancels_paths_and_random_weights_repair_it():
             lambda: constructions.word_problem(torch.tensor([[[0]]])),
             ValueError,
             "n >= 2 elements, got 1",
+        ),
+        *(
+            (partial(call, backend="triton"), RuntimeError, "backend='triton' cannot run here")
+            for call in (
+                partial(constructions.parity, torch.tensor([[1]])),
+                partial(constructions.swaps, torch.tensor([[[0, 1]]]), 2),
+                partial(constructions.word_problem, torch.tensor([[[1, 0]]])),
+            )
         ),
         (lambda: constructions.unbiased_bases(0), ValueError, "s must be at least 1, got 0"),
         (

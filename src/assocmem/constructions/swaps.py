@@ -7,7 +7,7 @@ from torch import Tensor
 
 from assocmem import similarity
 from assocmem.arguments import check_count, check_device, check_finite
-from assocmem.constructions.arguments import check_pairs
+from assocmem.constructions.arguments import check_integers, check_pairs
 from assocmem.rules import delta_product
 from assocmem.similarity import Similarity
 
@@ -117,12 +117,13 @@ def swaps_of_similar_keys(
         raise TypeError(f"keys must be a float64 tensor, got {kind}")
     if keys.ndim != 2 or len(keys) < 2:
         raise ValueError(f"keys must have shape [n, d] with n >= 2, got {list(keys.shape)}")
+    check_integers("pairs", pairs, 3, "[B, T, 2]")
+    check_device("pairs", pairs, keys, "keys")
     check_finite("keys", keys)
     off = (keys.norm(dim=-1) - 1).abs().max().item()
     if off > 1e-6:
         raise ValueError(f"keys must have length 1, got one that is off by {off:.3g}")
     check_pairs(pairs, len(keys))
-    check_device("pairs", pairs, keys, "keys")
     κ = similarity.get(kernel_function, "kernel_function")
     if rewrite_every is None:
         rewrite_every = max(1, pairs.shape[1])
