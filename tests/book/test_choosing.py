@@ -320,7 +320,6 @@ def test_all_that_is_recorded_is_as_configured(text):
 
 
 def test_a_model_reads_sums_of_tokens_by_one_block_after_the_other():
-    torch.manual_seed(0)
     configuration = choosing.configuration()
     model = choosing.Model(configuration["model"], configuration["designs"]["retention"], 9)
     x = torch.tensor([[[0, 1], [2, 3], [4, 8]]])

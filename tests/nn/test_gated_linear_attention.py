@@ -31,9 +31,9 @@ def check(layer: Retention, x: Tensor, alpha: Tensor) -> None:
 
 @torch.no_grad()
 def test_retention_equals_its_equations():
-    x = torch.randn(2, 70, 24, dtype=torch.float64)
+    layer, x = layer_of(Retention), torch.randn(2, 70, 24, dtype=torch.float64)
     decays = torch.tensor([31 / 32, 63 / 64, 127 / 128], dtype=torch.float64)
-    check(layer_of(Retention), x, decays[:, None].expand(2, 70, 3, 4))
+    check(layer, x, decays[:, None].expand(2, 70, 3, 4))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

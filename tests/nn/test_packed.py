@@ -228,7 +228,6 @@ def test_what_is_not_finite_stays_in_its_sequence(name):
 
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_a_short_convolution_starts_anew_in_every_sequence(width):
-    torch.manual_seed(0)
     conv, x = ShortConvolution(6, width).double(), torch.randn(1, 106, 6, dtype=torch.float64)
     state = torch.randn(5, width - 1, 6, dtype=torch.float64)
     expected, states = alone(conv, x, LENGTHS, [row[None] for row in state])

@@ -54,7 +54,6 @@ def test_gradients_reach_every_weight():
 
 
 def test_sub_keys_and_values_start_with_length_one():
-    torch.manual_seed(0)
     layer = ProductKeyMemory(64, 40, 4)
     for rows in (layer.values, layer.sub_keys):
         assert abs(rows.square().sum(-1).mean() - 1) < 0.05

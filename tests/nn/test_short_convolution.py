@@ -12,7 +12,6 @@ from tests.nn import reference
 @pytest.mark.parametrize("width", [1, 2, 4])
 @torch.no_grad()
 def test_equals_its_sum(width):
-    torch.manual_seed(0)
     conv = ShortConvolution(6, width).double()
     x = torch.randn(2, 20, 6, dtype=torch.float64)
     y, state = conv(x)
@@ -33,7 +32,6 @@ def test_pieces_equal_the_whole():
 
 
 def test_initial_weights():
-    torch.manual_seed(0)
     weight = ShortConvolution(5000).weight
     assert 0.49 < weight.abs().max() <= 0.5
     assert abs(weight.std() - 0.5 / 3**0.5) < 0.01
