@@ -189,9 +189,12 @@ def test_a_nan_reaches_only_the_items_that_depend_on_it():
 
 
 def test_snr_is_differentiable():
-    keys, values = pairs(6, 4, 3)
-    keys.requires_grad_()
-    assert torch.autograd.gradcheck(lambda k: capacity.retrieval_snr(k, values), keys)
+    leaves = [*pairs(6, 4, 3), pairs(6, 4, 3, seed=1)[0]]
+
+    def snr(keys, values, queries):
+        return capacity.retrieval_snr(keys, values, queries=keys + 0.1 * queries)
+
+    assert torch.autograd.gradcheck(snr, [x.requires_grad_() for x in leaves])
 
 
 @pytest.mark.parametrize(
@@ -219,6 +222,16 @@ def test_snr_is_differentiable():
             {"values": torch.ones(3, 2, dtype=torch.float64, device="meta")},
             ValueError,
             "values must be on cpu like keys, got meta",
+        ),
+        (
+            {"queries": torch.ones(3, 2, dtype=torch.float64, device="meta")},
+            ValueError,
+            "queries must be on cpu like keys, got meta",
+        ),
+        (
+            {"values": torch.ones(3, dtype=torch.float64)},
+            ValueError,
+            r"values must have shape \[N, d_v\] with N = 3 like keys, got \[3\]",
         ),
         ({"similarity": "cosine"}, ValueError, "similarity must be one of"),
     ],
@@ -641,6 +654,7 @@ def test_cone_vectors():
     off = G[~torch.eye(400, dtype=torch.bool)]
     assert off.mean().item() == pytest.approx(0.3, abs=0.01)
     assert off.var().item() == pytest.approx(0.7**2 / 23, rel=0.02)
+    assert capacity.cone(3, 4, 0.3, generator(), torch.float32).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("rho", "nu"), [(0.0, 0.0), (0.0, 0.8), (0.4, 0.0), (0.4, 0.5)])
@@ -733,6 +747,8 @@ def test_decoding_by_hand():
     # Item 1 answers (1, 0.6), nearer in angle to value 1, though value 2 has more of it.
     keys[1] = torch.tensor([0.2, 1.0])
     assert capacity.nearest_value_accuracy(keys, values) == 1.0
+    # Item 1 is asked for with the key of item 2, and the other way round.
+    assert capacity.nearest_value_accuracy(keys, values, queries=keys.flip(0)) == 0.0
 
 
 @pytest.mark.parametrize(("N", "d", "d_v"), [(32, 32, 64), (128, 32, 64), (200, 24, 48)])
@@ -833,6 +849,13 @@ def test_decoding_has_nothing_to_confuse_with_one_pair():
         (lambda: capacity.sphere(3, 0, generator()), ValueError, "d must be at least 1, got 0"),
         (lambda: capacity.sphere(-1, 3, generator()), ValueError, "N must be at least 0, got -1"),
         (lambda: capacity.welch_bound(8, 0), ValueError, "m must be at least 1, got 0"),
+        (lambda: capacity.welch_bound(0, 8), ValueError, "N must be at least 1, got 0"),
+        (lambda: capacity.tight_frame(3, 0, generator()), ValueError, "m must be at least 1, got"),
+        (
+            lambda: capacity.cone(3, 4, 0.5, generator(), torch.int64),
+            TypeError,
+            r"dtype must be a floating dtype, got torch\.int64",
+        ),
         (
             lambda: capacity.tight_frame(3, 4, generator()),
             ValueError,
@@ -952,17 +975,19 @@ def test_equal_seeds_give_equal_draws():
 
 def test_spread_of_monte_carlo_is_that_of_its_draws(monkeypatch):
     # 9 draws in batches of 2: the last batch is short.
-    sizes, one_reading_each = [], retrieval.one_reading_each
+    batches, one_reading_each = [], retrieval.one_reading_each
     monkeypatch.setattr(retrieval, "BLOCK", 2 * 6 * (4 + 3))
     monkeypatch.setattr(
         retrieval,
         "one_reading_each",
-        lambda n, *rest: sizes.append(n) or one_reading_each(n, *rest),
+        lambda *x: batches.append(one_reading_each(*x)) or batches[-1],
     )
     drawn = capacity.monte_carlo(6, 4, draws=9, d_v=3)
-    assert sizes == [2, 2, 2, 2, 1]
-    assert drawn.standard_error > 0
-    assert drawn.median > 0
+    assert [len(x) for x in batches] == [2, 2, 2, 2, 1]
+    ratios = torch.cat(batches)
+    assert drawn.mean == pytest.approx(ratios.mean().item(), rel=1e-12)
+    assert drawn.standard_error == pytest.approx(ratios.std().item() / 3, rel=1e-12)
+    assert drawn.median == ratios.median().item()
 
 
 def test_blocks_of_less_than_a_row(monkeypatch):

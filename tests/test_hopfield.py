@@ -65,6 +65,8 @@ def test_bad_input_is_named(function):
         function(torch.zeros(2, 4, dtype=torch.float64), patterns(), 1.0)
     with pytest.raises(ValueError, match=r"patterns must have shape .* got \[0, 5\]"):
         function(patterns(), patterns(0), 1.0)
+    with pytest.raises(ValueError, match=r"patterns must have shape .* got \[5\]"):
+        function(patterns(), patterns()[0], 1.0)
     with pytest.raises(TypeError, match=r"x must be a torch.Tensor, got list"):
         function([0.0], patterns(), 1.0)
     with pytest.raises(TypeError, match=r"patterns must be torch.float32 like x, got .*float64"):

@@ -1,6 +1,7 @@
 """AssociativeMemory: both representations against sums written out, in float64."""
 
 import pickle
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,6 +33,11 @@ def close(got: Any, expected: Any, rtol: float = 1e-12) -> None:
 def gates(N, seed=1):
     g = torch.Generator().manual_seed(seed)
     return torch.rand(2, N, generator=g, dtype=torch.float64).unbind()
+
+
+def test_it_says_how_it_was_made():
+    told = "AssociativeMemory(5, 3, ReLU(power=2), 'delta', normalize=True)"
+    assert str(memory(ReLU(2), "delta", normalize=True)) == told
 
 
 @pytest.mark.parametrize("kind", similarity.SIMILARITIES)
@@ -233,18 +239,20 @@ def test_inputs_of_another_precision_are_cast():
     assert m.state.dtype == torch.float32
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("rule", ["hebbian", "delta"])
 @pytest.mark.parametrize("kind", ["linear", "relu"])
-def test_gradients_reach_what_was_written(kind):
+def test_gradients_reach_what_was_written(kind, rule, normalize):
     k, v = pairs(3)
-    q, _ = pairs(2, seed=2)
+    q = k.clone()
 
-    def read(k, v, beta):
-        m = memory(kind, "delta")
-        m.write(k, v, beta, decay=0.9)
+    def read(k, v, beta, decay):
+        m = memory(kind, rule, normalize=normalize)
+        m.write(k, v, beta, decay)
         return m.read(q)
 
-    beta = torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)
-    assert torch.autograd.gradcheck(read, [x.requires_grad_() for x in (k, v, beta)])
+    leaves = [x.requires_grad_() for x in (k, v, *gates(3))]
+    assert torch.autograd.gradcheck(read, leaves)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -277,6 +285,19 @@ def test_forgetting_where_numbers_must_not_be_looked_at(kind):
     torch.testing.assert_close(torch.func.vmap(story)(k[None], v[None])[0], expected)
     on_meta = AssociativeMemory(5, 3, kind, device="meta")
     on_meta.forget(k[0].to("meta"))
+
+
+@pytest.mark.parametrize("kind", ["linear", "relu"])
+def test_the_state_is_what_is_read_and_a_write_makes_a_new_one(kind):
+    k, v = pairs(3)
+    m = memory(kind)
+    m.write(k, v)
+    values = m.state if kind == "linear" else m.state[1]
+    values.zero_()
+    assert not m.read(k).any()
+    m.write(k, v)
+    assert m.read(k).any()
+    assert not values.any()
 
 
 # --- errors ---
@@ -354,6 +375,16 @@ OK = torch.zeros(5)
             lambda: memory().read(torch.zeros(5, device="meta")),
             ValueError,
             "q must be on cpu like the memory, got meta",
+        ),
+        *(
+            (
+                partial(
+                    memory().write, OK, torch.zeros(3), **{gate: torch.ones((), device="meta")}
+                ),
+                ValueError,
+                f"{gate} must be on cpu like the memory, got meta",
+            )
+            for gate in ("beta", "decay")
         ),
         (lambda: memory(normalize=2), TypeError, "normalize must be a bool, got int"),
         (lambda: AssociativeMemory(True, 3), TypeError, "d_k must be an integer, got bool"),

@@ -530,18 +530,21 @@ def test_longhorn():
     torch.testing.assert_close(state[0, 0].T, S, rtol=1e-11, atol=1e-11)
 
 
-def test_titans():
+@pytest.mark.parametrize("gated", [True, False])
+def test_titans(gated):
     ws, q = writes("titans"), numbers(T, K, seed=9)
     names = ("k", "v", "beta", "momentum", "decay")
     k, v, beta, mu, decay = (torch.stack([getattr(w, x) for w in ws]) for x in names)
-    decay = decay[:, 0]  # the operator has one a head
+    decay = decay[:, 0] if gated else torch.ones_like(mu)  # the operator has one a head
+    g = decay.log()[None, :, None] if gated else None
     S = M = torch.zeros(V, K, dtype=k.dtype)
     expected = []
     for t in range(T):
         M = mu[t] * M + 2 * beta[t] * outer(v[t] - S @ k[t], k[t])
         S = decay[t] * S + M
-        expected.append(read(S, q[t], K**-0.5))
-    o, (S_end, M_end) = rules.titans(*(x[None, :, None] for x in (q, k, v, beta, mu, decay.log())))
+        expected.append(read(S, q[t], 0.3))
+    tokens = (x[None, :, None] for x in (q, k, v, beta, mu))
+    o, (S_end, M_end) = rules.titans(*tokens, g, scale=0.3)
     torch.testing.assert_close(o[0, :, 0], torch.stack(expected), rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(S_end[0, 0].T, S, rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(M_end[0, 0].T, M, rtol=1e-11, atol=1e-11)
@@ -568,10 +571,10 @@ def test_mesa_weighs_a_pair_by_what_multiplies_its_key_and_value():
     q, k, v, beta = inputs()
     ridge = between(0.5, 1, 2, K, seed=6)
     weight = beta.sqrt()[..., None]
-    o, _ = rules.mesa(q, weight * k, weight * v, ridge)
+    o, _ = rules.mesa(q, weight * k, weight * v, ridge, scale=0.3)
     w, x, y = beta[1, :, 0, None], k[1, :, 0], v[1, :, 0]
     W = torch.linalg.solve(x.T @ (w * x) + torch.diag(ridge[0]), x.T @ (w * y))
-    torch.testing.assert_close(o[1, -1, 0], q[1, -1, 0] @ W, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(o[1, -1, 0], 0.3 * q[1, -1, 0] @ W, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -665,6 +668,25 @@ def test_no_tokens_are_no_outputs_that_depend_on_all(name):
     assert all(not x.any() for x in torch.autograd.grad(o.sum(), used))
 
 
+@pytest.mark.parametrize("name", ["delta_product", "longhorn", "titans", "mesa"])
+def test_gradients_of_operators(name):
+    given = [x.requires_grad_() for x in inputs(2 if name == "delta_product" else None)]
+    if name == "mesa":
+        given[3].requires_grad_(False)  # it has no step sizes
+
+    def read(*given):
+        return run(name, slice(0, 4), None, given)[0]
+
+    assert torch.autograd.gradcheck(read, given, fast_mode=True)
+
+
+@pytest.mark.parametrize("name", ["delta_product", "longhorn"])
+def test_an_operator_runs_the_form_that_it_is_asked_for(name):
+    given = inputs(2 if name == "delta_product" else None)
+    with pytest.raises(RuntimeError, match="backend='triton' cannot run here"):
+        getattr(rules, name)(*given, backend="triton")
+
+
 def test_operators_check_what_they_are_given():
     q, k, v, beta = inputs()
     with pytest.raises(ValueError, match="k must have shape"):
@@ -678,6 +700,10 @@ def test_operators_check_what_they_are_given():
         wrong = [x[:, 1:] if j == i else x for j, x in enumerate(several)]
         with pytest.raises(ValueError, match=f"{name} must have shape {shape}"):
             rules.delta_product(q, *wrong)
+    with pytest.raises(ValueError, match=r"k must have shape .* with n >= 1"):
+        rules.delta_product(q, *(x[:, :, :0] for x in several))
+    with pytest.raises(ValueError, match=r"g must have shape \[B, T, H\] = \[2, 12, 2\]"):
+        rules.delta_product(q, *several, beta[:, 1:])
     with pytest.raises(ValueError, match=r"q must have shape \[B, T, H, K\]"):
         rules.delta_product(q[0, 0, 0], k[:, :, None], v[:, :, None], beta[:, :, None])
     with pytest.raises(TypeError, match="beta must be a torch"):
@@ -686,6 +712,8 @@ def test_operators_check_what_they_are_given():
         rules.longhorn(q, k, v, beta[:, :-1])
     with pytest.raises(TypeError, match="k must be a torch"):
         rules.longhorn(q, None, v, beta)
+    with pytest.raises(ValueError, match="beta must have shape"):
+        rules.titans(q, k, v, beta[:, :-1], beta)
     with pytest.raises(ValueError, match="momentum must have shape"):
         rules.titans(q, k, v, beta, beta[..., :1])
     with pytest.raises(ValueError, match="ridge must have shape"):
@@ -720,6 +748,7 @@ def test_autocast_casts_what_operators_take_and_keeps_their_states():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             o, states = operator(q, k.bfloat16(), v, *gates)
         expected, others = operator(*(x.bfloat16() for x in (q, k, v)), *gates)
+        assert o.dtype == torch.bfloat16
         assert torch.equal(o, expected)
         assert all(torch.equal(x, y) for x, y in zip(states, others, strict=True))
 
@@ -735,10 +764,9 @@ def test_the_table_has_a_row_for_every_rule():
         assert rule.tex.recurrence in line
     assert text._repr_markdown_() == text
     assert repr(text) == "Table of 19 rules"
-    with pytest.raises(ValueError, match="columns must be some of"):
-        rules.table("colour")
-    with pytest.raises(ValueError, match="columns must be some of"):
-        rules.table(["limit"])
+    for columns in (("colour",), (["limit"],), ()):
+        with pytest.raises(ValueError, match="columns must be some of"):
+            rules.table(*columns)
 
 
 def test_the_released_deltaformer_takes_off_a_weighted_average():

@@ -110,6 +110,8 @@ def test_scores_are_the_formula_of_every_pair(kappa, f):
 def test_scores_of_a_batch(kappa):
     q, k = vectors(2, 3, 6), vectors(2, 4, 6, seed=1)
     torch.testing.assert_close(kappa(q, k)[1], kappa(q[1], k[1]))
+    torch.testing.assert_close(kappa(q, k[1])[1], kappa(q[1], k[1]))
+    torch.testing.assert_close(kappa(q[1], k)[1], kappa(q[1], k[1]))
 
 
 @pytest.mark.parametrize("kappa", EVERY, ids=str)

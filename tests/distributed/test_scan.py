@@ -35,6 +35,7 @@ def options_of(packed: bool) -> dict:
     return {
         "backend": "chunk",
         "output_final_state": True,
+        "scale": 0.3,
         "cu_seqlens": BORDERS if packed else None,
     }
 

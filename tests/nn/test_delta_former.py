@@ -91,12 +91,6 @@ def test_the_cache_keeps_corrections_in_float32():
     assert (cache.k.dtype, cache.u.dtype) == (torch.bfloat16, torch.float32)
 
 
-def test_triton_says_why_it_cannot_run():
-    pytest.importorskip("triton", reason="triton is missing")
-    with pytest.raises(RuntimeError, match="float32 at most"):
-        layer(backend="triton")(tokens())
-
-
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="d_key must be even with rotary, got 3"):
         DeltaFormer(24, 3, d_key=3, rotary=True)

@@ -161,6 +161,7 @@ def test_a_state_of_another_kind_is_named():
 
 def test_keys_have_length_one():
     x = torch.randn(50, 16)
+    assert torch.autograd.gradcheck(l2_normalize, x[:3].double().requires_grad_())
     torch.testing.assert_close(l2_normalize(x).norm(dim=-1), torch.ones(50))
     torch.testing.assert_close(l2_normalize(1000 * x), l2_normalize(x))
     long = torch.full((1, 64), 50.0)  # the square of its length is infinite in float16
@@ -189,6 +190,13 @@ def test_the_memory_never_grows_by_itself(Layer, shape):
     assert g.min() < -1
 
 
+@pytest.mark.parametrize("Layer", [GatedDeltaNet, KimiDeltaAttention])
+@torch.no_grad()
+def test_autocast_keeps_decays_in_float32(Layer):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert Layer(24, H).log_decay(tokens().float()).dtype == torch.float32
+
+
 def test_a_decay_of_other_tokens_is_named():
     decay = SoftplusDecay(2, 4)
     with pytest.raises(ValueError, match=r"a must have shape .* = \[2, 4\], got \[1, 5, 2, 1\]"):
@@ -202,7 +210,6 @@ def test_a_decay_of_other_tokens_is_named():
 @pytest.mark.parametrize("channels", [1, 64])
 @torch.no_grad()
 def test_initial_rates_and_time_steps(channels):
-    torch.manual_seed(0)
     decay = SoftplusDecay(4096 // channels, channels)
     A = decay.A_log.exp()
     assert A.min() >= 1 - 1e-5

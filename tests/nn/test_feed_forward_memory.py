@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from assocmem.nn import Block, FeedForwardMemory, LinearAttention
+from assocmem.nn import (
+    Block,
+    FeedForwardMemory,
+    LinearAttention,
+    MixtureOfExperts,
+    ProductKeyMemory,
+)
 from tests.nn.reference import silu
 from tests.ops.reference import relative_error
 
@@ -254,3 +261,27 @@ def test_the_ridge_is_a_thousandth_unless_another_is_asked_for():
     asked.write(x, y, spare=others, ridge=1e-3)
     asked.forget(y, spare=others, ridge=1e-3)
     assert torch.equal(default.down_proj.weight, asked.down_proj.weight)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        partial(FeedForwardMemory, D, M),
+        partial(MixtureOfExperts, D, M, n_experts=4, top_k=2),
+        partial(ProductKeyMemory, D, n_keys=7, top_k=3),
+    ],
+)
+@torch.no_grad()
+def test_under_autocast_a_memory_takes_tokens_of_either_dtype(kind):
+    layer, x = kind(), inputs(3, D).float()
+    expected = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        for tokens in (x, x.bfloat16()):
+            assert relative_error(layer(tokens), expected) <= 0.05
+
+
+@torch.no_grad()
+def test_sequences_of_several_lengths_go_through_as_their_tokens():
+    layer, x = memory("gelu"), inputs(5, D)
+    jagged = torch.nested.nested_tensor(list(x.split([2, 3])), layout=torch.jagged)
+    torch.testing.assert_close(layer(jagged).values(), layer(x))

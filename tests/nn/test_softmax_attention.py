@@ -52,7 +52,6 @@ def test_equals_its_equations(forget_gate, rotary):
 @pytest.mark.parametrize("backend", ["recurrent", "chunk"])
 @torch.no_grad()
 def test_queries_in_a_row_share_keys_and_values(backend):
-    torch.manual_seed(0)
     options = {"d_value": 5, "forget_gate": True, "backend": backend}
     grouped = SoftmaxAttention(24, 6, n_kv_heads=2, **options).double()
     full = SoftmaxAttention(24, 6, **options).double()
@@ -70,7 +69,6 @@ def test_queries_in_a_row_share_keys_and_values(backend):
 
 
 def test_scores_see_only_the_distance_of_positions():
-    torch.manual_seed(0)
     q, k = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64)
 
     def turned(x, t):
@@ -95,5 +93,3 @@ def test_bad_input_is_named():
         ValueError, match=r"state must have g = torch.float64 \[2, S, 3\] on cpu, got None"
     ):
         layer(forget_gate=True)(x, without)
-    with pytest.raises(RuntimeError, match="PyTorch's own kernel"):
-        layer(backend="triton")(x)

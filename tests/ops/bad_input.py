@@ -28,6 +28,7 @@ BAD_FOR_ALL = {
     "v shape": (dict(v=q[:, :9]), ValueError, r"v must have shape .*got \[2, 9, 3, 4\]"),
     "v device": (dict(v=q.to("meta")), ValueError, r"v must be on cpu like q, got meta"),
     "K is 0": (dict(q=q[..., :0], k=q[..., :0]), ValueError, r"K and V must be at least 1"),
+    "V is 0": (dict(v=q[..., :0]), ValueError, r"K and V must be at least 1"),
     "borders with a batch": (
         dict(cu_seqlens=torch.tensor([0, 10])),
         ValueError,

@@ -59,11 +59,43 @@ class OnAGPU(torch.Tensor):
     is_cuda = True
 
 
-@pytest.mark.parametrize(("capability", "form"), [((7, 5), "chunk"), ((8, 0), "triton")])
-def test_auto_takes_triton_where_tensor_cores_can_be_reached(capability, form, monkeypatch):
+@pytest.mark.parametrize(
+    ("capability", "K", "dtype", "form"),
+    [
+        ((7, 5), 4, torch.float16, "chunk"),
+        ((8, 0), 128, torch.float16, "triton"),
+        ((8, 0), 129, torch.float16, "chunk"),
+        ((8, 0), 4, torch.float64, "chunk"),
+    ],
+)
+def test_auto_takes_triton_where_it_can(capability, K, dtype, form, monkeypatch):
     pytest.importorskip("triton", reason="triton is missing")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    on_a_gpu = torch.zeros(2, 10, 3, 4, dtype=torch.float16).as_subclass(OnAGPU)
+    on_a_gpu = torch.zeros(2, 10, 3, K, dtype=dtype).as_subclass(OnAGPU)
     assert ops.backend_for(on_a_gpu) == form
     with pytest.raises(TypeError, match=r"q must be a torch.Tensor, got list"):
         ops.backend_for([1.0])  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_of_a_normalised_reading(form):
+    inputs = random_inputs(1, 5, 1, 3, 2, "head")
+    q, k, v, g = inputs.tokens
+    leaves = [x.double().requires_grad_() for x in (q.exp(), k.exp(), v, g)]
+
+    def read(*tokens):
+        return ops.linear_attention(*tokens, normalize=True, backend=form)[0]
+
+    assert torch.autograd.gradcheck(read, leaves)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_does_not_round_the_divisor(dtype):
+    inputs = random_inputs(1, 100, 2, 12, 7, "none")
+    q, k, v = (x.to(dtype) for x in (inputs.q.exp(), inputs.k.exp(), inputs.v))
+    o, _ = ops.linear_attention(q, k, v, normalize=True)
+    q, k, v = (x.double() for x in (q, k, v))
+    value, _ = reference.linear_attention(q, k, v)
+    one, _ = reference.linear_attention(q, k, torch.ones_like(v[..., :1]))
+    rtol = 0.51 * torch.finfo(dtype).eps  # half an ulp of each, and what float32 rounds
+    torch.testing.assert_close(o.double(), value / one, rtol=rtol, atol=1e-7)
