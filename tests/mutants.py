@@ -274,6 +274,13 @@ MUTANTS = (
         ("tests/test_capacity.py", CHAPTER_2),
     ),
     Mutant(
+        "the standard error of one draw less",
+        RETRIEVAL,
+        "error = spread / draws**0.5",
+        "error = spread / (draws - 1) ** 0.5",
+        ("tests/test_capacity.py",),
+    ),
+    Mutant(
         "the Welch bound without its 1",
         FRAMES,
         "return max(0.0, N / m - 1)",
@@ -328,7 +335,21 @@ MUTANTS = (
         LAYER,
         "initial_state=state,",
         "initial_state=None,",
-        ("tests/nn/test_linear_attention.py",),
+        ("tests/nn/test_mixers.py -k pieces",),
+    ),
+    Mutant(
+        "the layer takes whichever form it likes",
+        LAYER,
+        "backend=self.backend,",
+        'backend="auto",',
+        ("tests/nn/test_mixers.py -k asked_for",),
+    ),
+    Mutant(
+        "no gradient passes the normaliser",
+        LINEAR_ATTENTION,
+        "o = o[..., :-1] / o[..., -1:]",
+        "o = o[..., :-1] / o[..., -1:].detach()",
+        ("tests/ops/test_linear_attention.py",),
     ),
     # kernels
     Mutant(
@@ -1191,6 +1212,13 @@ MUTANTS = (
         "traces = [_trace(_product(a, xy, s), s)",
         "traces = [_trace(xy, s)",
         ("tests/test_constructions.py", CHAPTER_7),
+    ),
+    Mutant(
+        "a product of two polynomials for a field of 32 elements",
+        "src/assocmem/constructions/codes.py",
+        "5: 0b100101",
+        "5: 0b100001",  # (x + 1) (x⁴ + x³ + x² + x + 1)
+        ("tests/test_constructions.py",),
     ),
     Mutant(
         "a reflection counts as a rotation",
