@@ -1761,7 +1761,7 @@ MUTANTS = (
         "src/assocmem/ops/transforms.py",
         "functorch.is_legacy_batchedtensor(x) or any(",
         "any(",
-        ("tests/ops/test_inputs.py",),
+        ("tests/ops/test_readable.py",),
     ),
     Mutant(
         "an error on the device passes for a number that must not be looked at",
