@@ -12,6 +12,7 @@ import torch
 
 from assocmem import tasks
 from assocmem.book import choosing, recorded
+from assocmem.book.choosing.batches import ALPHABET
 from benchmarks.choosing import Record, Run, show
 
 CONFIG = choosing.configuration()
@@ -35,7 +36,7 @@ def text(tmp_path_factory) -> choosing.Text:
 
 
 def spelled(tokens: torch.Tensor) -> str:
-    return "".join((choosing.ALPHABET + "?")[i] for i in tokens.tolist())
+    return "".join((ALPHABET + "?")[i] for i in tokens.tolist())
 
 
 def test_the_last_tenth_of_every_chapter_is_held_out(text):

@@ -97,5 +97,5 @@ def test_half_precision_does_not_round_the_divisor(dtype):
     q, k, v = (x.double() for x in (q, k, v))
     value, _ = reference.linear_attention(q, k, v)
     one, _ = reference.linear_attention(q, k, torch.ones_like(v[..., :1]))
-    rtol = 0.51 * torch.finfo(dtype).eps  # half an ulp of each, and what float32 rounds
+    rtol = 0.51 * torch.finfo(dtype).eps  # the output's own rounding, and that of float32
     torch.testing.assert_close(o.double(), value / one, rtol=rtol, atol=1e-7)

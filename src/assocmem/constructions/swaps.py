@@ -117,6 +117,7 @@ def swaps_of_similar_keys(
         raise TypeError(f"keys must be a float64 tensor, got {kind}")
     if keys.ndim != 2 or len(keys) < 2:
         raise ValueError(f"keys must have shape [n, d] with n >= 2, got {list(keys.shape)}")
+    # What can be said of pairs before their numbers are looked at.
     check_integers("pairs", pairs, 3, "[B, T, 2]")
     check_device("pairs", pairs, keys, "keys")
     check_finite("keys", keys)

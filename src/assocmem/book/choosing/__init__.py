@@ -4,13 +4,12 @@
 `benchmarks/choosing.py` runs all of it and stores the result.
 """
 
-from assocmem.book.choosing.batches import ALPHABET, SYMBOLS, Text, drawn
+from assocmem.book.choosing.batches import SYMBOLS, Text, drawn
 from assocmem.book.choosing.costs import costs, decoding
 from assocmem.book.choosing.designs import Model, configuration, made, mixers, parameters
 from assocmem.book.choosing.runs import first, run
 
 __all__ = [
-    "ALPHABET",
     "SYMBOLS",
     "Model",
     "Text",

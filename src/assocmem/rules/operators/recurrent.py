@@ -1,4 +1,4 @@
-"""What operators share that go token by token with two states: how they begin and end."""
+"""How operators that go token by token with two states begin and end."""
 
 from __future__ import annotations
 
