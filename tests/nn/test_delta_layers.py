@@ -157,6 +157,9 @@ def test_a_state_of_another_kind_is_named():
     for Layer in (DeltaNet, DeltaProduct):
         with pytest.raises(TypeError, match=r"state must be \(S, recent\), got int"):
             Layer(24, H)(torch.zeros(2, 5, 24), 3)  # pyright: ignore[reportArgumentType]
+        _, state = Layer(24, H)(torch.zeros(2, 5, 24))
+        with pytest.raises(ValueError, match=r"state\.S must have shape"):
+            Layer(24, H)(torch.zeros(2, 5, 24), state._replace(S=state.S[..., 1:]))
 
 
 def test_keys_have_length_one():
@@ -201,6 +204,8 @@ def test_a_decay_of_other_tokens_is_named():
     decay = SoftplusDecay(2, 4)
     with pytest.raises(ValueError, match=r"a must have shape .* = \[2, 4\], got \[1, 5, 2, 1\]"):
         decay(torch.zeros(1, 5, 2, 1))
+    with pytest.raises(TypeError, match=r"a must be a tensor of floats, got torch\.int64"):
+        decay(torch.zeros(1, 5, 2, 4).long())
     with pytest.raises(ValueError, match="a must be on cpu like the weights, got meta"):
         decay(torch.zeros(1, 5, 2, 4, device="meta"))
     with pytest.raises(ValueError, match="channels must be at least 1, got 0"):

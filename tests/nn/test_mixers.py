@@ -445,8 +445,9 @@ def test_training_goes_on_from_a_state_of_inference(name):
     torch.testing.assert_close(y, mixer(torch.cat((x, x), 1))[0][:, 8:])
 
 
-def test_a_bad_index_of_sequences_is_named():
-    state = layer("KDA")(tokens(3, 8))[1]
+@pytest.mark.parametrize("name", ["KDA", "softmax attention"])
+def test_a_bad_index_of_sequences_is_named(name):
+    state = layer(name)(tokens(1, 12), cu_seqlens=torch.tensor([0, 3, 8, 12]))[1]
     for index, error, message in [
         ([0, 1], TypeError, r"index must be a torch\.Tensor, got list"),
         (torch.tensor([0.0]), TypeError, r"index must be int32, int64 or bool, got torch\.float32"),

@@ -298,6 +298,9 @@ def test_a_packed_cache_says_of_how_many_sequences_it_is(name):
         wrong = type(state)(*no_parts[: len(state) - 1], state.cu_seqlens)
         with pytest.raises(ValueError, match="state must"):
             mixer(x, wrong, cu_seqlens=torch.tensor([0, 4, 10]))
+    rows = [None if y is None else y.expand(3, *y.shape[1:]) for y in state[:-1]]
+    with pytest.raises(ValueError, match=r"the borders of N = 3 sequences, got 2"):
+        mixer(x, type(state)(*rows, state.cu_seqlens), cu_seqlens=torch.tensor([0, 4, 10]))
     for no_borders in ([0, 4, 10], torch.tensor([0.0, 4.0, 10.0])):
         wrong = state._replace(cu_seqlens=no_borders)
         with pytest.raises(TypeError, match=r"state\.cu_seqlens must be"):

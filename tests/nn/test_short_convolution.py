@@ -47,6 +47,10 @@ def test_bad_input_is_named():
     conv = ShortConvolution(6)
     with pytest.raises(ValueError, match=r"x must have shape .* C = 6, got \[2, 4, 5\]"):
         conv(torch.zeros(2, 4, 5))
+    with pytest.raises(TypeError, match=r"x must be a tensor of floats, got torch\.int64"):
+        conv(torch.zeros(2, 4, 6).long())
+    with pytest.raises(TypeError, match="x must be a dense tensor"):
+        conv(torch.zeros(2, 4, 6).to_sparse())
     with pytest.raises(ValueError, match=r"state must have shape .*\[2, 3, 6\], got \[2, 4, 6\]"):
         conv(torch.zeros(2, 4, 6), torch.zeros(2, 4, 6))
     with pytest.raises(TypeError, match=r"state must be a tensor of floats, got torch\.int64"):
