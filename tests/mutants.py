@@ -552,8 +552,29 @@ MUTANTS = (
     Mutant(
         "the chunk form reads in float32 what the triangular system gives",
         DELTA_RULE,
-        "A, U = wide(decay.scores(Q, K)), torch.stack(corrections)",
-        "A, U = decay.scores(Q, K), torch.stack(corrections).to(S)",
+        "product(decay.scores(Q, K).to(exact), torch.stack(corrections)).to(S)",
+        "product(decay.scores(Q, K), torch.stack(corrections).to(S))",
+        (WORST_KEYS,),
+    ),
+    Mutant(
+        "the chunk form is in float32 where errors do not fade",
+        DELTA_RULE,
+        "ABOUT_ONE = 1.01",
+        "ABOUT_ONE = 2.01",
+        (WORST_KEYS, CHAPTER_6),
+    ),
+    Mutant(
+        "the chunk form is in float32 where memories grow",
+        DELTA_RULE,
+        "fade & (g.detach().to(dtype) <= 0).all()",
+        "fade",
+        (WORST_KEYS,),
+    ),
+    Mutant(
+        "the chunk form is in float32 where step sizes are negative",
+        DELTA_RULE,
+        "(a >= 0).all() & ",
+        "",
         (WORST_KEYS,),
     ),
     Mutant(

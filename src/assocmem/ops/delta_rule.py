@@ -25,10 +25,12 @@ from assocmem.ops.decay import decay_of, decayed
 from assocmem.ops.loops import each_token
 from assocmem.ops.packed import scan_sequences
 from assocmem.ops.poison import known_to_be_finite, masked_product
+from assocmem.ops.readable import known
 from assocmem.ops.transforms import check_derivatives
 from assocmem.ops.triangular import solve, solve_around_poison, wide
 
 CHUNK = 32  # the time for its system and the errors of gradients grow with it
+ABOUT_ONE = 1.01  # the square of a key's length that was 1 before it was rounded to bfloat16
 
 
 def recurrent(
@@ -62,25 +64,45 @@ def chunk(
         return recurrent(q, k, v, beta, g, scale, S)
     S = S.flatten(0, 1)
     clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.to(S).exp(),)))
+    # Where errors need not fade, the system is built and solved in float64. Equal keys have equal
+    # scores, and with β near 2 the same rounding error in every score would add up over the
+    # sequence. What it gives is also read in float64, as it amplifies errors of its gradient.
+    exact = S.dtype if errors_fade(k, beta, g, S.dtype) else wide(S).dtype
+    solved, product = (solve, torch.matmul) if clean else (solve_around_poison, masked_product)
     outputs = []
     for Q, K, X, β, G in groups(S, CHUNK, q, k, v, beta[..., None], g):
-        decay = decay_of(None if G is None else wide(G))
-        # The system is built and solved in float64. Equal keys have equal scores, and with β near 2
-        # nothing fades: the same rounding error in every score would add up over the sequence. What
-        # it gives is also read in float64, as the system amplifies errors of its gradient.
-        L = wide(β) * decay.scores(wide(K), wide(K))
-        chunks = zip(*(x.unbind() for x in (K, decay.since_start(K), X, β, L)), strict=True)
+        decay = decay_of(None if G is None else G.to(exact))
+        L = β.to(exact) * decay.scores(K.to(exact), K.to(exact))
+        M = solved(L, β.to(exact).squeeze(-1).diag_embed())
+        chunks = zip(*(x.unbind() for x in (K, decay.since_start(K), X, M)), strict=True)
         states, corrections = [], []
-        for i, (K_i, K_in, X_i, β_i, L_i) in enumerate(chunks):
+        for i, (K_i, K_in, X_i, M_i) in enumerate(chunks):
             states.append(S)
-            D = wide(β_i * torch.baddbmm(X_i, K_in, S, alpha=-1))
-            U = solve(L_i, D) if clean else solve_around_poison(L_i, D)
+            D = torch.baddbmm(X_i, K_in, S, alpha=-1)
+            U = product(M_i, D.to(exact))
             corrections.append(U)
             S = decay.written(i, S, K_i, U.to(S))
-        A, U = wide(decay.scores(Q, K)), torch.stack(corrections)
-        O = (A @ U if clean else masked_product(A, U)).to(S)
+        O = product(decay.scores(Q, K).to(exact), torch.stack(corrections)).to(S)
         outputs.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
     return in_sequence(outputs, v), S.unflatten(0, (B, H))
+
+
+def errors_fade(k: Tensor, beta: Tensor, g: Tensor | None, dtype: torch.dtype) -> bool:
+    """Whether no error in the memory can grow: 0 ≤ a_t = β_t ‖k_t‖² ≤ 1 and g_t ≤ 0.
+
+    Let a write find the memory S + E, and be off by δ in what its key recalls. It leaves
+    E − β k (Eᵀ k + δ)ᵀ, whose square is at most ‖E‖² + β ‖δ‖² / (2 − a). So the squares of errors
+    at most add up while a ≤ 1, and an error along a key that returns fades by 1 − a each time.
+    Near a = 2 neither holds.
+    """
+
+    def answer() -> bool:
+        lengths = torch.linalg.vector_norm(k.detach(), dim=-1, dtype=dtype)
+        a = beta.detach().to(dtype) * lengths.square()
+        fade = (a >= 0).all() & (a <= ABOUT_ONE).all()
+        return bool(fade if g is None else fade & (g.detach().to(dtype) <= 0).all())
+
+    return known(answer, *(x for x in (k, beta, g) if x is not None))
 
 
 FORMS = {"recurrent": recurrent, "chunk": chunk}
