@@ -43,7 +43,7 @@ BYTES_IN_TURN = 400 * 2**20  # more than a last-level cache holds
 CALLS = 25
 SLOW = {"recurrent": 3, "attention": 3, "training": 5}  # calls
 # Than the forward pass of the chunk form.
-OTHERS = ("training", "head decay", "channel decay", "recurrent", "attention")
+OTHERS = ("training", "head decay", "channel decay", "β to 2", "recurrent", "attention")
 MEGABYTE = 2**20
 
 # What an operator of PyTorch does, by the beginning of its name; everything else is "other".
@@ -83,6 +83,9 @@ def variants(operator: str) -> dict[str, Callable[..., object]]:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         return scaled_dot_product_attention(q, k, v, is_causal=True)
 
+    def steps(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> object:
+        return function(q, k, v, 2 * beta, backend="chunk")  # in float64, in part
+
     decays = {
         "head decay": lambda *x: function(*x, logsigmoid(x[0][..., 0]), backend="chunk"),
         "channel decay": lambda *x: function(*x, logsigmoid(x[0]), backend="chunk"),
@@ -91,6 +94,7 @@ def variants(operator: str) -> dict[str, Callable[..., object]]:
         "chunk": lambda *x: function(*x, backend="chunk"),
         "training": lambda *x: train(operator, "chunk", x),
         **({} if operator == "deltaformer" else decays),
+        **({"β to 2": steps} if operator == "delta_rule" else {}),
         "recurrent": lambda *x: function(*x, backend="recurrent"),
         "attention": attention,
     }
