@@ -143,9 +143,10 @@ def delta_rule(
         cu_seqlens: borders of N sequences packed into one batch element, int32 or int64 `[N + 1]`
             from 0 to T; sequences do not see each other. In a graph that `torch.compile` traces,
             "triton" does not check the borders.
-        backend: "auto", "recurrent" (the definition), "chunk" (matrix products) or "triton", which
-            in float16 overflows where a state or a product of q and k passes 65,504. Each of the
-            three forms is one operator in a graph that `torch.compile` or `torch.export` traces.
+        backend: "auto", "recurrent" (the definition), "chunk" (matrix products, in part in float64
+            if any β_t ‖k_t‖² exceeds 1 or a memory grows) or "triton", which in float16 overflows
+            where a state or a product of q and k passes 65,504. Each of the three forms is one
+            operator in a graph that `torch.compile` or `torch.export` traces.
 
     Returns:
         o `[B, T, H, V]` in v's dtype, or in that of `torch.autocast`, where it is on, and the
