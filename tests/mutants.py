@@ -557,10 +557,24 @@ MUTANTS = (
         (WORST_KEYS,),
     ),
     Mutant(
+        "a query's decay does not reach back over the earlier block",
+        DECAY,
+        "since_later + earlier",
+        "since_later",
+        (OPS_TEST,),
+    ),
+    Mutant(
+        "a key's decay does not reach on over the later block",
+        DECAY,
+        "after_earlier + later",
+        "after_earlier",
+        (OPS_TEST,),
+    ),
+    Mutant(
         "the chunk form is in float32 where errors do not fade",
         DELTA_RULE,
-        "ABOUT_ONE = 1.01",
-        "ABOUT_ONE = 2.01",
+        " & (β.to(dtype) <= 1).all()",
+        "",
         (WORST_KEYS, CHAPTER_6),
     ),
     Mutant(
@@ -573,7 +587,7 @@ MUTANTS = (
     Mutant(
         "the chunk form is in float32 where step sizes are negative",
         DELTA_RULE,
-        "(a >= 0).all() & ",
+        "(β.to(dtype) >= 0).all() & ",
         "",
         (WORST_KEYS,),
     ),

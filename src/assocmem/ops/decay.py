@@ -79,15 +79,41 @@ class HeadDecay:
 
 
 class ChannelDecay:
-    """One decay per channel of the keys, head and token, `[n, N, C, K]` for n chunks."""
+    """One decay per channel of the keys, head and token, `[n, N, C, K]` for n chunks.
+
+    Neighbouring blocks are merged, of 1, 2, 4, … tokens. The decay from s in the earlier block to
+    t in the later one splits at their border into a factor for the key and one for the query, both
+    at most 1, so a merge is a matrix product and nothing overflows.
+    """
 
     def __init__(self, g: Tensor) -> None:
-        self.g, self.γ, self.ρ = g, g.cumsum(-2).exp(), sum_after(g).exp()
-        self.γ_C, self.ρ_of_chunk = self.γ[..., -1, :, None].unbind(), self.ρ.unbind()
+        C = g.shape[-2]
+        since = in_blocks(g)  # logarithms: from the block's start to t, t included
+        after = torch.zeros_like(since)  # from s to the block's end, without s
+        self.dtype, self.merges = g.dtype, []
+        while since.shape[-3] > 1:
+            (since_earlier, since_later), (after_earlier, after_later) = map(pairs, (since, after))
+            self.merges.append((after_earlier.exp(), since_later.exp()))
+            earlier, later = since_earlier[..., -1:, :], since_later[..., -1:, :]  # whole blocks
+            since = torch.cat((since_earlier, since_later + earlier), -2)
+            after = torch.cat((after_earlier + later, after_later), -2)
+        self.γ, self.ρ = since[..., 0, :C, :].exp(), after[..., 0, :C, :].exp()
+        near = (self.ρ > 0.5).to(g)
+        self.γ_C = self.γ[..., -1, :, None].unbind()
+        self.near_of_chunk, self.rest_of_chunk = near.unbind(), (self.ρ - near).unbind()
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Σ_c q_tc k_sc Γ_tsc for s ≤ t, else 0, computed in g's dtype."""
-        return channel_scores(q.to(self.g), k.to(self.g), self.g).to(q)
+        C, dtype = q.shape[-2], q.dtype
+        q, k = (in_blocks(x.to(self.dtype)) for x in (q, k))
+        A = (q * k).sum(-1, keepdim=True)  # [..., blocks, b, b]
+        for from_key, to_query in self.merges:
+            (_, q_later), (k_earlier, _), (earlier, later) = map(pairs, (q, k, A))
+            cross = (q_later * to_query) @ (k_earlier * from_key).mT
+            above = torch.cat((earlier, torch.zeros_like(cross)), -1)
+            A = torch.cat((above, torch.cat((cross, later), -1)), -2)
+            q, k = (x.unflatten(-3, (-1, 2)).flatten(-3, -2) for x in (q, k))
+        return A[..., 0, :C, :C].to(dtype)
 
     def since_start(self, q: Tensor) -> Tensor:
         """γ ⊙ Q."""
@@ -103,10 +129,9 @@ class ChannelDecay:
 
     def written(self, i: int, S: Tensor, k: Tensor, U: Tensor) -> Tensor:
         """γ_C S + (ρ ⊙ K)ᵀ U for chunk i, whose keys are k; ρ > ½ is split into 1 and ρ − 1."""
-        ρ = self.ρ_of_chunk[i]
-        near = (ρ > 0.5).to(ρ)
-        S = torch.baddbmm(self.over_chunk(i, S), (near.to(k) * k).mT, U)
-        return torch.baddbmm(S, ((ρ - near).to(k) * k).mT, U)
+        near, rest = self.near_of_chunk[i].to(k), self.rest_of_chunk[i].to(k)
+        S = torch.baddbmm(self.over_chunk(i, S), (near * k).mT, U)
+        return torch.baddbmm(S, (rest * k).mT, U)
 
 
 def decay_of(g: Tensor | None) -> NoDecay | HeadDecay | ChannelDecay:
@@ -130,33 +155,18 @@ def log_decay_matrix(g: Tensor) -> Tensor:
     return terms.where(later, 0).cumsum(-2)
 
 
-def channel_scores(q: Tensor, k: Tensor, g: Tensor) -> Tensor:
-    """A_ts = Σ_c q_tc k_sc exp(Σ_{s<r≤t} g_rc) for s ≤ t, else 0, from `[..., C, K]`.
+def in_blocks(x: Tensor) -> Tensor:
+    """C tokens `[..., C, K]` as blocks of one, `[..., blocks, 1, K]`, a power of two of them.
 
-    Neighbouring blocks are merged, of 1, 2, 4, … tokens. The decay from s in the earlier block to
-    t in the later one splits at their border into a factor for the key and one for the query, both
-    at most 1, so a merge is a matrix product and nothing overflows.
+    Rows of zeros fill the last ones up.
     """
-    C = q.shape[-2]
-    # Rows of zeros fill the last blocks, and are cut off at the end.
-    padding = (0, 0, 0, (1 << (C - 1).bit_length()) - C)
-    q, k, g = (F.pad(x, padding).unsqueeze(-2) for x in (q, k, g))  # [..., blocks, b = 1, K]
-    A = (q * k).sum(-1, keepdim=True)  # [..., blocks, b, b]
-    while A.shape[-3] > 1:
-        (_, q_later), (k_earlier, _), (g_earlier, g_later), (earlier, later) = (
-            x.unflatten(-3, (-1, 2)).unbind(-3) for x in (q, k, g, A)
-        )
-        to_query, from_key = g_later.cumsum(-2).exp(), sum_after(g_earlier).exp()
-        cross = (q_later * to_query) @ (k_earlier * from_key).mT
-        A = torch.cat(
-            (
-                torch.cat((earlier, torch.zeros_like(cross)), -1),
-                torch.cat((cross, later), -1),
-            ),
-            -2,
-        )
-        q, k, g = (x.unflatten(-3, (-1, 2)).flatten(-3, -2) for x in (q, k, g))
-    return A[..., 0, :C, :C]
+    C = x.shape[-2]
+    return F.pad(x, (0, 0, 0, (1 << (C - 1).bit_length()) - C)).unsqueeze(-2)
+
+
+def pairs(x: Tensor) -> tuple[Tensor, ...]:
+    """Blocks `[..., blocks, b, K]` as earlier and later ones."""
+    return x.unflatten(-3, (-1, 2)).unbind(-3)
 
 
 def sum_after(g: Tensor) -> Tensor:
