@@ -362,6 +362,11 @@ OK = torch.zeros(5)
             "beta must be a tensor of real numbers, got torch.complex64",
         ),
         (
+            lambda: memory().write(OK, torch.zeros(3), beta=torch.tensor(True)),
+            TypeError,
+            "beta must be a tensor of real numbers, got torch.bool",
+        ),
+        (
             lambda: memory().write(OK, torch.zeros(3), beta=1j),
             TypeError,
             "beta must be a number or a tensor, got complex",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -93,12 +94,45 @@ def normalised_in_half_precision(rank: int) -> None:
     assert relative_error(final, S) <= 1e-6
 
 
+def delta_rule_in_half_precision(rank: int) -> None:
+    """Under autocast all tokens are cast alike, whatever a layer before hands on."""
+    inputs = delta_inputs(1, 40, 2, 8, 6, "none")
+    rows = slice(0, 17) if rank == 0 else slice(17, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = replace(inputs, v=inputs.v.bfloat16())
+        o, S = ops.delta_rule(*whole.tokens, output_final_state=True)
+        mine, final = distributed.delta_rule(
+            *whole.rows(rows.start, rows.stop).tokens, output_final_state=True
+        )
+    assert mine.dtype == torch.bfloat16
+    assert relative_error(mine, o[:, rows]) <= 1e-3
+    assert relative_error(final, S) <= 1e-6
+
+
+def bad_input(rank: int) -> None:
+    """It is named on every rank."""
+    x = torch.randn(1, 3, 1, 2)
+    borders = torch.tensor([0, 4, 5])
+    for scan in (
+        distributed.linear_attention,
+        partial(distributed.delta_rule, beta=torch.ones(1, 3, 1)),
+    ):
+        with pytest.raises(ValueError, match=r"initial_state must have shape .* = \[1, 1, 2, 2\]"):
+            scan(x, x, x, initial_state=torch.zeros(1, 1, 1, 1))
+        with pytest.raises(ValueError, match="cu_seqlens must rise from 0 to T = 6"):
+            scan(x, x, x, cu_seqlens=borders)
+        with pytest.raises(TypeError, match=r"cu_seqlens must be a torch\.Tensor, got list"):
+            scan(x, x, x, cu_seqlens=[0, 6])
+
+
 def wrong_groups(rank: int) -> None:
     x = torch.randn(1, 3, 1, 2)
     mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
     first = dist.new_group([0])
     with pytest.raises(TypeError, match=r"mesh\.get_group"):
         distributed.linear_attention(x, x, x, group=mesh)
+    with pytest.raises(TypeError, match=r"mesh\.get_group"):
+        distributed.Piece(x, mesh)  # pyright: ignore[reportArgumentType]
     if rank:
         with pytest.raises(ValueError, match="group must contain this rank, 1"):
             distributed.linear_attention(x, x, x, group=first)
@@ -117,13 +151,25 @@ def second_derivatives(rank: int) -> None:
             d.sum().backward()
 
 
+def gradients_that_are_handed_in(rank: int) -> None:
+    """They are added up over the ranks in another tensor than the caller's."""
+    x, d_whole = torch.randn(1, 3, 1, 2, requires_grad=True), torch.ones(1, 6, 1, 2)
+    (whole,) = distributed.Piece(x, dist.group.WORLD).whole(x)
+    (d,) = torch.autograd.grad(whole, x, d_whole)
+    assert (d == 2).all()
+    assert (d_whole == 1).all()
+
+
 def others(rank: int) -> None:
     normalised_in_half_precision(rank)
+    delta_rule_in_half_precision(rank)
+    bad_input(rank)
     wrong_groups(rank)
     second_derivatives(rank)
+    gradients_that_are_handed_in(rank)
 
 
-def test_normalised_in_half_precision_with_wrong_groups_and_derived_twice():
+def test_in_half_precision_with_bad_input_and_derived_twice():
     on_ranks(2, others)
 
 
@@ -134,5 +180,9 @@ def test_without_a_process_group_it_says_so():
             distributed.linear_attention(x, x, x, **{name: "no"})
     with pytest.raises(TypeError, match="output_final_state must be a bool"):
         distributed.delta_rule(x, x, x, x[..., 0], output_final_state=1)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(RuntimeError, match="has no process group"):
-        distributed.linear_attention(x, x, x)
+    scans = (distributed.linear_attention, partial(distributed.delta_rule, beta=x[..., 0]))
+    for scan in scans:
+        with pytest.raises(TypeError, match="q must be"):
+            scan([1.0], x, x)
+        with pytest.raises(RuntimeError, match="has no process group"):
+            scan(x, x, x)

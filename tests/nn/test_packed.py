@@ -172,6 +172,17 @@ def test_prompts_that_go_on_lie_in_a_batch_behind_zeros(name):
 
 
 @pytest.mark.parametrize("name", GROWING)
+@torch.no_grad()
+def test_no_form_sees_the_zeros_of_a_batch(name):
+    x, z, outputs = tokens(1, 9), tokens(3, 1), []
+    for form in ("recurrent", "chunk"):
+        mixer = layer(name, backend=form)
+        _, state = mixer(x, cu_seqlens=borders((5, 0, 4)))
+        outputs.append(mixer.step(z[:, 0], state)[0])
+    torch.testing.assert_close(*outputs)
+
+
+@pytest.mark.parametrize("name", GROWING)
 def test_gradients_flow_through_zeros_to_no_other_sequence(name):
     mixer, x, z = layer(name), tokens(1, 9).requires_grad_(), tokens(3, 2)
     _, state = mixer(x, cu_seqlens=borders((5, 0, 4)))

@@ -39,6 +39,21 @@ BAD_FOR_ALL = {
         TypeError,
         r"cu_seqlens must be int32 or int64",
     ),
+    "borders no tensor": (
+        dict(cu_seqlens=[0, 10]),
+        TypeError,
+        r"cu_seqlens must be a torch.Tensor, got list",
+    ),
+    "borders rank": (
+        dict(cu_seqlens=torch.tensor([[0, 10], [0, 10]])),
+        ValueError,
+        r"cu_seqlens must have shape \[N \+ 1\] with N >= 1, got \[2, 2\]",
+    ),
+    "borders of nothing": (
+        dict(cu_seqlens=torch.tensor([10])),
+        ValueError,
+        r"cu_seqlens must have shape \[N \+ 1\] with N >= 1, got \[1\]",
+    ),
     "k device": (dict(k=q.to("meta")), ValueError, r"k must be on cpu like q, got meta"),
     "borders device": (
         dict(cu_seqlens=torch.tensor([0, 10], device="meta")),

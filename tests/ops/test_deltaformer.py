@@ -240,6 +240,15 @@ def test_a_nan_stays_in_its_place_when_the_solver_inverts(monkeypatch, erase, ar
     assert not torch.isfinite(o[:, 75:]).any()
 
 
+@pytest.mark.parametrize("keys", ["identical", "alternating"])
+def test_a_nan_costs_earlier_tokens_no_digits(keys):
+    q, k, v, beta, _ = tensors(1, 300, 1, 64, 32, "linear", keys=keys, beta=(1.9, 2.0))
+    expected = definition(*(x.double() for x in (q, k, v, beta)), erase="linear")
+    v[0, -1] = torch.nan
+    o = ops.deltaformer(q, k, v, beta, erase="linear")
+    assert relative_error(o[:, :-1], expected[:, :-1]) <= 1e-6
+
+
 @every_form
 @every_erase
 def test_gradients(form, erase):
@@ -293,6 +302,15 @@ def test_autocast_casts_the_inputs():
     q, k, v, w = (x.bfloat16() for x in (q, k, v, w))
     assert o.dtype == torch.bfloat16
     assert torch.equal(o, ops.deltaformer(q, k, v, beta, w=w))
+
+
+@pytest.mark.parametrize("past", [0, 69])
+def test_autocast_rounds_no_corrections(past):
+    q, k, v, beta, w = tensors(1, 70, 2, 16, 16)
+    q, new, old = q[:, past:], [x[:, past:] for x in (v, beta, w)], v[:, :past]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = corrections(q, k, *new, old)
+    torch.testing.assert_close(got, corrections(q, k, *new, old), rtol=0, atol=0)
 
 
 @every_form

@@ -57,6 +57,17 @@ def test_packed_sequences_do_not_break_it(name, gate, form):
     assert counter.frame_count <= 3
 
 
+@every_operator
+def test_a_single_packed_token_does_not_break_it(name):
+    op = OPERATORS[name]
+    tokens = op.inputs(1, 1, 2, 16, 8, "head").tokens
+    compiled = torch.compile(op.function, fullgraph=True, backend="aot_eager")
+    borders = torch.tensor([0, 0, 1, 1])
+    torch.testing.assert_close(
+        *(f(*tokens, cu_seqlens=borders)[0] for f in (compiled, op.function))
+    )
+
+
 ATTENTIONS = {
     "softmax": lambda q, k, v, beta, **x: ops.softmax_attention(q, k, v, beta.log(), **x),
     "deltaformer": ops.deltaformer,

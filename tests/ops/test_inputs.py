@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from assocmem.ops import inputs
 
@@ -26,14 +27,19 @@ def test_borders_on_a_gpu_are_looked_at_once(monkeypatch):
     assert len(inputs.looks) == count - 1
 
 
-def test_wrong_borders_are_refused_each_time(monkeypatch):
-    monkeypatch.setattr(inputs, "looked_at_once", lambda _: True)
+@pytest.mark.parametrize("once", [True, False])
+def test_wrong_borders_are_refused_each_time(monkeypatch, once):
+    monkeypatch.setattr(inputs, "looked_at_once", lambda _: once)
     for _ in range(2):
         with pytest.raises(ValueError, match=r"cu_seqlens must rise from 0 to T = 5"):
             inputs.check_cu_seqlens(torch.tensor([0, 2, 4]), torch.zeros(1, 5))
 
 
 def test_where_a_look_does_not_wait_or_changes_leave_no_trace_it_is_repeated():
-    with torch.inference_mode():
-        assert not inputs.looked_at_once(torch.tensor([0, 2]))
+    with FakeTensorMode():  # says that it is on a GPU
+        assert inputs.looked_at_once(torch.empty(2, device="cuda"))
+        with torch.inference_mode():
+            assert not inputs.looked_at_once(torch.empty(2, device="cuda"))
+    with torch.inference_mode():  # where borders have no version
+        inputs.check_cu_seqlens(torch.tensor([0, 5]), torch.zeros(1, 5))
     assert not inputs.looked_at_once(torch.tensor([0, 2]))

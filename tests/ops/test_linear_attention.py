@@ -64,6 +64,7 @@ class OnAGPU(torch.Tensor):
     [
         ((7, 5), 4, torch.float16, "chunk"),
         ((8, 0), 128, torch.float16, "triton"),
+        ((8, 0), 128, torch.bfloat16, "triton"),
         ((8, 0), 129, torch.float16, "chunk"),
         ((8, 0), 4, torch.float64, "chunk"),
     ],
@@ -71,6 +72,7 @@ class OnAGPU(torch.Tensor):
 def test_auto_takes_triton_where_it_can(capability, K, dtype, form, monkeypatch):
     pytest.importorskip("triton", reason="triton is missing")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr("assocmem.ops.backend._interpreted", lambda: False)  # as for a user
     on_a_gpu = torch.zeros(2, 10, 3, K, dtype=dtype).as_subclass(OnAGPU)
     assert ops.backend_for(on_a_gpu) == form
     with pytest.raises(TypeError, match=r"q must be a torch.Tensor, got list"):

@@ -43,3 +43,15 @@ def test_an_error_on_the_way_is_not_an_answer():
 
     with pytest.raises(torch.OutOfMemoryError):
         known(fails, ONES)
+
+
+class OnAGPU(torch.Tensor):
+    """A tensor that counts as one on a GPU."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize("capturing", [False, True])
+def test_while_a_cuda_graph_is_captured_they_are_not(monkeypatch, capturing):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+    assert known(lambda: True, ONES.as_subclass(OnAGPU)) is not capturing

@@ -463,6 +463,15 @@ def test_bad_input_is_named(name, case):
 
 
 @every_operator
+def test_bad_input_is_named_under_autocast(name):
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(TypeError, match=r"k must be a torch\.Tensor, got list"),
+    ):
+        OPERATORS[name].function(**{**good(name, q), "k": [1.0]})
+
+
+@every_operator
 @pytest.mark.parametrize("borders", [[0, 9], [1, 10], [0, 7, 5, 10], [0]])
 def test_bad_borders_are_named(name, borders):
     with pytest.raises(ValueError, match="cu_seqlens"):
@@ -479,7 +488,7 @@ def test_bad_borders_are_named_where_a_graph_was_compiled(name, borders):
 
 
 @every_operator
-def test_triton_says_why_it_cannot_run(name):
+def test_triton_says_why_it_cannot_run(name, monkeypatch):
     pytest.importorskip("triton", reason="triton is missing")
     x = torch.zeros(1, 4, 1, 4, dtype=torch.float64)
     with pytest.raises(RuntimeError, match=r"float32 at most, and q is float64"):
@@ -487,6 +496,10 @@ def test_triton_says_why_it_cannot_run(name):
     x = torch.zeros(1, 4, 1, 200)
     with pytest.raises(RuntimeError, match="K <= 128"):
         OPERATORS[name].function(**good(name, x), backend="triton")
+    for fact, reason in (("interpreted", "interpreter is off"), ("installed", "not installed")):
+        monkeypatch.setattr(f"assocmem.ops.backend._{fact}", lambda: False)
+        with pytest.raises(RuntimeError, match=reason):
+            OPERATORS[name].function(**good(name, x[..., :4]), backend="triton")
 
 
 @every_operator

@@ -156,6 +156,23 @@ def test_queries_may_be_the_last_of_the_tokens(form, gate, T):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_heads_of_keys_that_are_fewer_serve_as_many_queries_each(form):
+    q, k, v = tensors(2, 20, 4, 8, 5, "none")
+
+    def shared(v):
+        return attend(q, k[:, :, :2], v, None, None, form)
+
+    def apart(v):
+        k_each, v_each = (x[:, :, :2].repeat_interleave(2, 2) for x in (k, v))
+        return attend(q, k_each, v_each, None, None, form)
+
+    v = v[:, :, :2]
+    torch.testing.assert_close(*(torch.func.jvp(f, (v,), (v,))[1] for f in (shared, apart)))
+    v[0, 9, 1] = torch.nan
+    torch.testing.assert_close(shared(v), apart(v), equal_nan=True)
+
+
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients(form, gate):
