@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import forward_ad
 
 from assocmem import ops
-from tests.ops.inputs import GATES
+from tests.ops.inputs import GATES, random_inputs
 from tests.ops.operators import OPERATORS, worst
 from tests.ops.reference import relative_error
 
@@ -36,6 +36,22 @@ def test_one_graph_serves_all_lengths(name, gate):
     assert counter.frame_count <= 2  # the second with a length that may change
     for graph in counter.graphs:
         assert f"assocmem.{op.function.__name__}_chunk" in graph.code
+
+
+@pytest.mark.parametrize("form", ["recurrent", "chunk"])
+@pytest.mark.parametrize("operator", [*OPERATORS, "softmax", "deltaformer"])
+def test_one_graph_serves_all_sizes(operator, form):
+    """The number of heads may be a symbol, too."""
+    others = {"softmax": ops.softmax_attention, "deltaformer": ops.deltaformer}
+    function = others.get(operator) or OPERATORS[operator].function
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counter)
+    for B, T, H in ((2, 9, 4), (3, 7, 3), (5, 8, 6)):
+        q, k, v = random_inputs(B, T, H, 8, 6, "none").tokens
+        tokens = (q, k, v) if operator in ("linear", "softmax") else (q, k, v, v[..., 0].sigmoid())
+        got, expected = (f(*tokens, backend=form) for f in (compiled, function))
+        torch.testing.assert_close(got, expected)
+    assert counter.frame_count <= (1 if form == "chunk" else 3)
 
 
 @every_operator

@@ -75,7 +75,9 @@ def attention(
 ) -> Tensor:  # fmt: skip
     """PyTorch's attention of heads first q, k, v `[B, H, ·, ·]`; g is `[B, S, H]`."""
     T, past = q.shape[2], k.shape[2] - q.shape[2]
-    read = partial(F.scaled_dot_product_attention, scale=scale, enable_gqa=k.shape[1] != q.shape[1])
+    # As an argument the comparison would be no bool where a graph's number of heads is symbolic.
+    grouped = {"enable_gqa": True} if k.shape[1] != q.shape[1] else {}
+    read = partial(F.scaled_dot_product_attention, scale=scale, **grouped)
     # PyTorch's kernels have no forward mode, and under `vmap` no bias that is learned.
     by_hand = in_forward_mode() or (g is not None and transformed())
     if g is not None or by_hand:
