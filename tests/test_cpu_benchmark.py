@@ -33,7 +33,8 @@ def test_every_operator_gives_a_row_with_all_forms(monkeypatch, operator):
     monkeypatch.setattr(cpu, "CALLS", 2)
     (row,) = cpu.measure(operator)
     decays = set() if operator == "deltaformer" else {"head decay", "channel decay"}
-    forms = {"chunk", "training", "recurrent", "attention"} | decays
+    steps = {"β to 2"} if operator == "delta_rule" else set()
+    forms = {"chunk", "training", "recurrent", "attention"} | decays | steps
     assert set(row) == {"operator", "T", "of_matmul_rate"} | forms
     assert all(row[name] > 0 for name in row if name != "operator")
     assert 0 < row["of_matmul_rate"] < 1
