@@ -94,9 +94,9 @@ def errors_fade(k: Tensor, beta: Tensor, g: Tensor | None, dtype: torch.dtype) -
     E − β k (Eᵀ k + δ)ᵀ, whose square is at most ‖E‖² + β ‖δ‖² / (2 − a) for a = β ‖k‖². Up to
     a = 1 a write adds no more than β ‖δ‖², and what lies along its key fades by 1 − a.
 
-    In float32 the chunk form is then as exact as the recurrence for keys of any kind. It is not
-    for values of very different sizes: of one that is 10⁴ times as large as those after it, under
-    the same key, 10⁻⁸ remains, 20 times as much as in the recurrence.
+    In float32 the chunk form is then about as exact as the recurrence, for keys of any kind from
+    K = 16 on. It is not for values of very different sizes: of one that is 10⁴ times as large as
+    those after it, under the same key, 10⁻⁸ remains, 20 times as much as in the recurrence.
     """
 
     def answer() -> bool:
