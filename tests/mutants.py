@@ -578,6 +578,13 @@ MUTANTS = (
         (WORST_KEYS, CHAPTER_6),
     ),
     Mutant(
+        "the chunk form is in float32 where keys are longer than 1",
+        DELTA_RULE,
+        "(lengths <= ABOUT_ONE).all() & ",
+        "",
+        (WORST_KEYS,),
+    ),
+    Mutant(
         "the chunk form is in float32 where memories grow",
         DELTA_RULE,
         "fade & (g.detach().to(dtype) <= 0).all()",

@@ -82,7 +82,10 @@ def test_systems_are_in_float64_where_errors_need_not_fade():
 
 
 def test_errors_of_readings_at_most_add_up():
-    """‖E − β k (Eᵀ k + δ)ᵀ‖² ≤ ‖E‖² + β ‖δ‖² / (2 − a): for an E along k this is an equality."""
+    """‖E − β k (Eᵀ k + δ)ᵀ‖² ≤ ‖E‖² + β ‖δ‖² / (2 − a): for an E along k this is an equality.
+
+    What `errors_fade` says of writes; no code of the library takes part.
+    """
     generator = torch.Generator().manual_seed(0)
     E, k, δ = (torch.randn(n, generator=generator).double() for n in ((64, 32), (64,), (32,)))
     for a in (0.1, 1.0, 1.9):

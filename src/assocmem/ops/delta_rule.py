@@ -30,7 +30,7 @@ from assocmem.ops.transforms import check_derivatives
 from assocmem.ops.triangular import solve, solve_around_poison, wide
 
 CHUNK = 32  # the time for its system and the errors of gradients grow with it
-ABOUT_ONE = 1.01  # a length of 1 is at most 1.002 after rounding to bfloat16
+ABOUT_ONE = 1.01  # a length of 1 is at most 1.004 after rounding to bfloat16
 
 
 def recurrent(
@@ -73,6 +73,7 @@ def chunk(
     for Q, K, X, β, G in groups(S, CHUNK, q, k, v, beta[..., None], g):
         decay = decay_of(None if G is None else G.to(exact))
         L = β.to(exact) * decay.scores(K.to(exact), K.to(exact))
+        # U = M (V − (γ ⊙ K) S)
         M = solved(L, β.to(exact).squeeze(-1).diag_embed())
         chunks = zip(*(x.unbind() for x in (K, decay.since_start(K), X, M)), strict=True)
         states, corrections = [], []
@@ -92,7 +93,9 @@ def errors_fade(k: Tensor, beta: Tensor, g: Tensor | None, dtype: torch.dtype) -
 
     Let a write find the memory S + E, and be off by δ in what its key recalls. It leaves
     E − β k (Eᵀ k + δ)ᵀ, whose square is at most ‖E‖² + β ‖δ‖² / (2 − a) for a = β ‖k‖². Up to
-    a = 1 a write adds no more than β ‖δ‖², and what lies along its key fades by 1 − a.
+    a = 1 a write adds no more than β ‖δ‖², and what lies along its key is multiplied by 1 − a.
+    Both factors of a are bounded, as the gradient of β has β² in it, which would overflow where
+    tiny keys have huge step sizes.
 
     In float32 the chunk form is then about as exact as the recurrence, for keys of any kind from
     K = 16 on. It is not for values of very different sizes: of one that is 10⁴ times as large as
