@@ -552,7 +552,7 @@ MUTANTS = (
     Mutant(
         "the chunk form reads in float32 what the triangular system gives",
         DELTA_RULE,
-        "product(decay.scores(Q, K).to(exact), torch.stack(corrections)).to(S)",
+        "product(decay.scores(Q, K).to(precision), torch.stack(corrections)).to(S)",
         "product(decay.scores(Q, K), torch.stack(corrections).to(S))",
         (WORST_KEYS,),
     ),
@@ -573,7 +573,7 @@ MUTANTS = (
     Mutant(
         "the chunk form is in float32 where errors do not fade",
         DELTA_RULE,
-        " & (β.to(dtype) <= 1).all()",
+        " & (β <= 1).all()",
         "",
         (WORST_KEYS, CHAPTER_6),
     ),
@@ -594,7 +594,7 @@ MUTANTS = (
     Mutant(
         "the chunk form is in float32 where step sizes are negative",
         DELTA_RULE,
-        "(β.to(dtype) >= 0).all() & ",
+        "(β >= 0).all() & ",
         "",
         (WORST_KEYS,),
     ),

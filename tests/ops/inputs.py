@@ -12,6 +12,12 @@ GATES = ("none", "head", "channel")
 KEYS = ("random", "identical", "alternating", "similar")
 
 
+class OnAGPU(torch.Tensor):
+    """A tensor that counts as one on a GPU."""
+
+    is_cuda = True
+
+
 @dataclass
 class Inputs:
     """Arguments of an operator, and gradients to send back through it."""

@@ -7,7 +7,7 @@ import torch
 
 from assocmem import ops
 from tests.ops import reference
-from tests.ops.inputs import GATES, random_inputs
+from tests.ops.inputs import GATES, OnAGPU, random_inputs
 from tests.ops.operators import LINEAR, worst
 from tests.ops.reference import relative_error
 
@@ -53,10 +53,6 @@ def test_the_state_of_the_normaliser_has_a_column_more():
 
 def test_auto_takes_the_chunk_form_on_a_cpu():
     assert ops.backend_for(torch.zeros(2, 10, 3, 4)) == "chunk"
-
-
-class OnAGPU(torch.Tensor):
-    is_cuda = True
 
 
 @pytest.mark.parametrize(

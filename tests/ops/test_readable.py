@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from assocmem.ops.readable import known
+from tests.ops.inputs import OnAGPU
 
 ONES = torch.ones(3)
 
@@ -43,12 +44,6 @@ def test_an_error_on_the_way_is_not_an_answer():
 
     with pytest.raises(torch.OutOfMemoryError):
         known(fails, ONES)
-
-
-class OnAGPU(torch.Tensor):
-    """A tensor that counts as one on a GPU."""
-
-    is_cuda = True
 
 
 @pytest.mark.parametrize("capturing", [False, True])

@@ -9,6 +9,8 @@ cast to that of what they multiply.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -98,9 +100,13 @@ class ChannelDecay:
             since = torch.cat((since_earlier, since_later + earlier), -2)
             after = torch.cat((after_earlier + later, after_later), -2)
         self.γ, self.ρ = since[..., 0, :C, :].exp(), after[..., 0, :C, :].exp()
-        near = (self.ρ > 0.5).to(g)
         self.γ_C = self.γ[..., -1, :, None].unbind()
-        self.near_of_chunk, self.rest_of_chunk = near.unbind(), (self.ρ - near).unbind()
+
+    @cached_property
+    def near_and_rest(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """ρ of every chunk in two parts: 1 where it exceeds ½, else 0, and what remains."""
+        near = (self.ρ > 0.5).to(self.ρ)
+        return near.unbind(), (self.ρ - near).unbind()
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Σ_c q_tc k_sc Γ_tsc for s ≤ t, else 0, computed in g's dtype."""
@@ -129,7 +135,7 @@ class ChannelDecay:
 
     def written(self, i: int, S: Tensor, k: Tensor, U: Tensor) -> Tensor:
         """γ_C S + (ρ ⊙ K)ᵀ U for chunk i, whose keys are k; ρ > ½ is split into 1 and ρ − 1."""
-        near, rest = self.near_of_chunk[i].to(k), self.rest_of_chunk[i].to(k)
+        near, rest = (part[i].to(k) for part in self.near_and_rest)
         S = torch.baddbmm(self.over_chunk(i, S), (near * k).mT, U)
         return torch.baddbmm(S, (rest * k).mT, U)
 

@@ -63,27 +63,30 @@ def chunk(
     if T == 1:  # decoding: a chunk costs three to four times as much
         return recurrent(q, k, v, beta, g, scale, S)
     S = S.flatten(0, 1)
-    clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.to(S).exp(),)))
+    fading = errors_fade(k, beta, g, S.dtype)  # then k, β and decays are finite
+    others = () if fading else (k, beta, *(() if g is None else (g.to(S).exp(),)))
+    clean = known_to_be_finite(v, *others)
     # Where errors need not fade, the system is built and solved in float64. Equal keys have equal
     # scores, and with β near 2 the same rounding error in every score would add up over the
     # sequence. What it gives is also read in float64, as it amplifies errors of its gradient.
-    exact = S.dtype if errors_fade(k, beta, g, S.dtype) else wide(S).dtype
+    precision = S.dtype if fading else wide(S[:0]).dtype
     solved, product = (solve, torch.matmul) if clean else (solve_around_poison, masked_product)
     outputs = []
     for Q, K, X, β, G in groups(S, CHUNK, q, k, v, beta[..., None], g):
-        decay = decay_of(None if G is None else G.to(exact))
-        L = β.to(exact) * decay.scores(K.to(exact), K.to(exact))
+        decay = decay_of(None if G is None else G.to(precision))
+        keys, β = K.to(precision), β.to(precision)
+        L = β * decay.scores(keys, keys)
         # U = M (V − (γ ⊙ K) S)
-        M = solved(L, β.to(exact).squeeze(-1).diag_embed())
+        M = solved(L, β.squeeze(-1).diag_embed())
         chunks = zip(*(x.unbind() for x in (K, decay.since_start(K), X, M)), strict=True)
         states, corrections = [], []
         for i, (K_i, K_in, X_i, M_i) in enumerate(chunks):
             states.append(S)
             D = torch.baddbmm(X_i, K_in, S, alpha=-1)
-            U = product(M_i, D.to(exact))
+            U = product(M_i, D.to(precision))
             corrections.append(U)
             S = decay.written(i, S, K_i, U.to(S))
-        O = product(decay.scores(Q, K).to(exact), torch.stack(corrections)).to(S)
+        O = product(decay.scores(Q, K).to(precision), torch.stack(corrections)).to(S)
         outputs.append(plus_recalled(O, decay.since_start(Q), states).mul_(scale))
     return in_sequence(outputs, v), S.unflatten(0, (B, H))
 
@@ -104,8 +107,8 @@ def errors_fade(k: Tensor, beta: Tensor, g: Tensor | None, dtype: torch.dtype) -
 
     def answer() -> bool:
         lengths = torch.linalg.vector_norm(k.detach(), dim=-1, dtype=dtype)
-        β = beta.detach()
-        fade = (lengths <= ABOUT_ONE).all() & (β.to(dtype) >= 0).all() & (β.to(dtype) <= 1).all()
+        β = beta.detach().to(dtype)
+        fade = (lengths <= ABOUT_ONE).all() & (β >= 0).all() & (β <= 1).all()
         return bool(fade if g is None else fade & (g.detach().to(dtype) <= 0).all())
 
     return known(answer, *(x for x in (k, beta, g) if x is not None))
