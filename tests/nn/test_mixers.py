@@ -27,6 +27,7 @@ from assocmem.nn import (
     select,
     state_bytes,
 )
+from tests.ops.operators import TORCH_2_6
 from tests.ops.reference import relative_error
 
 RECURRENT = {
@@ -54,7 +55,6 @@ GROWING = {
     "DeltaFormer, relu": partial(DeltaFormer, erase="relu", own_erase_keys=True),
 }
 MIXERS = {**RECURRENT, **GROWING}
-TORCH_2_6 = torch.__version__.startswith("2.6.")
 
 
 def layer(name: str, **options) -> Mixer:

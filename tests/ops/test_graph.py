@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from assocmem import ops
 from tests.ops.inputs import GATES, random_inputs
-from tests.ops.operators import OPERATORS, worst
+from tests.ops.operators import OPERATORS, TORCH_2_6, worst
 from tests.ops.reference import relative_error
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
@@ -43,6 +43,8 @@ def test_one_graph_serves_all_lengths(name, gate):
 def test_one_graph_serves_all_sizes(operator, form):
     """The number of heads may be a symbol, too."""
     others = {"softmax": ops.softmax_attention, "deltaformer": ops.deltaformer}
+    if operator in others and form == "chunk" and TORCH_2_6:
+        pytest.skip("torch 2.6 mistakes the strides of its own attention")
     function = others.get(operator) or OPERATORS[operator].function
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counter)

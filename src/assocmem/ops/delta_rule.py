@@ -63,9 +63,8 @@ def chunk(
     if T == 1:  # decoding: a chunk costs three to four times as much
         return recurrent(q, k, v, beta, g, scale, S)
     S = S.flatten(0, 1)
-    fading = errors_fade(k, beta, g, S.dtype)  # then k, β and decays are finite
-    others = () if fading else (k, beta, *(() if g is None else (g.to(S).exp(),)))
-    clean = known_to_be_finite(v, *others)
+    clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.to(S).exp(),)))
+    fading = errors_fade(k, beta, g, S.dtype, clean)
     # Where errors need not fade, the system is built and solved in float64. Equal keys have equal
     # scores, and with β near 2 the same rounding error in every score would add up over the
     # sequence. What it gives is also read in float64, as it amplifies errors of its gradient.
@@ -91,7 +90,7 @@ def chunk(
     return in_sequence(outputs, v), S.unflatten(0, (B, H))
 
 
-def errors_fade(k: Tensor, beta: Tensor, g: Tensor | None, dtype: torch.dtype) -> bool:
+def errors_fade(k: Tensor, beta: Tensor, g: Tensor | None, dtype: torch.dtype, clean: bool) -> bool:
     """Whether 0 ≤ β_t ≤ 1, ‖k_t‖ ≤ 1 and g_t ≤ 0 at every token, so that errors hardly add up.
 
     Let a write find the memory S + E, and be off by δ in what its key recalls. It leaves
@@ -103,15 +102,19 @@ def errors_fade(k: Tensor, beta: Tensor, g: Tensor | None, dtype: torch.dtype) -
     In float32 the chunk form is then about as exact as the recurrence, for keys of any kind from
     K = 16 on. It is not for values of very different sizes: of one that is 10⁴ times as large as
     those after it, under the same key, 10⁻⁸ remains, 20 times as much as in the recurrence.
+
+    Unless all is clean, a NaN or infinity counts as 0: it must not change a digit of what it does
+    not reach.
     """
+    tokens = [x.detach() for x in (k, beta, g) if x is not None]
 
     def answer() -> bool:
-        lengths = torch.linalg.vector_norm(k.detach(), dim=-1, dtype=dtype)
-        β = beta.detach().to(dtype)
-        fade = (lengths <= ABOUT_ONE).all() & (β >= 0).all() & (β <= 1).all()
-        return bool(fade if g is None else fade & (g.detach().to(dtype) <= 0).all())
+        k, β, *g = tokens if clean else [x.nan_to_num(0.0, 0.0, 0.0) for x in tokens]
+        lengths = torch.linalg.vector_norm(k, dim=-1, dtype=dtype)
+        fade = (lengths <= ABOUT_ONE, β >= 0, β <= 1, *(x <= 0 for x in g))
+        return bool(torch.stack([x.all() for x in fade]).all())
 
-    return known(answer, *(x for x in (k, beta, g) if x is not None))
+    return known(answer, *tokens)
 
 
 FORMS = {"recurrent": recurrent, "chunk": chunk}
