@@ -106,11 +106,11 @@ def errors_fade(k: Tensor, beta: Tensor, g: Tensor | None, dtype: torch.dtype, c
     Unless all is clean, a NaN or infinity counts as 0: it must not change a digit of what it does
     not reach.
     """
-    tokens = [x.detach() for x in (k, beta, g) if x is not None]
+    tokens = [x.detach().to(dtype) for x in (k, beta, g) if x is not None]
 
     def answer() -> bool:
         k, β, *g = tokens if clean else [x.nan_to_num(0.0, 0.0, 0.0) for x in tokens]
-        lengths = torch.linalg.vector_norm(k, dim=-1, dtype=dtype)
+        lengths = torch.linalg.vector_norm(k, dim=-1)
         fade = (lengths <= ABOUT_ONE, β >= 0, β <= 1, *(x <= 0 for x in g))
         return bool(torch.stack([x.all() for x in fade]).all())
 
