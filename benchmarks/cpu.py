@@ -28,6 +28,7 @@ from assocmem import ops
 from assocmem.book.recorded import provenance
 from assocmem.ops.chunks import CHUNK
 from assocmem.ops.delta_rule import CHUNK as DELTA_CHUNK
+from benchmarks.cores import message_time
 from benchmarks.gpu_tables import README, with_table
 from benchmarks.processes import answer
 
@@ -135,10 +136,12 @@ def measure(operator: str) -> list[dict]:
             name: lambda call=call, inputs=inputs: call(*next(inputs))
             for name, call in variants(operator).items()
         }
+        message = message_time()
         fastest = seconds({"matmul": lambda a=a: a @ a, **calls})
         rate = 2 * 2048**3 / fastest.pop("matmul")
         part = H * T * flops(operator, T) / fastest["chunk"] / rate
-        rows.append({"operator": operator, "T": T, **fastest, "of_matmul_rate": part})
+        row = {"operator": operator, "T": T, **fastest, "of_matmul_rate": part}
+        rows.append({**row, "message": message})
     return rows
 
 
@@ -216,6 +219,8 @@ def profiles(parts: dict[str, dict[str, float]]) -> str:
 def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:
     """Print the table, how times grow with T, and what training takes."""
     print(table(rows))
+    messages = [1e9 * row["message"] for row in rows]
+    print(f"a message between two cores took {min(messages):.0f} to {max(messages):.0f} ns")
     for operator, (*_, few, many) in LENGTHS.items():
         at = {row["T"]: row for row in rows if row["operator"] == operator}
         longer = {form: at[many][form] / at[few][form] for form in ("chunk", "training")}

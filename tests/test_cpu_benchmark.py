@@ -35,7 +35,7 @@ def test_every_operator_gives_a_row_with_all_forms(monkeypatch, operator):
     decays = set() if operator == "deltaformer" else {"head decay", "channel decay"}
     steps = {"β to 2"} if operator == "delta_rule" else set()
     forms = {"chunk", "training", "recurrent", "attention"} | decays | steps
-    assert set(row) == {"operator", "T", "of_matmul_rate"} | forms
+    assert set(row) == {"operator", "T", "of_matmul_rate", "message"} | forms
     assert all(row[name] > 0 for name in row if name != "operator")
     assert 0 < row["of_matmul_rate"] < 1
 
