@@ -50,11 +50,14 @@ FADING = (
     Case("delta_rule", "none"),
     Case("delta_rule", "head"),
     Case("delta_rule", "channel"),
+    Case("delta_rule", "none", beta=(0.0, 1.0)),  # all of it in float32
+    Case("delta_rule", "channel", beta=(0.0, 1.0)),
 )
 # Something stays: everything; or what was rounded in the directions that the only key leaves alone;
 # or both. Errors add up in any form with a state in float32.
 KEEPING = (
     Case("linear_attention", "none", bound=4e-6),
+    Case("delta_rule", "none", "one", (0.0, 1.0), bound=1e-4),
     Case("delta_rule", "none", "one", (1.9, 2.0), bound=1e-4),
     Case("delta_rule", "none", "one", (2.0, 2.0), bound=4e-3),
 )
@@ -110,9 +113,9 @@ def exceeded(rows: list[dict], bound: float) -> bool:
 
 def show(case: Case, rows: list[dict]) -> None:
     """Print the errors of the outputs in the first tenth and the last, and the worst of all."""
-    keys = f", the same key, beta in {list(case.beta)}" if case.keys == "one" else ""
+    steps = f", beta in {list(case.beta)}" if case.operator == "delta_rule" else ""
     first, last = rows[0]["o"], rows[-1]["o"]
-    print(f"{case.operator}, decay: {case.gate}{keys}")
+    print(f"{case.operator}, decay: {case.gate}, keys: {case.keys}{steps}")
     bound = f"at most {case.bound:.0e}" + (": EXCEEDED" if exceeded(rows, case.bound) else "")
     print(f"    outputs {first:.1e} to {last:.1e}, worst {worst(rows):.1e}, {bound}", flush=True)
 

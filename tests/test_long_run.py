@@ -20,9 +20,10 @@ def test_errors_of_a_memory_that_forgets_do_not_grow(case):
 
 def test_errors_of_a_memory_that_keeps_grow():
     """A memory without decay, and one whose only key leaves most directions alone."""
-    adding, one_key, _ = (measure(case, tokens=8000, piece=400) for case in KEEPING)
+    adding, *one_key, _ = (measure(case, tokens=8000, piece=400) for case in KEEPING)
     assert 1.2 * adding[0]["o"] <= adding[-1]["o"] <= 5e-7
-    assert 2 * one_key[0]["o"] <= one_key[-1]["o"] <= 1e-5
+    for rows in one_key:
+        assert 2 * rows[0]["o"] <= rows[-1]["o"] <= 1e-5
 
 
 def test_what_is_stored_is_within_its_bounds():
