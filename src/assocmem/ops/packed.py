@@ -76,7 +76,7 @@ def _scan(
     assert v is not None
     if v.shape[1] == 0:
         nothing = nothing_of(*tokens)
-        return v + nothing + S.sum().to(v.dtype), S + nothing
+        return v + nothing + S.sum(), S + nothing
     return form(*tokens, scale, S)
 
 

@@ -22,8 +22,8 @@ def solve(L: Tensor, D: Tensor) -> Tensor:
 
 
 def solve_transposed(L: Tensor, D: Tensor) -> Tensor:
-    """(I + strict_lower(L))⁻ᵀ D in D's dtype."""
-    return torch.linalg.solve_triangular(L.mT, D.to(L), upper=True, unitriangular=True).to(D)
+    """(I + strict_lower(L))⁻ᵀ D."""
+    return torch.linalg.solve_triangular(L.mT, D, upper=True, unitriangular=True)
 
 
 def solve_around_poison(L: Tensor, D: Tensor) -> Tensor:
