@@ -16,9 +16,9 @@ from collections.abc import MutableSequence
 ROUNDS, MESSAGES = 20, 2000
 
 
-def reply(line: MutableSequence[int]) -> None:
-    """Clear the byte as often as it is set."""
-    for _ in range(ROUNDS * MESSAGES):
+def reply(line: MutableSequence[int], times: int) -> None:
+    """Clear the byte whenever it is set."""
+    for _ in range(times):
         while not line[0]:
             pass
         line[0] = 0
@@ -28,7 +28,7 @@ def message_time() -> float:
     """Seconds for a message one way, in the fastest of several rounds."""
     context = multiprocessing.get_context("spawn")
     line = context.RawArray("b", 1)
-    other = context.Process(target=reply, args=(line,), daemon=True)
+    other = context.Process(target=reply, args=(line, ROUNDS * MESSAGES), daemon=True)
     other.start()
     times = []
     for _ in range(ROUNDS):
