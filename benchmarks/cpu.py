@@ -6,7 +6,8 @@
 B = 1, H = 8, K = V = 64, float32, causal; training is forward and backward. A time is that of the
 fastest of several calls, as other processes only ever add to it. What is compared takes turns, so
 that a machine which is slow for a while is slow for all of it; the calls also take turns through
-several sets of inputs, so that no length finds its inputs in the cache by luck.
+several sets of inputs, so that no length finds its inputs in the cache by luck. Stored is
+also how long a message between two cores took before each length (`benchmarks/cores.py`).
 """
 
 from __future__ import annotations
