@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
 from assocmem import ops
+from assocmem.ops.decay import decay_of
 from assocmem.ops.poison import known_to_be_finite
 from tests.ops.bad_input import BAD_FOR_ALL, q
 from tests.ops.inputs import GATES, in_another_layout, random_inputs
@@ -82,12 +83,33 @@ def test_a_decay_of_minus_infinity_clears_the_memory(name, form, gate):
     inputs = op.inputs(1, 100, 2, 8, 5, gate)
     assert inputs.g is not None
     inputs.g[:, 70] = -torch.inf
+    inputs.v[:, :70] *= 1e6  # of which not a rounding error may remain
     o, S = op.function(*inputs.tokens, output_final_state=True, backend=form)
     later = inputs.rows(70, 100).tokens
     after, S_after = op.function(*later, output_final_state=True, backend=form)
     assert torch.isfinite(o).all()
     torch.testing.assert_close(o[:, 70:], after, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(S, S_after, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("gate", ["head", "channel"])
+def test_decays_are_cast_to_what_they_multiply(gate):
+    """A chunk's numbers keep their dtype where its decays are in float64."""
+    x = random_inputs(3, 33, 2, 8, 8, gate)  # as 3 chunks of 2 heads
+    assert x.g is not None
+    q, k, v, g = (y.transpose(1, 2) for y in (x.q, x.k, x.v, x.g))
+    exact, rounded = decay_of(g.double()), decay_of(g)
+    for got, expected in (
+        (exact.scores(q, k), rounded.scores(q, k)),
+        (exact.since_start(q), rounded.since_start(q)),
+        (exact.until_end(k), rounded.until_end(k)),
+        (exact.over_chunk(1, x.S[1]), rounded.over_chunk(1, x.S[1])),
+        (exact.written(1, x.S[1], k[1], v[1]), rounded.written(1, x.S[1], k[1], v[1])),
+    ):
+        assert got.dtype == torch.float32
+        assert relative_error(got, expected) <= 1e-6
+    if gate == "channel":  # the scores are rounded once
+        assert torch.equal(exact.scores(q, k), exact.scores(q.double(), k.double()).float())
 
 
 @every_form
