@@ -14,6 +14,7 @@ from torch.autograd.forward_ad import dual_level, make_dual
 
 from assocmem import ops
 from assocmem.ops import erase as erasing
+from assocmem.ops.chunks import heads_first
 from assocmem.ops.deltaformer import write_and_read
 from assocmem.ops.strips import solve_strips, solve_strips_backward
 from benchmarks.cpu import raised_peak
@@ -277,6 +278,14 @@ def test_opcheck(erase, past):
     w, k, v, beta, old = (x.detach() for x in tokens)
     u, y = solve_strips(w, k, v, beta, old, erase)
     torch.library.opcheck(solve_strips_backward, (w, k, beta, old, u, y, v, erase))
+
+
+@every_erase
+def test_a_graph_knows_the_layout_of_corrections(erase):
+    """Also of a single batch element, whose heads could stay where they are."""
+    _, k, v, beta, w = tensors(1, 70, 2, 4, 3, erase)
+    arguments = (heads_first(x, v) for x in (w, k, v, beta, v[:, :0]))
+    torch.library.opcheck(solve_strips, (*arguments, erase), test_utils="test_faketensor")
 
 
 @every_form
