@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import forward_ad
 
 from assocmem import ops
-from tests.ops.inputs import GATES, random_inputs
+from tests.ops.inputs import GATES, in_another_layout, random_inputs
 from tests.ops.operators import OPERATORS, TORCH_2_6, worst
 from tests.ops.reference import relative_error
 
@@ -168,6 +168,25 @@ def test_autocast(name):
 
 
 @every_operator
+def test_autocast_does_not_reach_into_the_operator(name):
+    """Neither where a program that was exported without it runs, nor in its backward pass."""
+    op = OPERATORS[name]
+    tokens = tuple(x.requires_grad_() for x in op.inputs(2, 70, 2, 16, 8, "head").tokens)
+
+    class Layer(torch.nn.Module):
+        def forward(self, *tokens):
+            return op.function(*tokens)[0]
+
+    program = torch.export.export(Layer(), tokens).module()
+    with torch.autocast("cpu", torch.bfloat16):
+        o = program(*tokens)
+        grads = torch.autograd.grad(o.sum(), tokens)
+    expected, _ = op.function(*tokens)
+    torch.testing.assert_close(o, expected)
+    torch.testing.assert_close(grads, torch.autograd.grad(expected.sum(), tokens))
+
+
+@every_operator
 @torch.no_grad()
 def test_an_exported_program_takes_any_length(name):
     op = OPERATORS[name]
@@ -223,6 +242,40 @@ def test_gradients_that_nobody_wants_are_left_out(name, wanted):
 
 
 @every_operator
+@pytest.mark.parametrize("wanted", [["q"], ["q", "k", "v"]])
+def test_queries_have_no_part_in_the_gradients_of_a_state(name, wanted):
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 70, 2, 16, 8, "head")
+    tokens = dict(zip((*op.arguments, "g"), inputs.tokens, strict=True))
+    leaves = [tokens[x].requires_grad_() for x in wanted]
+    compiled = torch.compile(op.function, fullgraph=True, backend="eager")
+    (o, S), expected = (f(**tokens, output_final_state=True) for f in (compiled, op.function))
+    both = [torch.autograd.grad(x.sum() + y.sum(), leaves) for x, y in ((o, S), expected)]
+    torch.testing.assert_close(*both)
+    _, S = compiled(**tokens, output_final_state=True)
+    dq, *others = torch.autograd.grad(S.sum(), leaves)
+    assert not dq.any()
+    if others:
+        expected = op.function(**tokens, output_final_state=True)[1]
+        torch.testing.assert_close(others, list(torch.autograd.grad(expected.sum(), leaves[1:])))
+
+
+@every_operator
+def test_arguments_may_be_made_of_each_other(name):
+    """Each gets its own part of the gradient once."""
+    op = OPERATORS[name]
+    k, *rest = op.inputs(2, 40, 2, 8, 8, "head").tokens[1:]
+    k.requires_grad_()
+
+    def read(k):
+        return op.function(k, k, k * k, *rest[1:])[0]
+
+    compiled = torch.compile(read, fullgraph=True, backend="eager")
+    grads = [torch.autograd.grad(f(k).square().sum(), k) for f in (compiled, read)]
+    torch.testing.assert_close(*grads)
+
+
+@every_operator
 @every_gate
 def test_a_nan_behind_what_is_asked_for_sends_nothing_back(name, gate):
     op = OPERATORS[name]
@@ -273,3 +326,23 @@ def test_opcheck(name, gate, borders):
     S = S.detach()
     wanted = [*(x is not None for x in tokens), False, True, False]
     torch.library.opcheck(backward.default, (*tokens, 0.5, S, cu_seqlens, inputs.do, S, wanted))
+
+
+@every_operator
+def test_a_graph_knows_layouts_and_dtypes(name):
+    """What comes out is what a graph was told, of arguments in any layout, and of no tokens."""
+    op = OPERATORS[name]
+    inputs = op.inputs(2, 75, 2, 4, 3, "channel")
+    S = inputs.S.mT.contiguous().mT
+    tokens = [inputs.q, inputs.k, inputs.v, inputs.beta, inputs.g]
+    strided = [None if x is None else in_another_layout(x) for x in tokens]
+    none = [None if x is None else x[:1, :0].bfloat16() for x in tokens]
+    wanted = [*(x is not None for x in tokens), False, True, False]
+    forward = getattr(torch.ops.assocmem, f"{op.function.__name__}_chunk").default
+    backward = getattr(torch.ops.assocmem, f"{op.function.__name__}_chunk_backward").default
+    for call, arguments in (
+        (forward, (*strided, 0.5, S, None)),
+        (forward, (*none, 0.5, S[:1], torch.tensor([0, 0]))),
+        (backward, (*strided, 0.5, S, None, inputs.do, inputs.dS, wanted)),
+    ):
+        torch.library.opcheck(call, arguments, test_utils="test_faketensor")
