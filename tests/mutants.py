@@ -2137,6 +2137,13 @@ MUTANTS = (
         ("tests/test_cores.py",),
     ),
     Mutant(
+        "an operator gives back what was sent to it",
+        "src/assocmem/ops/graph.py",
+        "x.clone(memory_format=torch.contiguous_format) if memory(x) in taken else x.contiguous()",
+        "x.contiguous()",
+        ("tests/ops/test_graph.py",),
+    ),
+    Mutant(
         "a long run is compared with itself",
         "benchmarks/long_run.py",
         "{name: y.double() for name, y in x.items()}",

@@ -329,6 +329,20 @@ def test_opcheck(name, gate, borders):
 
 
 @every_operator
+@pytest.mark.parametrize("form", ["recurrent", "chunk"])
+def test_what_is_sent_back_is_in_memory_of_its_own(name, form):
+    """A graph may write over a gradient that it has sent, as soon as nothing else reads it."""
+    op = OPERATORS[name]
+    inputs = op.inputs(1, 3, 1, 2, 2, "none")
+    tokens = [inputs.q, inputs.k, inputs.v, inputs.beta, None]
+    backward = getattr(torch.ops.assocmem, f"{op.function.__name__}_{form}_backward").default
+    arguments = (*tokens, 0.5, inputs.S, None, None, inputs.dS, [False] * 6 + [True, False])
+    torch.library.opcheck(backward, arguments)
+    (dS,) = backward(*arguments)
+    assert dS.data_ptr() != inputs.dS.data_ptr()
+
+
+@every_operator
 def test_a_graph_knows_layouts_and_dtypes(name):
     """What comes out is what a graph was told, of arguments in any layout, and of no tokens."""
     op = OPERATORS[name]

@@ -38,7 +38,8 @@ def spans(T: int, C: int) -> Iterator[tuple[int, int]]:
 def heads_first(x: Tensor, S: Tensor) -> Tensor:
     """From `[B, C, H, ...]` to `[B H, C, ...]` in the state's dtype.
 
-    Always laid out alike, or a sum would take its terms in another order when B is 1.
+    Always laid out alike, or a sum would take its terms in another order when B is 1, and a graph
+    would not know the layout of what follows.
     """
     return x.to(S).transpose(1, 2).flatten(0, 1).contiguous()
 

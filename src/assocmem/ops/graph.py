@@ -87,7 +87,7 @@ def operator(
                 return [torch.zeros_like(x) for x in targets]
             outputs, sent = zip(*pairs, strict=True)
             grads = torch.autograd.grad(outputs, targets, sent, materialize_grads=True)
-        return [x.contiguous() for x in grads]
+        return apart(grads, sent)
 
     @torch.library.register_fake(backward)
     def _(*arguments):
@@ -115,6 +115,24 @@ def operator(
 def alone(results: tuple[Tensor, ...]) -> Any:
     """A single result as an operator gives it: as itself."""
     return results[0] if len(results) == 1 else results
+
+
+def apart(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
+    """Results in memory of their own, as those of an operator must be.
+
+    Without a decay, the gradient of a state can be the very tensor that was sent for the last one.
+    """
+    taken, owned = {memory(x) for x in given}, []
+    for x in results:
+        x = x.clone(memory_format=torch.contiguous_format) if memory(x) in taken else x.contiguous()
+        taken.add(memory(x))
+        owned.append(x)
+    return owned
+
+
+def memory(x: Tensor) -> int:
+    """Where a tensor's numbers lie, and those of its views."""
+    return x.untyped_storage().data_ptr()
 
 
 def chosen(arguments: Sequence[Any], wanted: Sequence[bool]) -> list[Tensor]:
