@@ -3,8 +3,9 @@
     python -m benchmarks.cores
 
 Two processes take turns to write one byte and wait for the other's, so it is the time that a cache
-line takes, and Python's own for a byte. Threads that share small products wait for such messages at
-the start and the end of each, and on a virtual machine two cores may be near now and far later.
+line takes, and Python's own for a byte besides: compare only with other results of this command.
+Threads that share small products wait for such messages at the start and the end of each, and on a
+virtual machine two cores may be near now and far later.
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ def message_time() -> float:
     """Seconds for a message one way, in the fastest of several rounds."""
     context = multiprocessing.get_context("spawn")
     line = context.RawArray("b", 1)
-    other = context.Process(target=reply, args=(line, ROUNDS * MESSAGES), daemon=True)
+    other = context.Process(target=reply, args=(line, 1 + ROUNDS * MESSAGES), daemon=True)
     other.start()
+    line[0] = 1
+    while line[0]:  # until it has started
+        if not other.is_alive():
+            raise RuntimeError("the other process ended before it replied")
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()

@@ -6,8 +6,8 @@
 B = 1, H = 8, K = V = 64, float32, causal; training is forward and backward. A time is that of the
 fastest of several calls, as other processes only ever add to it. What is compared takes turns, so
 that a machine which is slow for a while is slow for all of it; the calls also take turns through
-several sets of inputs, so that no length finds its inputs in the cache by luck. Stored is
-also how long a message between two cores took before each length (`benchmarks/cores.py`).
+several sets of inputs, so that no length finds its inputs in the cache by luck. Stored
+beside each length is how long a message between two cores took before it (`benchmarks/cores.py`).
 """
 
 from __future__ import annotations
@@ -137,12 +137,12 @@ def measure(operator: str) -> list[dict]:
             name: lambda call=call, inputs=inputs: call(*next(inputs))
             for name, call in variants(operator).items()
         }
-        message = message_time()
+        message = message_time() if torch.get_num_threads() > 1 else None
         fastest = seconds({"matmul": lambda a=a: a @ a, **calls})
         rate = 2 * 2048**3 / fastest.pop("matmul")
         part = H * T * flops(operator, T) / fastest["chunk"] / rate
-        row = {"operator": operator, "T": T, **fastest, "of_matmul_rate": part}
-        rows.append({**row, "message": message})
+        row = {"operator": operator, "T": T, "message": message, **fastest}
+        rows.append({**row, "of_matmul_rate": part})
     return rows
 
 
@@ -220,8 +220,8 @@ def profiles(parts: dict[str, dict[str, float]]) -> str:
 def show(rows: list[dict], memory: dict[str, dict[str, int]]) -> None:
     """Print the table, how times grow with T, and what training takes."""
     print(table(rows))
-    messages = [1e9 * row["message"] for row in rows]
-    print(f"a message between two cores took {min(messages):.0f} to {max(messages):.0f} ns")
+    if messages := [1e9 * row["message"] for row in rows if row["message"]]:
+        print(f"a message between two cores took {min(messages):.0f} to {max(messages):.0f} ns")
     for operator, (*_, few, many) in LENGTHS.items():
         at = {row["T"]: row for row in rows if row["operator"] == operator}
         longer = {form: at[many][form] / at[few][form] for form in ("chunk", "training")}

@@ -587,7 +587,7 @@ MUTANTS = (
     Mutant(
         "the chunk form is in float32 where memories grow",
         DELTA_RULE,
-        ", *(x <= 0 for x in g)",
+        ", *(x <= 0 for x in logs)",
         "",
         (WORST_KEYS,),
     ),
@@ -601,8 +601,8 @@ MUTANTS = (
     Mutant(
         "a NaN has a say in the precision of the chunk form",
         DELTA_RULE,
-        "tokens if clean else [x.nan_to_num(0.0, 0.0, 0.0) for x in tokens]",
-        "tokens",
+        "rounded if clean else (x.nan_to_num(0.0, 0.0, 0.0) for x in rounded)",
+        "rounded",
         (WORST_KEYS,),
     ),
     Mutant(
@@ -2139,9 +2139,23 @@ MUTANTS = (
     Mutant(
         "an operator gives back what was sent to it",
         "src/assocmem/ops/graph.py",
-        "x.clone(memory_format=torch.contiguous_format) if memory(x) in taken else x.contiguous()",
-        "x.contiguous()",
+        "shared = storage(x) in taken",
+        "shared = False",
         ("tests/ops/test_graph.py",),
+    ),
+    Mutant(
+        "gradients of 0 are laid out in another way than a graph was told",
+        "src/assocmem/ops/graph.py",
+        "[x.new_zeros(x.shape) for x in targets]",
+        "[torch.zeros_like(x) for x in targets]",
+        ("tests/ops/test_graph.py -k layouts",),
+    ),
+    Mutant(
+        "a step size that is infinite in float32 passes for a finite one",
+        DELTA_RULE,
+        "(k, v, beta.to(S), ",
+        "(k, v, beta, ",
+        (WORST_KEYS,),
     ),
     Mutant(
         "a long run is compared with itself",

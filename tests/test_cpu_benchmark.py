@@ -32,6 +32,7 @@ def test_every_operator_gives_a_row_with_all_forms(monkeypatch, operator):
     monkeypatch.setattr(cpu, "BYTES_IN_TURN", 0)
     monkeypatch.setattr(cpu, "CALLS", 2)
     monkeypatch.setattr(cpu, "message_time", lambda: 1e-7)
+    monkeypatch.setattr(cpu.torch, "get_num_threads", lambda: 2)
     (row,) = cpu.measure(operator)
     decays = set() if operator == "deltaformer" else {"head decay", "channel decay"}
     steps = {"β to 2"} if operator == "delta_rule" else set()

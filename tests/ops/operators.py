@@ -36,7 +36,7 @@ class Operator:
 LINEAR = Operator(ops.linear_attention, reference.linear_attention, random_inputs, ("q", "k", "v"))
 DELTA = Operator(ops.delta_rule, reference.delta_rule, delta_inputs, ("q", "k", "v", "beta"))
 OPERATORS = {"linear": LINEAR, "delta": DELTA}
-TORCH_2_6 = torch.__version__.startswith("2.6.")  # mistakes strides of its attention in a graph
+TORCH_2_6 = torch.__version__.startswith("2.6.")
 # Every argument of every operator with every gate: (operator, gate, argument).
 ARGUMENTS = [(op, gate, x) for op in OPERATORS for gate in GATES for x in OPERATORS[op].arguments]
 ARGUMENTS += [(op, gate, "g") for op in OPERATORS for gate in ("head", "channel")]

@@ -94,6 +94,15 @@ def test_a_nan_costs_no_digits_where_errors_fade(gate, value):
         assert torch.equal(o[:, :, 0], clean[:, :, 0])
 
 
+def test_a_step_size_that_is_infinite_in_float32_costs_no_digits():
+    inputs = delta_inputs(1, 70, 2, 16, 16, "none", beta=(0.0, 1.0))
+    clean, _ = ops.delta_rule(*inputs.tokens, backend="chunk")
+    *qkv, beta = inputs.tokens
+    o, _ = ops.delta_rule(*qkv, with_one(beta.double(), 1e300), backend="chunk")
+    assert torch.equal(o[:, :40], clean[:, :40])
+    assert torch.equal(o[:, :, 0], clean[:, :, 0])
+
+
 def test_errors_of_readings_at_most_add_up():
     """‖E − β k (Eᵀ k + δ)ᵀ‖² ≤ ‖E‖² + β ‖δ‖² / (2 − a): for an E along k this is an equality.
 

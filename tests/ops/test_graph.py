@@ -242,27 +242,23 @@ def test_gradients_that_nobody_wants_are_left_out(name, wanted):
 
 
 @every_operator
-@pytest.mark.parametrize("wanted", [["q"], ["q", "k", "v"]])
-def test_queries_have_no_part_in_the_gradients_of_a_state(name, wanted):
+def test_queries_have_no_part_in_the_gradients_of_a_state(name):
     op = OPERATORS[name]
-    inputs = op.inputs(2, 70, 2, 16, 8, "head")
-    tokens = dict(zip((*op.arguments, "g"), inputs.tokens, strict=True))
-    leaves = [tokens[x].requires_grad_() for x in wanted]
+    tokens = op.inputs(2, 70, 2, 16, 8, "head").tokens
+    leaves = [x.requires_grad_() for x in tokens]
     compiled = torch.compile(op.function, fullgraph=True, backend="eager")
-    (o, S), expected = (f(**tokens, output_final_state=True) for f in (compiled, op.function))
-    both = [torch.autograd.grad(x.sum() + y.sum(), leaves) for x, y in ((o, S), expected)]
-    torch.testing.assert_close(*both)
-    _, S = compiled(**tokens, output_final_state=True)
+    _, S = compiled(*tokens, output_final_state=True)
+    (alone,) = torch.autograd.grad(S.sum(), leaves[:1], retain_graph=True)
     dq, *others = torch.autograd.grad(S.sum(), leaves)
+    assert not alone.any()
     assert not dq.any()
-    if others:
-        expected = op.function(**tokens, output_final_state=True)[1]
-        torch.testing.assert_close(others, list(torch.autograd.grad(expected.sum(), leaves[1:])))
+    _, S = op.function(*tokens, output_final_state=True)
+    torch.testing.assert_close(others, list(torch.autograd.grad(S.sum(), leaves[1:])))
 
 
 @every_operator
 def test_arguments_may_be_made_of_each_other(name):
-    """Each gets its own part of the gradient once."""
+    """A tensor that is two arguments gets the sum of both gradients, each once."""
     op = OPERATORS[name]
     k, *rest = op.inputs(2, 40, 2, 8, 8, "head").tokens[1:]
     k.requires_grad_()
@@ -328,14 +324,12 @@ def test_opcheck(name, gate, borders):
     torch.library.opcheck(backward.default, (*tokens, 0.5, S, cu_seqlens, inputs.do, S, wanted))
 
 
-@every_operator
 @pytest.mark.parametrize("form", ["recurrent", "chunk"])
-def test_what_is_sent_back_is_in_memory_of_its_own(name, form):
+def test_what_is_sent_back_is_in_storage_of_its_own(form):
     """A graph may write over a gradient that it has sent, as soon as nothing else reads it."""
-    op = OPERATORS[name]
-    inputs = op.inputs(1, 3, 1, 2, 2, "none")
-    tokens = [inputs.q, inputs.k, inputs.v, inputs.beta, None]
-    backward = getattr(torch.ops.assocmem, f"{op.function.__name__}_{form}_backward").default
+    inputs = random_inputs(1, 3, 1, 2, 2, "none")
+    tokens = [inputs.q, inputs.k, inputs.v, None, None]
+    backward = getattr(torch.ops.assocmem, f"linear_attention_{form}_backward").default
     arguments = (*tokens, 0.5, inputs.S, None, None, inputs.dS, [False] * 6 + [True, False])
     torch.library.opcheck(backward, arguments)
     (dS,) = backward(*arguments)
@@ -358,5 +352,6 @@ def test_a_graph_knows_layouts_and_dtypes(name):
         (forward, (*strided, 0.5, S, None)),
         (forward, (*none, 0.5, S[:1], torch.tensor([0, 0]))),
         (backward, (*strided, 0.5, S, None, inputs.do, inputs.dS, wanted)),
+        (backward, (*strided, 0.5, S, None, None, inputs.dS, [True] + [False] * 7)),  # of q it is 0
     ):
         torch.library.opcheck(call, arguments, test_utils="test_faketensor")

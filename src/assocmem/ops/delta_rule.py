@@ -63,7 +63,7 @@ def chunk(
     if T == 1:  # decoding: a chunk costs three to four times as much
         return recurrent(q, k, v, beta, g, scale, S)
     S = S.flatten(0, 1)
-    clean = known_to_be_finite(k, v, beta, *(() if g is None else (g.to(S).exp(),)))
+    clean = known_to_be_finite(k, v, beta.to(S), *(() if g is None else (g.to(S).exp(),)))
     fading = errors_fade(k, beta, g, S.dtype, clean)
     # Where errors need not fade, the system is built and solved in float64. Equal keys have equal
     # scores, and with β near 2 the same rounding error in every score would add up over the
@@ -103,15 +103,16 @@ def errors_fade(k: Tensor, beta: Tensor, g: Tensor | None, dtype: torch.dtype, c
     K = 16 on. It is not for values of very different sizes: of one that is 10⁴ times as large as
     those after it, under the same key, 10⁻⁸ remains, 20 times as much as in the recurrence.
 
-    Unless all is clean, a NaN or infinity counts as 0: it must not change a digit of what it does
-    not reach.
+    `clean` says that no token holds a NaN or infinity. Where one may, it counts as 0 here: it must
+    not change a digit of what it does not reach.
     """
-    tokens = [x.detach().to(dtype) for x in (k, beta, g) if x is not None]
+    tokens = [x for x in (k, beta, g) if x is not None]
 
     def answer() -> bool:
-        k, β, *g = tokens if clean else [x.nan_to_num(0.0, 0.0, 0.0) for x in tokens]
-        lengths = torch.linalg.vector_norm(k, dim=-1)
-        fade = (lengths <= ABOUT_ONE, β >= 0, β <= 1, *(x <= 0 for x in g))
+        rounded = (x.detach().to(dtype) for x in tokens)
+        keys, β, *logs = rounded if clean else (x.nan_to_num(0.0, 0.0, 0.0) for x in rounded)
+        lengths = torch.linalg.vector_norm(keys, dim=-1)
+        fade = (lengths <= ABOUT_ONE, β >= 0, β <= 1, *(x <= 0 for x in logs))
         return bool(torch.stack([x.all() for x in fade]).all())
 
     return known(answer, *tokens)

@@ -84,10 +84,10 @@ def operator(
             pairs = zip(run(*leaves), sent, strict=True)
             pairs = [(x, dx) for x, dx in pairs if dx is not None and x.requires_grad]
             if not pairs:
-                return [torch.zeros_like(x) for x in targets]
+                return [x.new_zeros(x.shape) for x in targets]
             outputs, sent = zip(*pairs, strict=True)
             grads = torch.autograd.grad(outputs, targets, sent, materialize_grads=True)
-        return apart(grads, sent)
+        return owned(grads, sent)
 
     @torch.library.register_fake(backward)
     def _(*arguments):
@@ -117,21 +117,22 @@ def alone(results: tuple[Tensor, ...]) -> Any:
     return results[0] if len(results) == 1 else results
 
 
-def apart(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
-    """Results in memory of their own, as those of an operator must be.
+def owned(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
+    """Results in storage of their own, as those of an operator must be.
 
-    Without a decay, the gradient of a state can be the very tensor that was sent for the last one.
+    Without a decay, the gradient of a state can be the very tensor that was sent for the final one.
     """
-    taken, owned = {memory(x) for x in given}, []
+    taken, own = {storage(x) for x in given}, []
     for x in results:
-        x = x.clone(memory_format=torch.contiguous_format) if memory(x) in taken else x.contiguous()
-        taken.add(memory(x))
-        owned.append(x)
-    return owned
+        shared = storage(x) in taken
+        x = x.clone(memory_format=torch.contiguous_format) if shared else x.contiguous()
+        taken.add(storage(x))
+        own.append(x)
+    return own
 
 
-def memory(x: Tensor) -> int:
-    """Where a tensor's numbers lie, and those of its views."""
+def storage(x: Tensor) -> int:
+    """Where the numbers of a tensor and of its views lie."""
     return x.untyped_storage().data_ptr()
 
 

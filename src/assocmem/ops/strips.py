@@ -88,7 +88,7 @@ def solve_strips_backward(
         W, seen = w[:, rows], slice(0, own.stop)
         P, β = strip(W, k[:, seen], erase), beta[:, rows, None]
         left, triangle = P[..., : own.start], P[..., own.start :]
-        # In float32: in float64, as for U, gradients of similar keys would be no more exact.
+        # Not in float64, as U is: gradients would hardly be more exact.
         G[:, own] = solve_transposed(β * triangle, G[:, own])
         B = β * G[:, own]
         G[:, : own.start].baddbmm_(left.mT, B, alpha=-1)
