@@ -344,6 +344,7 @@ def test_a_graph_knows_layouts_and_dtypes(name):
     S = inputs.S.mT.contiguous().mT
     tokens = [inputs.q, inputs.k, inputs.v, inputs.beta, inputs.g]
     strided = [None if x is None else in_another_layout(x) for x in tokens]
+    turned = [inputs.q.mT.contiguous().mT, *strided[1:]]
     none = [None if x is None else x[:1, :0].bfloat16() for x in tokens]
     wanted = [*(x is not None for x in tokens), False, True, False]
     forward = getattr(torch.ops.assocmem, f"{op.function.__name__}_chunk").default
@@ -352,6 +353,6 @@ def test_a_graph_knows_layouts_and_dtypes(name):
         (forward, (*strided, 0.5, S, None)),
         (forward, (*none, 0.5, S[:1], torch.tensor([0, 0]))),
         (backward, (*strided, 0.5, S, None, inputs.do, inputs.dS, wanted)),
-        (backward, (*strided, 0.5, S, None, None, inputs.dS, [True] + [False] * 7)),  # of q it is 0
+        (backward, (*turned, 0.5, S, None, None, inputs.dS, [True] + [False] * 7)),  # of q it is 0
     ):
         torch.library.opcheck(call, arguments, test_utils="test_faketensor")
